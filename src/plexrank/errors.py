@@ -1,0 +1,77 @@
+"""What can go wrong, as one tree; each branch has an exit code.
+
+PlexrankError                 1
+├── StudyError               64   study, samplesheet or panel say something wrong
+├── ImageDataError           65   an image can be found but not used
+├── MissingInputError        66   a file that is named does not exist
+├── RunDirError               1   a run directory, store or checkpoint is torn or foreign
+└── StoppedEarly             75   stopped on request; the same command goes on
+
+A message names the file, the row or key, what was found, what was expected, and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PlexrankError(Exception):
+    """Base of all errors that a user can mend; ``str()`` is the whole message."""
+
+    exit_code = 1
+
+
+class StudyError(PlexrankError):
+    """The study, its samplesheet or its panel is wrong."""
+
+    exit_code = 64
+
+
+class ImageDataError(PlexrankError):
+    """An image was found but cannot be used."""
+
+    exit_code = 65
+
+
+class MissingInputError(PlexrankError):
+    """A file that the study names does not exist."""
+
+    exit_code = 66
+
+
+class RunDirError(PlexrankError):
+    """A run directory, a store or a checkpoint in it is torn or belongs to something else."""
+
+
+class StoppedEarly(PlexrankError):
+    """The work was stopped on request and goes on with the same command."""
+
+    exit_code = 75
+
+
+class Problems(PlexrankError):
+    """Several problems at once, each a :class:`PlexrankError`.
+
+    The exit code is that of the gravest kind, in the order study, missing input, image data.
+    """
+
+    def __init__(self, problems: Sequence[PlexrankError]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """The lowest exit code among 64, 66 and 65 that occurs, otherwise that of the first problem."""
+        codes = [problem.exit_code for problem in self.problems]
+        for code in (StudyError.exit_code, MissingInputError.exit_code, ImageDataError.exit_code):
+            if code in codes:
+                return code
+        return codes[0] if codes else PlexrankError.exit_code
+
+
+def raise_problems(problems: Sequence[PlexrankError]) -> None:
+    """Raise nothing for no problem, the problem itself for one, :class:`Problems` for several."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise Problems(problems)
