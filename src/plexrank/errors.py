@@ -75,3 +75,8 @@ def raise_problems(problems: Sequence[PlexrankError]) -> None:
         raise problems[0]
     if problems:
         raise Problems(problems)
+
+
+def problems_of(error: PlexrankError) -> list[PlexrankError]:
+    """The single problems behind an error: its parts where it is :class:`Problems`, otherwise itself."""
+    return list(error.problems) if isinstance(error, Problems) else [error]

@@ -1,0 +1,223 @@
+"""The run directory: the only owner of its file names, of atomic writes, done-records and provenance.
+
+A unit of work (an image's tiles, a fold × seed, a table) is done when its done-record exists. The
+record is written last and holds what the unit depended on and the sizes of what it wrote, so that a
+half-written unit is never taken for done and a changed setting redoes only what depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plexrank.errors import MissingInputError, RunDirError
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` and, if the block ends well, put it in the place of ``path``.
+
+    Works for files and for folders. What is in the way is replaced; after a failure nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        if temporary.is_dir() and path.exists():
+            _remove(path)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        _remove(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def digest(value: Json) -> str:
+    """SHA-256 of a plain value's canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of resumable work.
+
+    Attributes:
+        name: what to call it in messages, such as ``train fold 1 seed 0``.
+        record: path of its done-record.
+        outputs: files or folders that it writes.
+        depends: plain settings and input digests that decide its result.
+    """
+
+    name: str
+    record: Path
+    outputs: tuple[Path, ...]
+    depends: Mapping[str, Json]
+
+    @property
+    def key(self) -> str:
+        """Digest of all that the unit depends on."""
+        return digest(self.depends)
+
+    def why_not_done(self) -> str | None:
+        """``None`` for a finished unit, otherwise why it must be worked on, in a few words."""
+        if not self.record.is_file():
+            return "not done yet"
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            depends, sizes = dict(record["depends"]), dict(record["outputs"])
+        except (ValueError, KeyError, TypeError):
+            return "its done-record is damaged"
+        if digest(depends) != self.key:
+            return "changed: " + ", ".join(_changes(depends, self.depends))
+        for output in self.outputs:
+            if sizes.get(output.name) != size_bytes(output):
+                return f"{output.name} is missing or not as it was written"
+        return None
+
+    def begin(self) -> None:
+        """Withdraw the done-record before outputs are touched."""
+        self.record.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Write the done-record.
+
+        Raises:
+            RunDirError: an output is missing.
+        """
+        missing = [output for output in self.outputs if not output.exists()]
+        if missing:
+            raise RunDirError(f"{missing[0]}: {self.name} ended without writing it; run the same command again")
+        record = {
+            "unit": self.name,
+            "key": self.key,
+            "depends": self.depends,
+            "outputs": {output.name: size_bytes(output) for output in self.outputs},
+            "finished": now(),
+        }
+        write_text(self.record, json.dumps(record, indent=1) + "\n")
+
+
+class RunDir:
+    """Names of everything in a run directory; see the layout in the README."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.study = self.path / "study.yaml"
+        self.provenance = self.path / "provenance.json"
+        self.tiles_table = self.path / "tiles" / "tiles.parquet"
+        self.tiles_record = self.path / "tiles" / "tiles.done.json"
+        self.ranking = self.path / "ranking"
+        self.ranking_record = self.ranking / "ranking.done.json"
+        self.report = self.path / "report"
+        self.report_page = self.report / "report.html"
+        self.figures = self.report / "figures"
+        self.report_record = self.report / "report.done.json"
+
+    def create(self) -> None:
+        """Make the directory, readable by its owner only, unless it is there."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def require(self) -> None:
+        """Raise :class:`MissingInputError` where this is no run directory."""
+        if not self.study.is_file():
+            raise MissingInputError(f"{self.path}: no run directory (no study.yaml in it); start one with plexrank run")
+
+    def tile_store(self, image_id: str) -> Path:
+        """The image's tile store."""
+        return self.path / "tiles" / f"{image_id}.ome.zarr"
+
+    def image_tiles(self, image_id: str) -> Path:
+        """The image's own rows of the tile table, merged into ``tiles.parquet`` when all are done."""
+        return self.path / "tiles" / f"{image_id}.tiles.json"
+
+    def tile_record(self, image_id: str) -> Path:
+        """Done-record of the image's tiles."""
+        return self.path / "tiles" / f"{image_id}.done.json"
+
+    def training(self, fold: int, seed: int) -> Path:
+        """Folder of one training unit, which holds ``best.pt``, ``last.pt`` and ``history.csv``."""
+        return self.path / "train" / f"fold-{fold}" / f"seed-{seed}"
+
+    def attribution(self, fold: int, seed: int) -> Path:
+        """Attribution store of one unit."""
+        return self.path / "attribution" / f"fold-{fold}-seed-{seed}.zarr"
+
+    def attribution_record(self, fold: int, seed: int) -> Path:
+        """Done-record of one unit's attribution."""
+        return self.path / "attribution" / f"fold-{fold}-seed-{seed}.done.json"
+
+    def add_provenance(self, entry: Mapping[str, Json]) -> None:
+        """Append one command's entry to ``provenance.json``."""
+        history = []
+        if self.provenance.is_file():
+            with contextlib.suppress(ValueError, TypeError):
+                history = list(json.loads(self.provenance.read_text(encoding="utf-8"))["commands"])
+        write_text(self.provenance, json.dumps({"commands": [*history, entry]}, indent=1) + "\n")
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes in a file, or in all files of a folder; -1 where there is nothing."""
+    if path.is_dir():
+        return sum(child.stat().st_size for child in path.rglob("*") if child.is_file())
+    return path.stat().st_size if path.exists() else -1
+
+
+def now() -> str:
+    """The present time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") -> list[str]:
+    changes: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True):
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes += _changes(before, after, f"{prefix}{key}.")
+        elif max(len(str(before)), len(str(after))) <= 24:
+            changes.append(f"{prefix}{key} {before} → {after}")
+        else:
+            changes.append(f"{prefix}{key}")
+    return changes
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder with all it holds, to the disk."""
+    for child in path.rglob("*") if path.is_dir() else ():
+        if child.is_file():
+            _sync(child)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
