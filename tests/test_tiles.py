@@ -1,0 +1,324 @@
+"""The tile grid, the tile store and the pass that fills it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import yaozarrs
+import zarr
+
+from plexrank.errors import ImageDataError, RunDirError
+from plexrank.study import TileSettings
+from plexrank.tiles import store as store_module
+from plexrank.tiles.grid import Tile, TileGrid
+from plexrank.tiles.store import TileStore, TileStoreWriter
+from plexrank.tiles.tiling import area_mean, tile_image
+
+
+@dataclass(frozen=True)
+class Image:
+    data: da.Array
+    pixel_size_um: tuple[float, float] | None = (0.5, 0.25)
+
+
+def lazy(pixels: np.ndarray, chunks: tuple[int, int, int] = (1, 37, 41)) -> Image:
+    return Image(da.from_array(pixels, chunks=chunks))
+
+
+def noise(shape: tuple[int, int, int], dtype: str, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 100, shape).astype(dtype)
+
+
+def settings(**values: Any) -> TileSettings:
+    return TileSettings(**{"tile_px": 16, "min_tissue": 0, **values})
+
+
+def names(count: int) -> list[str]:
+    return [f"C{index}" for index in range(count)]
+
+
+def whole_image(store: TileStore) -> np.ndarray:
+    rows = [
+        np.concatenate([store.read_tile(row, col) for col in range(store.grid.cols)], axis=2)
+        for row in range(store.grid.rows)
+    ]
+    return np.concatenate(rows, axis=1)
+
+
+# --- grid
+
+
+def test_a_partial_grid_covers_every_pixel_once() -> None:
+    grid = TileGrid(35, 48, 16)
+    covered = np.zeros((35, 48), int)
+    for tile in grid.tiles():
+        covered[tile.y_px : tile.y_px + tile.height_px, tile.x_px : tile.x_px + tile.width_px] += 1
+    assert (grid.rows, grid.cols) == (3, 3)
+    assert np.all(covered == 1)
+    assert grid.tiles()[1] == Tile(row=0, col=1, y_px=0, x_px=16, height_px=16, width_px=16)
+    assert grid.tiles()[-1] == Tile(row=2, col=2, y_px=32, x_px=32, height_px=3, width_px=16)
+
+
+@pytest.mark.parametrize(("row", "col"), [(-1, 0), (3, 0), (0, 3)])
+def test_a_tile_outside_the_grid_is_refused(row: int, col: int) -> None:
+    with pytest.raises(IndexError, match="no tile"):
+        TileGrid(35, 48, 16).tile(row, col)
+
+
+@pytest.mark.parametrize("sides", [(0, 1, 1), (1, 0, 1), (1, 1, 0)])
+def test_a_grid_without_extent_is_refused(sides: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="≥ 1"):
+        TileGrid(*sides)
+
+
+# --- writing
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int16", "int32", "int64", "float32", "float64"])
+def test_untouched_pixels_come_back_exactly_in_their_type(tmp_path: Path, dtype: str) -> None:
+    pixels = noise((3, 70, 83), dtype)
+    tile_image(lazy(pixels), [0, 1, 2], names(3), settings(), tmp_path / "a.ome.zarr")
+    store = TileStore(tmp_path / "a.ome.zarr")
+    read = whole_image(store)
+    assert store.shape == (3, 70, 83)
+    assert store.tile_px == 16
+    assert read.shape == (3, 80, 96)
+    assert read.dtype == pixels.dtype
+    np.testing.assert_array_equal(read[:, :70, :83], pixels)
+    assert not read[:, 70:].any()
+    assert not read[:, :, 83:].any()
+
+
+def test_many_shards_from_ill_fitting_chunks_lose_no_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_SHARD_BYTES", 2 * 16 * 16 * 2 * 4)  # shards of 2 × 2 tiles
+    pixels = noise((2, 197, 211), "uint16")
+    tile_image(lazy(pixels, (1, 29, 53)), [0, 1], names(2), settings(), tmp_path / "a.ome.zarr")
+    shards = [path for path in (tmp_path / "a.ome.zarr" / "0" / "c").rglob("*") if path.is_file()]
+    assert len(shards) == 7 * 7
+    np.testing.assert_array_equal(whole_image(TileStore(tmp_path / "a.ome.zarr"))[:, :197, :211], pixels)
+
+
+def test_channels_are_selected_and_named_in_the_order_asked_for(tmp_path: Path) -> None:
+    pixels = noise((4, 20, 20), "uint8")
+    tile_image(lazy(pixels), [2, 0], ["SMA", "CD 3/ε"], settings(), tmp_path / "a.ome.zarr")
+    store = TileStore(tmp_path / "a.ome.zarr")
+    assert store.channel_names == ("SMA", "CD 3/ε")
+    np.testing.assert_array_equal(whole_image(store)[:, :20, :20], pixels[[2, 0]])
+
+
+def test_an_empty_part_of_an_image_is_written_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_SHARD_BYTES", 16 * 16)  # one tile a shard
+    pixels = np.zeros((1, 32, 32), np.uint8)
+    pixels[0, :4, :4] = 9
+    tile_image(lazy(pixels), [0], ["A"], settings(), tmp_path / "a.ome.zarr")
+    assert (tmp_path / "a.ome.zarr/0/c/0/1/1").stat().st_size > 0
+    np.testing.assert_array_equal(TileStore(tmp_path / "a.ome.zarr").read_tile(1, 1), np.zeros((1, 16, 16)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+def test_area_mean_averages_partial_squares_over_what_they_hold(dtype: str) -> None:
+    pixels = np.arange(15, dtype=dtype).reshape(1, 3, 5)
+    expected = [[[(0 + 1 + 5 + 6) / 4, (2 + 3 + 7 + 8) / 4, (4 + 9) / 2], [10.5, 12.5, 14]]]
+    np.testing.assert_array_equal(area_mean(pixels, 2), np.float32(expected))
+
+
+def test_downsampling_does_not_depend_on_the_chunks_of_the_image(tmp_path: Path) -> None:
+    pixels = noise((2, 101, 94), "uint8")
+    tile_image(lazy(pixels, (1, 10, 33)), [0, 1], names(2), settings(downsample=3), tmp_path / "a.ome.zarr")
+    store = TileStore(tmp_path / "a.ome.zarr")
+    read = whole_image(store)[:, : store.shape[1], : store.shape[2]]
+    assert store.shape == (2, 34, 32)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, area_mean(pixels, 3))
+
+
+@pytest.mark.parametrize(
+    ("pixel_size_um", "unit", "scale"),
+    [((0.5, 0.25), "micrometer", [1.0, 1.0, 0.5]), (None, None, [1.0, 1.0, 1.0])],
+)
+def test_the_metadata_is_valid_ngff(
+    tmp_path: Path, pixel_size_um: tuple[float, float] | None, unit: str | None, scale: list[float]
+) -> None:
+    pixels = noise((2, 40, 50), "uint8")
+    image = Image(da.from_array(pixels), pixel_size_um)
+    tile_image(image, [0, 1], ["A", "B"], settings(downsample=2), tmp_path / "a.ome.zarr")
+    yaozarrs.validate_zarr_store(tmp_path / "a.ome.zarr")
+    ome = json.loads((tmp_path / "a.ome.zarr/zarr.json").read_text())["attributes"]["ome"]
+    multiscale = ome["multiscales"][0]
+    means = area_mean(pixels, 2)
+    assert [axis.get("unit") for axis in multiscale["axes"]] == [None, unit, unit]
+    assert multiscale["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": scale}]
+    assert [channel["label"] for channel in ome["omero"]["channels"]] == ["A", "B"]
+    assert ome["omero"]["channels"][1]["window"]["max"] == means[1].max()
+    assert zarr.open_array(tmp_path / "a.ome.zarr/0").metadata.dimension_names == ("c", "y", "x")
+
+
+def test_an_existing_store_is_replaced_only_by_a_good_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.zarr"
+    first, second = noise((1, 20, 20), "uint8", 1), noise((1, 16, 16), "uint16", 2)
+    tile_image(lazy(first), [0], ["A"], settings(), path)
+    with pytest.raises(ImageDataError):
+        tile_image(lazy(np.zeros((1, 16, 16))), [0], ["A"], settings(), path)
+    assert TileStore(path).shape == (1, 20, 20)
+    tile_image(lazy(second), [0], ["A"], settings(), path)
+    np.testing.assert_array_equal(TileStore(path).read_tile(0, 0), second)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.ome.zarr"]
+
+
+def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
+    killed = TileStoreWriter(tmp_path / "a.ome.zarr", (1, 16, 16), np.dtype("uint8"), 16, ["A"], None)
+    killed.write_shard(0, 0, np.ones((1, 16, 16), np.uint8))
+    tile_image(lazy(noise((1, 20, 20), "uint8")), [0], ["A"], settings(), tmp_path / "a.ome.zarr")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.ome.zarr"]
+
+
+# --- refusals while tiling
+
+
+@pytest.mark.parametrize("downsample", [1, 4])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_named_and_counted(tmp_path: Path, bad: float, downsample: int) -> None:
+    pixels = noise((3, 40, 40), "float32")
+    pixels[1, 3, 4:7] = bad
+    with pytest.raises(ImageDataError, match=r"^a: NaN or infinite pixels in B \(3\); "):
+        tile_image(lazy(pixels), [0, 1], ["A", "B"], settings(downsample=downsample), tmp_path / "a.ome.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_an_image_without_signal_is_refused(tmp_path: Path, value: int) -> None:
+    with pytest.raises(ImageDataError, match="no signal"):
+        tile_image(lazy(np.full((2, 40, 40), value, "uint8")), [0, 1], names(2), settings(), tmp_path / "a.ome.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_complex_pixels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageDataError, match="complex64"):
+        tile_image(lazy(noise((1, 20, 20), "complex64")), [0], ["A"], settings(), tmp_path / "a.ome.zarr")
+
+
+# --- tissue
+
+
+def test_tissue_is_found_and_background_left_out_and_counted(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 32, 40), np.uint8)
+    pixels[:, :16, :16] = 10  # tile (0, 0) whole
+    pixels[0, 16:24, 16:24] = 10  # one block of four in tile (1, 1)
+    pixels[1, 24:32, 32:40] = 10  # one block of two in the narrow tile (1, 2)
+    tiled = tile_image(lazy(pixels), [0, 1], names(2), settings(min_tissue=0.1), tmp_path / "a.ome.zarr")
+    assert [(row.tile.row, row.tile.col, row.tissue_fraction) for row in tiled.tiles] == [
+        (0, 0, 1.0),
+        (1, 1, 0.25),
+        (1, 2, 0.5),
+    ]
+    assert tiled.n_background == 3
+    assert not tiled.warnings
+
+
+def test_a_partial_block_at_the_edge_is_judged_by_its_mean(tmp_path: Path) -> None:
+    pixels = np.full((1, 16, 17), 10, np.uint8)
+    pixels[:, :8, :8] = 0
+    tiled = tile_image(lazy(pixels), [0], ["A"], settings(), tmp_path / "a.ome.zarr")
+    assert [row.tissue_fraction for row in tiled.tiles] == [0.75, 1.0]
+
+
+def test_an_image_never_loses_its_last_tile(tmp_path: Path) -> None:
+    pixels = np.zeros((1, 32, 32), np.uint8)
+    pixels[0, 20, 20] = 5
+    tiled = tile_image(lazy(pixels), [0], ["A"], settings(min_tissue=0.9), tmp_path / "a.ome.zarr")
+    assert [(row.tile.row, row.tile.col) for row in tiled.tiles] == [(1, 1)]
+    assert tiled.n_background == 3
+    assert "all 4 tiles are below min_tissue 0.9" in tiled.warnings[0]
+
+
+# --- refusals while reading
+
+
+def edit_metadata(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        metadata = json.loads((path / "0/zarr.json").read_text())
+        change(metadata)
+        (path / "0/zarr.json").write_text(json.dumps(metadata))
+
+    return edit
+
+
+def foreign_codec(metadata: dict[str, Any]) -> None:
+    metadata["codecs"][0]["configuration"]["codecs"].append({"name": "pickle", "configuration": {}})
+
+
+def one_channel_chunks(metadata: dict[str, Any]) -> None:
+    metadata["codecs"][0]["configuration"]["chunk_shape"][0] = 1
+
+
+def unsharded(metadata: dict[str, Any]) -> None:
+    metadata["codecs"] = metadata["codecs"][0]["configuration"]["codecs"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "zarr.json").unlink(), "no tile store"),
+        (lambda path: (path / "0/zarr.json").unlink(), "no tile store"),
+        (lambda path: (path / "zarr.json").write_text("{"), "not readable"),
+        (lambda path: (path / "zarr.json").write_text("[]"), "no JSON object"),
+        (lambda path: (path / "zarr.json").write_text("{}"), "not a tile store"),
+        (edit_metadata(foreign_codec), "codecs .*pickle"),
+        (edit_metadata(one_channel_chunks), "not a tile store"),
+        (edit_metadata(unsharded), "not a tile store"),
+        (edit_metadata(lambda metadata: metadata.update(shape=[2, 40])), "not a tile store"),
+        (edit_metadata(lambda metadata: metadata.update(shape=[2, 0, 40])), "not a tile store"),
+        (edit_metadata(lambda metadata: metadata.update(dimension_names=["x", "y", "c"])), "not a tile store"),
+        (edit_metadata(lambda metadata: metadata.update(data_type="nonsense")), "cannot be opened"),
+    ],
+)
+def test_a_foreign_store_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "a.ome.zarr"
+    tile_image(lazy(noise((2, 40, 40), "uint8")), [0, 1], names(2), settings(), path)
+    damage(path)
+    with pytest.raises(RunDirError, match=message) as caught:
+        TileStore(path)
+    assert str(path) in str(caught.value)
+    assert "tile stage again" in str(caught.value)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[: len(content) // 2] = bytes(255 - byte for byte in content[: len(content) // 2])
+    path.write_bytes(bytes(content))
+
+
+def leave_hole(path: Path) -> None:
+    path.unlink()
+    holes = zarr.open_array(path.parents[3], mode="r+", config={"write_empty_chunks": False})
+    holes[0, 16, 16] = 1  # another tile of the same shard
+
+
+def test_a_hole_within_a_shard_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.zarr"
+    tile_image(lazy(noise((2, 32, 32), "uint8")), [0, 1], names(2), settings(), path)
+    leave_hole(path / "0/c/0/0/0")
+    store = TileStore(path)
+    assert store.read_tile(1, 1)[0, 0, 0] == 1
+    with pytest.raises(RunDirError, match=r"tile \(0, 1\): .* does not hold it"):
+        store.read_tile(0, 1)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, flip, lambda path: path.write_bytes(b"")])
+def test_a_torn_shard_is_refused_not_read_as_zeros(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / "a.ome.zarr"
+    tile_image(lazy(noise((2, 16, 16), "uint8")), [0, 1], names(2), settings(), path)
+    damage(path / "0/c/0/0/0")
+    with pytest.raises(RunDirError, match=r"a\.ome\.zarr: tile \(0, 0\)"):
+        TileStore(path).read_tile(0, 0)
