@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +121,13 @@ def _bad_cells(table: Table) -> list[PlexrankError]:
 
 
 def _doubled(path: Path, column: str, values: Sequence[str]) -> list[PlexrankError]:
-    counts = Counter(_fold(value) for value in values)
-    doubled = [value for value in dict.fromkeys(values) if value and counts[_fold(value)] > 1]
+    spellings: dict[str, list[str]] = {}
+    for value in values:
+        spellings.setdefault(_fold(value), []).append(value)
     return [
-        StudyError(f"{path}: {column} {value!r} stands {counts[_fold(value)]} times; give each channel its own")
-        for value in doubled
+        StudyError(f"{path}: {column} {same[0]!r} stands {len(same)} times; give each channel its own")
+        for folded, same in spellings.items()
+        if folded and len(same) > 1
     ]
 
 

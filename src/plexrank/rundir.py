@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(temporary)
         if temporary.is_dir() and path.exists():
             _remove(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync(path.parent)
     finally:
         _remove(temporary)
@@ -97,8 +97,11 @@ class Unit:
         return None
 
     def begin(self) -> None:
-        """Withdraw the done-record before outputs are touched."""
+        """Withdraw the done-record before outputs are touched, and clear what a killed attempt left."""
         self.record.unlink(missing_ok=True)
+        for output in self.outputs:
+            for leftover in output.parent.glob(f".{output.name}.*.tmp"):
+                _remove(leftover)
 
     def finish(self) -> None:
         """Write the done-record.

@@ -31,6 +31,7 @@ class CohortSettings(Section):
     root: Path | None = Field(None, description="where image paths start and must stay")
     label: str = Field(min_length=1, description="the samplesheet column to separate")
     panel: Path | None = None
+    truth: Path | None = Field(None, description="planted channels of a simulated cohort, marked in the report")
     exclude_channels: tuple[str, ...] = Field((), description="negative controls, out of the headline")
 
 
@@ -185,6 +186,7 @@ def _resolve_paths(study: Study, base: Path) -> Study:
             "samplesheet": samplesheet,
             "root": (base / cohort.root).resolve() if cohort.root else samplesheet.parent,
             "panel": (base / cohort.panel).resolve() if cohort.panel else None,
+            "truth": (base / cohort.truth).resolve() if cohort.truth else None,
         }
     )
     model = study.model

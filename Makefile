@@ -1,0 +1,39 @@
+# Everything runs in .venv, made from requirements.lock (hashes checked).
+PYTHON ?= python3
+UV_VERSION = 0.13.9
+BIN = .venv/bin
+
+.PHONY: install test demo lint lock wheelhouse clean
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+test: install
+	$(BIN)/python -m pytest
+
+demo: install
+	$(BIN)/plexrank demo
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Resolve anew within pyproject.toml; the lock carries hashes and no index address.
+lock:
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
+		--no-header --upgrade --output-file requirements.lock
+
+# All wheels in one folder, for machines without internet: pip install --no-index --find-links wheelhouse ...
+wheelhouse: install
+	$(BIN)/python -m pip download --require-hashes --requirement requirements.lock --dest wheelhouse
+	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheelhouse .
+
+clean:
+	rm -rf .venv wheelhouse plexrank-demo .pytest_cache .mypy_cache .ruff_cache

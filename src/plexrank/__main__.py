@@ -1,0 +1,3 @@
+from plexrank.cli import main
+
+main()

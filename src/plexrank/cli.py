@@ -1,0 +1,295 @@
+"""The command line: one verb per stage and per user question. Thin: parse → call → exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import traceback
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import plexrank
+from plexrank.errors import MissingInputError, PlexrankError, StudyError, raise_problems
+from plexrank.progress import Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from plexrank.plan import Plan
+
+BUG_EXIT_CODE = 70
+STOPPED_EXIT_CODE = 75
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which protein channels of multiplexed tissue images separate patient groups, and how sure that is.",
+)
+
+
+class Stage(StrEnum):
+    """The stages of a run, in order."""
+
+    tile = "tile"
+    train = "train"
+    attribute = "attribute"
+    rank = "rank"
+    report = "report"
+
+
+class Scenario(StrEnum):
+    """Kinds of simulated cohorts."""
+
+    demo = "demo"
+    paper = "paper"
+    spatial = "spatial"
+
+
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override the study.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """plexrank ranks protein channels; every command has its own --help."""
+    if show:
+        print(f"plexrank {plexrank.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to put cohort/ and run/.")] = Path("plexrank-demo"),
+) -> None:
+    """Simulate a small cohort, run the whole pipeline on it, and show the ranking beside the truth."""
+    from plexrank.demo import beside_truth
+    from plexrank.simulate import simulate as write_cohort
+
+    reporter = Reporter()
+    study_path = out / "cohort" / "study.yaml"
+    if study_path.is_file():
+        reporter.say(f"going on with the cohort in {study_path.parent}")
+    else:
+        reporter.say(f"simulating a cohort in {study_path.parent}")
+        write_cohort("demo", study_path.parent)
+    plan = _open_run(out / "run", study_path, ())
+    _run_stages(plan, list(Stage), reporter)
+    ranking, truth = _read_ranking_and_truth(plan, study_path.parent / "truth.csv")
+    print(beside_truth(ranking, truth))
+    print(f"report: {plan.rundir.report_page}")
+
+
+@app.command()
+def simulate(
+    scenario: Annotated[Scenario, typer.Argument(help="What to plant.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    images: Annotated[int | None, typer.Option(min=2, help="Number of images.")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="Number of channels.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of an image, pixels.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same cohort.")] = 0,
+) -> None:
+    """Write a cohort with planted channels: images, samplesheet.csv, panel.csv, study.yaml, truth.csv."""
+    from plexrank.simulate import simulate as write_cohort
+
+    print(write_cohort(scenario.value, out, images=images, channels=channels, size_px=size, seed=seed))
+
+
+@app.command()
+def check(study: StudyArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
+    """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
+    from plexrank.check import check_study
+    from plexrank.study import load_study
+
+    result = check_study(load_study(study, set_ or ()))
+    if as_json:
+        cost = asdict(result.cost) if result.cost else None
+        problems = [{"message": str(p), "exit_code": p.exit_code} for p in result.problems]
+        print(json.dumps({"problems": problems, "warnings": list(result.warnings), "cost": cost}, indent=1))
+    for warning in () if as_json else result.warnings:
+        print(f"warning: {warning}")
+    raise_problems(result.problems)
+    if result.cost is not None and not as_json:
+        for key, value in asdict(result.cost).items():
+            print(f"{key:18} {value:,}" if isinstance(value, int) else f"{key:18} {value}")
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory; an existing one is resumed.")],
+    until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.report,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
+) -> None:
+    """Run the whole pipeline, or go on with it: finished work is skipped."""
+    reporter = Reporter()
+    stages = list(Stage)[: list(Stage).index(until) + 1]
+    plan = _open_run(out, study, set_ or (), write=not dry_run)
+    if dry_run:
+        for stage in stages:
+            for unit in plan.units(stage.value):
+                print(f"{unit.name}: {unit.why_not_done() or 'done'}")
+        return
+    _run_stages(plan, stages, reporter)
+    print(plan.rundir.report_page if until is Stage.report else plan.rundir.path)
+
+
+@app.command()
+def tile(run: RunArgument) -> None:
+    """Cut the images of a run into tile stores."""
+    _run_stages(_resume_run(run), [Stage.tile], Reporter())
+
+
+@app.command()
+def train(run: RunArgument) -> None:
+    """Train every fold and seed of a run; also under torchrun or srun, one process a GPU."""
+    _run_stages(_resume_run(run), [Stage.train], Reporter())
+
+
+@app.command()
+def attribute(run: RunArgument) -> None:
+    """Compute the held-out embedding and importances of every training of a run."""
+    _run_stages(_resume_run(run), [Stage.attribute], Reporter())
+
+
+@app.command()
+def rank(run: RunArgument) -> None:
+    """Merge the importances of a run into the ranking of the cohort."""
+    _run_stages(_resume_run(run), [Stage.rank], Reporter())
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write the report of a run."""
+    _run_stages(_resume_run(run), [Stage.report], Reporter())
+
+
+@app.command()
+def status(run: RunArgument) -> None:
+    """Show what is done of every stage of a run."""
+    plan = _resume_run(run)
+    for stage in Stage:
+        reasons = [unit.why_not_done() for unit in plan.units(stage.value)]
+        waiting = [reason for reason in reasons if reason is not None]
+        first = f"; first of the rest: {waiting[0]}" if waiting else ""
+        print(f"{stage.value:10} {len(reasons) - len(waiting):4} of {len(reasons)} done{first}")
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    truth: Annotated[Path, typer.Option(help="CSV with the columns channel and informative (0/1 or graded).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a ranking with a known truth: recall@K, average precision, Spearman, top-10 overlap."""
+    from plexrank.ranking.evaluate import evaluate as compare
+
+    evaluation = compare(*_read_ranking_and_truth(_resume_run(run), truth)).to_dict()
+    if as_json:
+        print(json.dumps(evaluation, indent=1))
+        return
+    for key, value in evaluation.items():
+        if isinstance(value, dict):
+            print(f"{key:18} " + "  ".join(f"@{k} {v:.3f}" for k, v in value.items()))
+        else:
+            print(f"{key:18} {value:.3f}" if isinstance(value, float) else f"{key:18} {value}")
+
+
+def main() -> NoReturn:
+    """Run the command line; every error that a user can mend ends here as one message and an exit code."""
+    try:
+        app()
+    except PlexrankError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("stopped; the same command goes on from here")
+        sys.exit(STOPPED_EXIT_CODE)
+    except Exception:  # noqa: BLE001  the one boundary
+        traceback.print_exc()
+        _complain("this is a bug in plexrank; please report it with the lines above")
+        sys.exit(BUG_EXIT_CODE)
+    sys.exit(0)
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+
+
+def _open_run(out: Path, study_path: Path, overrides: tuple[str, ...] | list[str], write: bool = True) -> Plan:
+    from plexrank.plan import make_plan
+    from plexrank.rundir import RunDir, write_text
+    from plexrank.study import dump_study, load_study
+
+    study = load_study(study_path, overrides)
+    rundir = RunDir(out)
+    if rundir.path.exists() and any(rundir.path.iterdir()) and not rundir.study.is_file():
+        raise StudyError(f"{out}: holds other files and is no run directory; give --out a new folder")
+    plan = make_plan(rundir, study)
+    if write:
+        rundir.create()
+        write_text(rundir.study, dump_study(study))
+        rundir.add_provenance(_provenance(plan))
+    return plan
+
+
+def _resume_run(path: Path) -> Plan:
+    from plexrank.plan import make_plan
+    from plexrank.rundir import RunDir
+    from plexrank.study import load_study
+
+    rundir = RunDir(path)
+    rundir.require()
+    return make_plan(rundir, load_study(rundir.study))
+
+
+def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
+    from plexrank.stages import run_stage
+
+    for stage in stages:
+        run_stage(stage.value, plan, reporter)
+
+
+def _read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    import pandas as pd
+
+    from plexrank.tables import read_table
+
+    if plan.rank().why_not_done() is not None:
+        raise MissingInputError(f"{plan.rundir.path}: the ranking is not done; run plexrank run or plexrank rank first")
+    ranking = pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
+    return ranking, pd.DataFrame(read_table(truth).rows)
+
+
+def _provenance(plan: Plan) -> dict[str, str]:
+    from importlib.metadata import version as installed
+
+    from plexrank.rundir import file_digest, now
+
+    cohort = plan.study.cohort
+    inputs = {"samplesheet": cohort.samplesheet, "panel": cohort.panel}
+    return {
+        "command": shlex.join(["plexrank", *sys.argv[1:]]),
+        "started": now(),
+        "plexrank": plexrank.__version__,
+        "python": platform.python_version(),
+        **{name: installed(name) for name in ("torch", "zarr", "dask", "numpy", "scikit-learn")},
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "container": os.environ.get("APPTAINER_CONTAINER", ""),
+        **{f"{name} sha256": file_digest(path) for name, path in inputs.items() if path},
+    }

@@ -1,0 +1,184 @@
+"""The plan of a run: every unit of work of every stage, and what each depends on. Loads no torch.
+
+A unit's settings reach only the stages that they matter to, so that a changed setting redoes what
+depends on it and nothing else. Stages that follow a unit depend on its key, or, where the same key
+may give another result (training on a GPU), on when it was finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plexrank.cohort import Cohort, ImageRecord, deal_folds, patient_strata, read_cohort
+from plexrank.rundir import Json, RunDir, Unit, digest, file_digest
+from plexrank.study import Study
+
+STAGES = ("tile", "train", "attribute", "rank", "report")
+INNER_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units of a study in a run directory; made by :func:`make_plan`."""
+
+    rundir: RunDir
+    study: Study
+    cohort: Cohort
+    fold_of_patient: dict[str, int]
+
+    @property
+    def fold_seeds(self) -> list[tuple[int, int]]:
+        """Every (fold, seed) in the order in which they are worked on."""
+        return [(fold, seed) for seed in range(self.study.train.seeds) for fold in range(self.study.train.folds)]
+
+    def images(self, fold: int, role: str) -> list[int]:
+        """Indices into ``cohort.images`` of a fold's ``held_out``, ``validation`` or ``training`` images.
+
+        The inner validation patients are one of :data:`INNER_FOLDS` parts of the training patients, dealt
+        like the folds, so that no patient has images in two roles.
+        """
+        strata = patient_strata(self.cohort.images)
+        inside = {patient: strata[patient] for patient, own in self.fold_of_patient.items() if own != fold}
+        inner = deal_folds(inside, INNER_FOLDS, seed=self.study.seed + 1 + fold)
+        roles = {
+            patient: "held_out" if own == fold else ("validation" if inner[patient] == 0 else "training")
+            for patient, own in self.fold_of_patient.items()
+        }
+        return [index for index, image in enumerate(self.cohort.images) if roles[image.patient_id] == role]
+
+    def tile(self, image: ImageRecord) -> Unit:
+        """The tiles of one image."""
+        status = image.path.stat()
+        panel = self.cohort.panel
+        return Unit(
+            name=f"tile {image.image_id}",
+            record=self.rundir.tile_record(image.image_id),
+            outputs=(self.rundir.tile_store(image.image_id), self.rundir.image_tiles(image.image_id)),
+            depends={
+                "image": {"path": str(image.path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
+                "channels": [[c.channel_id, c.name, c.keep] for c in panel.channels]
+                if panel
+                else f"as in {self.cohort.images[0].path}",
+                "tile": self.study.tile.model_dump(mode="json"),
+            },
+        )
+
+    def tiles_table(self) -> Unit:
+        """The table of all tiles."""
+        return Unit(
+            name="tile table",
+            record=self.rundir.tiles_record,
+            outputs=(self.rundir.tiles_table,),
+            depends={"images": {image.image_id: self.tile(image).key for image in self.cohort.images}},
+        )
+
+    def train(self, fold: int, seed: int) -> Unit:
+        """One training."""
+        study = self.study
+        folder = self.rundir.training(fold, seed)
+        return Unit(
+            name=f"train fold {fold} seed {seed}",
+            record=folder / "done.json",
+            outputs=(folder / "best.pt", folder / "history.csv"),
+            depends={
+                "tiles": self.tiles_table().key,
+                "cohort": digest([[i.image_id, i.patient_id, i.label, i.site] for i in self.cohort.images]),
+                "intensity": study.intensity.model_dump(mode="json"),
+                "model": study.model.model_dump(mode="json"),
+                "train": study.train.model_dump(mode="json", exclude={"seeds"}),
+                "seed": study.seed,
+            },
+        )
+
+    def attribute(self, fold: int, seed: int) -> Unit:
+        """The held-out embedding and importances of one training."""
+        return Unit(
+            name=f"attribute fold {fold} seed {seed}",
+            record=self.rundir.attribution_record(fold, seed),
+            outputs=(self.rundir.attribution(fold, seed),),
+            depends={
+                "train": _finished(self.train(fold, seed)),
+                "attribute": self.study.attribute.model_dump(mode="json"),
+            },
+        )
+
+    def rank(self) -> Unit:
+        """The ranking of the cohort."""
+        folder = self.rundir.ranking
+        names = (
+            "ranking.csv",
+            "ranking.parquet",
+            "ranking_by_class.csv",
+            "importance_per_patient.parquet",
+            "predictions.csv",
+            "summary.json",
+        )
+        return Unit(
+            name="rank",
+            record=self.rundir.ranking_record,
+            outputs=tuple(folder / name for name in names),
+            depends={
+                "attributions": {
+                    f"fold {fold} seed {seed}": _finished(self.attribute(fold, seed)) for fold, seed in self.fold_seeds
+                },
+                "rank": self.study.rank.model_dump(mode="json"),
+                "exclude_channels": list(self.study.cohort.exclude_channels),
+                "seed": self.study.seed,
+            },
+        )
+
+    def report(self) -> Unit:
+        """The report page and its figures."""
+        truth = self.study.cohort.truth
+        return Unit(
+            name="report",
+            record=self.rundir.report_record,
+            outputs=(self.rundir.report_page, self.rundir.figures),
+            depends={
+                "ranking": _finished(self.rank()),
+                "truth": file_digest(truth) if truth else None,
+                "name": self.study.name,
+            },
+        )
+
+    def units(self, stage: str) -> Iterator[Unit]:
+        """All units of a stage, in the order in which they are worked on."""
+        if stage == "tile":
+            yield from (self.tile(image) for image in self.cohort.images)
+            yield self.tiles_table()
+        elif stage == "train":
+            yield from (self.train(fold, seed) for fold, seed in self.fold_seeds)
+        elif stage == "attribute":
+            yield from (self.attribute(fold, seed) for fold, seed in self.fold_seeds)
+        elif stage == "rank":
+            yield self.rank()
+        else:
+            yield self.report()
+
+
+def make_plan(rundir: RunDir, study: Study) -> Plan:
+    """Read the cohort and deal its patients into folds.
+
+    Raises:
+        PlexrankError: what is wrong with samplesheet or panel.
+    """
+    cohort = read_cohort(study.cohort, study.train.folds)
+    folds = deal_folds(patient_strata(cohort.images), study.train.folds, study.seed)
+    return Plan(rundir, study, cohort, folds)
+
+
+def _finished(unit: Unit) -> Json:
+    """What a following unit depends on: the key, and when the unit was last finished."""
+    return {"key": unit.key, "finished": _finish_time(unit.record)}
+
+
+def _finish_time(record: Path) -> str | None:
+    if not record.is_file():
+        return None
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8"))["finished"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,73 @@
+"""Figures of the report, drawn with matplotlib's file back end (no display needed)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+SIGNIFICANT = "#0b5fa5"
+OTHER = "#8a8f98"
+INTENSITY = "#d9822b"
+CONTROL = "#c9ccd1"
+
+
+def ranking_figure(ranking: pd.DataFrame, path: Path, planted: Collection[str] = ()) -> None:
+    """Draw the ranking: scores with intervals, and association beside that of plain intensities.
+
+    Args:
+        ranking: the ranking table, best channel first.
+        path: PNG file to write.
+        planted: channels of a simulated cohort that truly differ; a star marks them.
+    """
+    height = 1.6 + 0.24 * len(ranking)
+    figure = Figure(figsize=(10, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+    rows = np.arange(len(ranking))
+    _draw_scores(left, ranking, rows)
+    _draw_associations(right, ranking, rows)
+    left.set_yticks(rows, [_channel_name(name, name in planted) for name in ranking["channel"]])
+    left.set_ylim(len(ranking) - 0.5, -0.5)
+    for axes in (left, right):
+        axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_scores(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
+    significant = ranking["significant"].to_numpy(dtype=bool)
+    excluded = ranking["excluded"].to_numpy(dtype=bool)
+    for chosen, colour, name in (
+        (significant & ~excluded, SIGNIFICANT, "significant: prediction needs the channel"),
+        (~significant & ~excluded, OTHER, "not significant"),
+        (excluded, CONTROL, "negative control"),
+    ):
+        if chosen.any():
+            part = ranking[chosen]
+            axes.hlines(rows[chosen], part["score_low"], part["score_high"], color=colour, linewidth=2.2)
+            axes.plot(part["score"], rows[chosen], "o", color=colour, markersize=6, label=name)
+    axes.axvline(1 / max(1, int((~excluded).sum())), color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
+    axes.set_xlabel("score: share of the importance, with its 95 % interval\n(dashed: all channels alike)")
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+
+
+def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
+    embedding = ranking["association"].to_numpy(dtype=float)
+    intensity = ranking["mean_intensity_association"].to_numpy(dtype=float)
+    axes.hlines(rows, np.minimum(embedding, intensity), np.maximum(embedding, intensity), color="#d5d8dc", linewidth=2)
+    axes.plot(intensity, rows, "s", color=INTENSITY, markersize=5, label="plain mean intensity")
+    axes.plot(embedding, rows, "o", color=SIGNIFICANT, markersize=5, label="channel embedding")
+    axes.set_xlabel("association with the label over patients (ε²)")
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+
+
+def _channel_name(name: str, is_planted: bool) -> str:
+    return f"★ {name}" if is_planted else name.replace("$", r"\$")

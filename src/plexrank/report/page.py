@@ -1,0 +1,76 @@
+"""The page itself: a template filled with tables, figures as data, and plain words."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+TEMPLATE = Path(__file__).with_name("template.html")
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What the page shows.
+
+    Attributes:
+        ranking: the ranking table, best channel first.
+        by_class: the ranking of every class.
+        summary: content of ``summary.json``.
+        figure: the ranking figure, PNG.
+        planted: channels that truly differ, where the cohort is simulated.
+        study_text: the resolved study, YAML.
+        provenance: version, host and time of the run.
+    """
+
+    study_name: str
+    ranking: pd.DataFrame
+    by_class: pd.DataFrame
+    summary: Mapping[str, Any]
+    figure: Path
+    planted: Collection[str]
+    study_text: str
+    provenance: Mapping[str, str]
+
+
+def render_page(content: ReportContent) -> str:
+    """One HTML page that needs no other file and no network; all text from the study is escaped."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["number"] = _number
+    environment.filters["q"] = _p_value
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        content=content,
+        summary=content.summary,
+        figure=base64.b64encode(content.figure.read_bytes()).decode(),
+        rows=content.ranking.to_dict("records"),
+        classes=_top_of_each_class(content.by_class),
+        hidden_from_intensity=_hidden_from_intensity(content.ranking),
+    )
+
+
+def _hidden_from_intensity(ranking: pd.DataFrame) -> list[str]:
+    hidden = ranking["significant"].astype(bool) & (ranking["mean_intensity_q"] > 0.1)
+    return [str(channel) for channel in ranking.loc[hidden, "channel"]]
+
+
+def _top_of_each_class(by_class: pd.DataFrame, count: int = 10) -> Sequence[tuple[str, list[str]]]:
+    return [
+        (str(label), [str(channel) for channel in part.sort_values("position")["channel"].head(count)])
+        for label, part in by_class.groupby("class", sort=True)
+    ]
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def _p_value(value: Any) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,173 @@
+"""Samplesheets, panels and folds."""
+
+from pathlib import Path
+
+import pytest
+
+from plexrank.cohort import deal_folds, patient_strata, read_cohort
+from plexrank.errors import MissingInputError, PlexrankError, StudyError, problems_of
+from plexrank.panel import Channel, Panel, locate_channels, read_panel
+from plexrank.study import CohortSettings
+
+HEADER = "image_id,path,patient_id,grade,site\n"
+
+
+def sheet(folder: Path, rows: str, header: str = HEADER) -> CohortSettings:
+    for name in "abcdef":
+        (folder / f"{name}.tiff").touch()
+    path = folder / "sheet.csv"
+    path.write_text(header + rows)
+    return CohortSettings(samplesheet=path, root=folder, label="grade")
+
+
+GOOD_ROWS = "i1,a.tiff,p1,low,x\ni2,b.tiff,p2,low,y\ni3,c.tiff,p3,high,x\ni4,d.tiff,p4,high,y\ni5,e.tiff,p4,,y\n"
+
+
+def test_images_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    cohort = read_cohort(sheet(tmp_path, GOOD_ROWS), folds=2)
+    assert [image.image_id for image in cohort.images] == ["i1", "i2", "i3", "i4"]
+    assert cohort.classes == ("high", "low")
+    assert cohort.unlabelled == 1
+
+
+def test_semicolons_quotes_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, "")
+    text = (HEADER + GOOD_ROWS).replace(",", ";").replace("i1;", '"i1";')
+    settings.samplesheet.write_text("\ufeff" + text)
+    assert read_cohort(settings, folds=2).images[0].image_id == "i1"
+
+
+def test_aliases_and_a_missing_patient_column(tmp_path: Path) -> None:
+    rows = "i1,a.tiff,low\ni2,b.tiff,low\ni3,c.tiff,high\ni4,d.tiff,high\n"
+    cohort = read_cohort(sheet(tmp_path, rows, "slide_id,path,grade\n"), folds=2)
+    assert cohort.images[0].patient_id == "i1"
+    assert "no column patient_id" in cohort.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "code"),
+    [
+        (GOOD_ROWS + "i1,f.tiff,p6,low,x\n", "line 7: image_id 'i1' stands on line 2 already", 64),
+        (GOOD_ROWS + "i6,a.tiff,p6,low,x\n", "line 7: path 'a.tiff' stands on line 2 already", 64),
+        (GOOD_ROWS + "i6,z.tiff,p6,low,x\n", "z.tiff: no such image", 66),
+        (GOOD_ROWS + "i6,../z.tiff,p6,low,x\n", "leads out of", 64),
+        (GOOD_ROWS + "i6,/etc/passwd,p6,low,x\n", "leads out of", 64),
+        (GOOD_ROWS + "../x,f.tiff,p6,low,x\n", "image_id '../x'", 64),
+        (GOOD_ROWS + "i6,f.tiff,,low,x\n", "patient_id is empty", 64),
+        (GOOD_ROWS + "i6,,p6,low,x\n", "the column path is empty", 64),
+        (GOOD_ROWS + "i6,f.tiff,p6,low\n", "line 7: 4 cells, but the header has 5", 64),
+        (GOOD_ROWS.replace("high", "low"), "holds only 'low'", 64),
+        (GOOD_ROWS + "i6,f.tiff,p6,mid,x\n", "class 'mid' has 1 patients, fewer than the 2 folds", 64),
+        ("", "a header and no row", 64),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path: Path, rows: str, words: str, code: int) -> None:
+    with pytest.raises(PlexrankError) as caught:
+        read_cohort(sheet(tmp_path, rows), folds=2)
+    assert words in str(caught.value)
+    assert caught.value.exit_code == code
+
+
+def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "secret.tiff").touch()
+    settings = sheet(tmp_path / "data", GOOD_ROWS + "i6,link.tiff,p6,low,x\n")
+    (tmp_path / "data" / "link.tiff").symlink_to(tmp_path / "secret.tiff")
+    with pytest.raises(StudyError, match="leads out of"):
+        read_cohort(settings, folds=2)
+
+
+def test_every_problem_is_told_at_once_and_the_gravest_gives_the_code(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, GOOD_ROWS + "i1,z.tiff,p6,mid,x\n").model_copy(update={"panel": tmp_path / "no.csv"})
+    with pytest.raises(PlexrankError) as caught:
+        read_cohort(settings, folds=2)
+    kinds = [type(problem) for problem in problems_of(caught.value)]
+    assert sorted(kind.__name__ for kind in kinds) == [
+        "MissingInputError",
+        "MissingInputError",
+        "StudyError",
+        "StudyError",
+    ]
+    assert caught.value.exit_code == 64
+
+
+def test_a_wrong_label_column_is_suggested(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, GOOD_ROWS).model_copy(update={"label": "grad"})
+    with pytest.raises(StudyError, match="did you mean 'grade'"):
+        read_cohort(settings, folds=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("chanel,name\nA,a\n", "column 'channel' is missing; did you mean 'chanel'"),
+        ("channel,name,keep\nA,a,1\nA,b,1\n", "channel 'A' stands 2 times"),
+        ("channel,name,keep\nA,CD3,1\nB,cd3,1\n", "name 'CD3' stands 2 times"),
+        ("channel,name,keep\nA,a,yess\n", "line 2: keep must be 0 or 1, found 'yess'"),
+        ("channel,name,keep\nA,a,0\n", "no channel is kept"),
+        ("channel,name\n,a\n", "line 2: the column channel is empty"),
+    ],
+)
+def test_a_wrong_panel_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "panel.csv"
+    path.write_text(text)
+    with pytest.raises(StudyError) as caught:
+        read_panel(path)
+    assert words in str(caught.value)
+
+
+def test_a_missing_panel_is_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError):
+        read_panel(tmp_path / "panel.csv")
+
+
+PANEL = Panel(Path("panel.csv"), (Channel("Nd1", "CD3"), Channel("Nd2", "junk", keep=False), Channel("Nd3", "CD-8")))
+
+
+@pytest.mark.parametrize(
+    ("panel", "wanted", "found", "count", "names", "indices"),
+    [
+        (PANEL, None, None, 3, ("CD3", "CD-8"), (0, 2)),
+        (PANEL, None, ("Nd3", "Nd2", "Nd1"), 3, ("CD3", "CD-8"), (2, 0)),
+        (PANEL, None, ("CD 8", "cd3", "junk"), 3, ("CD3", "CD-8"), (1, 0)),
+        (PANEL, None, ("x", "y", "z"), 3, ("CD3", "CD-8"), (0, 2)),
+        (None, None, ("b", "a"), 2, ("b", "a"), (0, 1)),
+        (None, ("a", "b"), ("b", "a"), 2, ("a", "b"), (1, 0)),
+    ],
+)
+def test_channels_are_found_by_name(panel, wanted, found, count, names, indices) -> None:
+    assert locate_channels(panel, wanted, found, count, "image.tiff") == (names, indices)
+
+
+@pytest.mark.parametrize(
+    ("panel", "wanted", "found", "count", "words"),
+    [
+        (PANEL, None, None, 2, "3 rows, but image.tiff has 2 channels"),
+        (None, None, None, 2, "names no channels"),
+        (None, ("CD4",), ("CD24",), 1, "lacks it"),
+        (None, ("CD4",), ("CD4", "cd4"), 2, "holds it 2 times"),
+        (PANEL, None, ("Nd1", "Nd2", "Nd4"), 3, "'Nd3': the image lacks it"),
+    ],
+)
+def test_channels_that_do_not_fit_are_refused(panel, wanted, found, count, words) -> None:
+    with pytest.raises(StudyError) as caught:
+        locate_channels(panel, wanted, found, count, "image.tiff")
+    assert words in str(caught.value)
+
+
+def test_folds_share_no_patient_and_spread_every_label() -> None:
+    strata = {f"p{number}": (("low", "high")[number % 3 == 0], ("x", "y")[number % 2]) for number in range(53)}
+    folds = deal_folds(strata, 5, seed=1)
+    assert folds.keys() == strata.keys()
+    for label in ("low", "high"):
+        counts = [sum(folds[p] == fold and strata[p][0] == label for p in strata) for fold in range(5)]
+        assert max(counts) - min(counts) <= 1
+    assert deal_folds(dict(reversed(strata.items())), 5, seed=1) == folds
+    assert deal_folds(strata, 5, seed=2) != folds
+
+
+def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:
+    rows = GOOD_ROWS.replace("i2,b.tiff,p2,low", "i2,b.tiff,p3,low") + "i6,f.tiff,p6,low,x\n"
+    cohort = read_cohort(sheet(tmp_path, rows), folds=2)
+    assert patient_strata(cohort.images)["p3"] == ("high|low", "x|y")
+    assert "images of several classes" in cohort.warnings[0]

@@ -1,0 +1,26 @@
+"""The table that the demonstration prints."""
+
+import pandas as pd
+
+from plexrank.demo import beside_truth
+
+
+def test_planted_channels_are_named_and_counted() -> None:
+    ranking = pd.DataFrame(
+        {
+            "position": [1, 2, 3],
+            "channel": ["A", "B", "C"],
+            "score": [0.5, 0.3, 0.2],
+            "reliance_q": [0.01, 0.02, 0.9],
+            "association_q": [0.01, 0.02, 0.9],
+            "mean_intensity_q": [0.01, 0.7, 0.9],
+            "significant": [True, True, False],
+        }
+    )
+    truth = pd.DataFrame(
+        {"channel": ["C", "B", "A"], "informative": ["0", "1", "1"], "kind": ["", "spatial", "intensity"]}
+    )
+    text = beside_truth(ranking, truth)
+    assert "2 of the 2 planted channels fill the first 2 positions; 2 are significant." in text
+    assert "Plain mean intensity does not show B (q > 0.1)" in text
+    assert "does not show A" not in text

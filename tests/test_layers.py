@@ -1,0 +1,96 @@
+"""Imports run downwards only, and every concern has one owner."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plexrank
+
+SOURCE = Path(plexrank.__file__).parent
+LAYERS = [
+    {"errors", "plexrank"},
+    {"tables", "study", "progress", "rundir"},
+    {"panel"},
+    {"cohort"},
+    {"plan", "images", "tiles", "models", "attribution", "ranking", "report", "distributed"},
+    {"training", "simulate"},
+    {"check", "stages", "demo"},
+    {"cli"},
+    {"__main__"},
+]
+OWNERS = {
+    "yaml": {"study", "simulate"},
+    "torch.distributed": {"distributed"},
+    "zarr": {"tiles/store", "attribution/store"},
+    "dask": {"images", "tiles", "ranking/aggregate"},
+    "scipy.stats": {"ranking"},
+    "torch": {"models", "training", "attribution", "distributed", "stages"},
+    "submitit": {"launch"},
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return "plexrank" if parts == ("__init__",) else parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def layer_of(name: str) -> int:
+    return next(index for index, layer in enumerate(LAYERS) if name in layer)
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_downwards(path: Path) -> None:
+    own = module_name(path)
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] != "plexrank" or len(parts) == 1 or not is_module(parts[1]) or parts[1] == own:
+            continue
+        assert layer_of(parts[1]) < layer_of(own), f"{path.relative_to(SOURCE)} imports {name}"
+
+
+def is_module(name: str) -> bool:
+    return (SOURCE / name).is_dir() or (SOURCE / f"{name}.py").is_file()
+
+
+@pytest.mark.parametrize("package", OWNERS)
+def test_every_concern_has_one_owner(package: str) -> None:
+    users = {
+        str(path.relative_to(SOURCE).with_suffix(""))
+        for path in FILES
+        if any(name == package or name.startswith(f"{package}.") for name in imported(path))
+    }
+    strangers = {user for user in users if not any(user == o or user.startswith(f"{o}/") for o in OWNERS[package])}
+    assert not strangers, f"{package} is imported by {sorted(strangers)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("plexrank", {"torch", "zarr", "dask", "numpy"}),
+        ("plexrank.cli", {"torch", "zarr", "dask", "numpy", "pydantic"}),
+        ("plexrank.plan", {"torch", "zarr", "dask"}),
+        ("plexrank.check", {"torch"}),
+        ("plexrank.models.parameters", {"torch"}),
+        ("plexrank.ranking.statistics", {"torch"}),
+    ],
+)
+def test_light_modules_stay_light(module: str, absent: set[str]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not absent & set(loaded)

@@ -1,0 +1,82 @@
+"""Studies: what is refused, and with which words."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plexrank.errors import MissingInputError, PlexrankError, Problems, StudyError
+from plexrank.study import dump_study, load_study
+
+GOOD = {"name": "grade", "cohort": {"samplesheet": "sheet.csv", "label": "grade"}}
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tiel": {}}, "tiel: unknown key; did you mean tile?"),
+        ({"tile": {"tilepx": 64}}, "tile.tilepx: unknown key; did you mean tile_px?"),
+        ({"train": {"batch_tiles": 0}}, "train.batch_tiles: input should be greater than or equal to 2, got 0"),
+        ({"train": {"folds": "five"}}, "train.folds"),
+        ({"name": "a\nb"}, "name: letters, digits"),
+        ({"name": "; rm -rf"}, "name: letters, digits"),
+        ({"cohort": {"samplesheet": "s.csv"}}, "cohort.label: required and missing"),
+        ({"model": {"backbone": "shallow"}}, "set model.weights: none"),
+        ({"attribute": {"methods": ["gradient"]}, "rank": {"by": "occlusion"}}, "rank.by is 'occlusion'"),
+        ({"model": {"architecture": "unet"}}, "model.architecture"),
+    ],
+)
+def test_a_wrong_study_is_refused_naming_file_and_key(tmp_path: Path, change: dict, words: str) -> None:
+    path = write(tmp_path, {**GOOD, **change})
+    with pytest.raises(PlexrankError) as caught:
+        load_study(path)
+    assert caught.value.exit_code == 64
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_all_wrong_keys_are_told_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, {**GOOD, "tile": {"tilepx": 1}, "train": {"epochs": 0}, "seed": -1})
+    with pytest.raises(Problems) as caught:
+        load_study(path)
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "", "\x00"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StudyError):
+        load_study(write(tmp_path, text))
+
+
+def test_a_missing_study_is_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="no such study file"):
+        load_study(tmp_path / "none.yaml")
+
+
+def test_paths_start_at_the_study_and_survive_being_written_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    content = {**GOOD, "cohort": {"samplesheet": "../data/sheet.csv", "label": "grade", "panel": "../panel.csv"}}
+    study = load_study(write(tmp_path / "configs", content))
+    assert study.cohort.samplesheet == tmp_path / "data" / "sheet.csv"
+    assert study.cohort.root == tmp_path / "data"
+    assert study.cohort.panel == tmp_path / "panel.csv"
+    copy = tmp_path / "elsewhere.yaml"
+    copy.write_text(dump_study(study))
+    assert load_study(copy) == study
+
+
+def test_overrides_change_values_and_are_checked(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    study = load_study(path, ["train.epochs=7", "attribute.methods=[gradient]", "seed=3"])
+    assert (study.train.epochs, study.attribute.methods, study.seed) == (7, ("gradient",), 3)
+    for bad in ["train.epochs", "=3", "a.b.c=1", "name.x=1"]:
+        with pytest.raises(StudyError, match="--set"):
+            load_study(path, [bad])
+    with pytest.raises(StudyError, match=r"train\.epochs"):
+        load_study(path, ["train.epochs=0"])
