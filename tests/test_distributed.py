@@ -1,0 +1,144 @@
+"""Two gloo processes compute what one process computes."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing import spawn
+
+from plexrank.distributed import (
+    ProcessInfo,
+    SharedBatchNorm,
+    all_reduce_sum,
+    any_process,
+    barrier,
+    from_first,
+    process_group,
+    unwrap,
+    wrap,
+)
+from plexrank.errors import PlexrankError
+from plexrank.models.channel_embedding import ChannelEmbedding
+
+PROCESSES = 2
+SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
+
+
+def network() -> ChannelEmbedding:
+    torch.manual_seed(0)
+    return ChannelEmbedding(5, 3, "shallow")
+
+
+def tiles() -> Tensor:
+    return torch.rand(7, 5, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def labels() -> Tensor:
+    return torch.tensor([0, 1, 2, 0, 1, 2, 0])
+
+
+def step(model: nn.Module, rows: tuple[int, ...], info: ProcessInfo) -> dict[str, Tensor]:
+    """One training step on a share of the batch; the gradients and the state afterwards."""
+    model.train()
+    chosen = list(rows)
+    loss = nn.functional.cross_entropy(model(tiles()[chosen]), labels()[chosen], reduction="sum")
+    (loss * info.world_size / len(tiles())).backward()
+    plain = unwrap(model)
+    gradients = {f"grad.{name}": p.grad.clone() for name, p in plain.named_parameters() if p.grad is not None}
+    return gradients | {name: value.clone() for name, value in plain.state_dict().items()}
+
+
+def in_a_group(rank: int, port: int, folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", PROCESSES), ("MASTER_PORT", port)):
+            environment.setenv(name, str(value))
+        environment.setenv("MASTER_ADDR", "127.0.0.1")
+        environment.setenv("CUDA_VISIBLE_DEVICES", "")
+        with process_group() as info:
+            found: dict[str, object] = {
+                name: step(wrap(network(), info), shares[rank], info) for name, shares in SHARES.items()
+            }
+            mine = torch.tensor([rank, 10.0])
+            found["sum"] = all_reduce_sum(mine, info).tolist()
+            found["untouched"] = mine.tolist()
+            found["any"] = [any_process(rank == 1, info), any_process(False, info)]
+            found["first"] = from_first({"from": rank, "tensor": torch.tensor([rank])}, info)
+            found["who"] = (info.process_rank, info.is_first, info.world_size)
+            barrier(info)
+            torch.save(found, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("group")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spawn(in_a_group, args=(port, folder), nprocs=PROCESSES)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+
+
+@pytest.mark.parametrize("name", list(SHARES))
+def test_two_processes_give_the_gradient_and_statistics_of_one(found: list[dict], name: str) -> None:
+    alone = step(network(), tuple(range(7)), ProcessInfo())
+    norm = torch.stack([value.norm() for key, value in alone.items() if key.startswith("grad.")]).norm()
+    for process in found:
+        together = process[name]
+        assert list(together) == list(alone)
+        for key, value in alone.items():
+            if key.startswith("grad."):
+                assert (together[key] - value).norm() / norm < 1e-5, key
+            else:
+                torch.testing.assert_close(together[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+def test_the_processes_agree(found: list[dict]) -> None:
+    assert [process["sum"] for process in found] == [[1.0, 20.0]] * 2
+    assert [process["untouched"] for process in found] == [[0.0, 10.0], [1.0, 10.0]]
+    assert [process["any"] for process in found] == [[True, False]] * 2
+    assert [process["first"] for process in found] == [{"from": 0, "tensor": torch.tensor([0])}] * 2
+    assert [process["who"] for process in found] == [(0, True, 2), (1, False, 2)]
+
+
+def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    model, value = network(), torch.ones(2)
+    with process_group() as info:
+        assert (info.process_rank, info.world_size, info.is_first) == (0, 1, True)
+        assert wrap(model, info) is model
+        assert unwrap(model) is model
+        assert all_reduce_sum(value, info) is value
+        assert any_process(True, info)
+        assert from_first("x", info) == "x"
+
+
+BAD_ENVIRONMENTS = [
+    ({"WORLD_SIZE": "two"}, "WORLD_SIZE: expected a whole number"),
+    ({"WORLD_SIZE": "0"}, "WORLD_SIZE: expected a whole number"),
+    ({"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "RANK: expected a whole number in the environment, found absent"),
+    ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"}, "RANK=2 is not below WORLD_SIZE=2"),
+    ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "MASTER_ADDR is not set"),
+    ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}, "MASTER_PORT is not set"),
+]
+
+
+@pytest.mark.parametrize(("environment", "message"), BAD_ENVIRONMENTS)
+def test_an_incomplete_environment_is_refused(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PlexrankError, match=message), process_group():
+        pass
+
+
+def test_shared_batch_norm_evaluates_like_torch() -> None:
+    values = torch.rand(4, 3, 2, 2)
+    shared, plain = SharedBatchNorm(3).eval(), nn.BatchNorm2d(3).eval()
+    assert torch.equal(shared(values), plain(values))
