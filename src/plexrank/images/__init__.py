@@ -1,0 +1,1 @@
+"""Images of many channels, opened without reading their pixels; one file per format."""

@@ -1,0 +1,79 @@
+"""Whether all of a TIFF's structure lies within the file.
+
+tifffile drops tags and pages that lie beyond the end, with a line in the log: a file cut short in copying
+would then open with fewer channels.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+_BYTES_OF_TYPE = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # TIFF 6.0 and BigTIFF, by code
+
+
+class _Layout(NamedTuple):
+    """How numbers stand in classic TIFF or BigTIFF: struct codes and the size of a value kept in its tag."""
+
+    order: str
+    pointer: str
+    num_tags: str
+    inline_bytes: int
+
+
+def check_extent(path: Path) -> None:
+    """Follow the chain of pages and their tags.
+
+    Raises:
+        ValueError: the file is no TIFF, or a page or a tag's value lies beyond its end.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        layout, offset = _read_header(file)
+        seen: set[int] = set()
+        while offset:
+            if offset in seen:
+                raise ValueError("its pages run in a circle")
+            seen.add(offset)
+            file.seek(offset)
+            where = f"page {len(seen)}"
+            (num_tags,) = _read(file, layout.order + layout.num_tags, where)
+            for code, num_values, value in _read_tags(file, layout, num_tags, where):
+                num_bytes = num_values * (_BYTES_OF_TYPE[code] if code < len(_BYTES_OF_TYPE) else 0)
+                if num_bytes > layout.inline_bytes and value + num_bytes > size:
+                    raise ValueError(f"the file ends at {size} bytes, {where} needs {value + num_bytes}")
+            (offset,) = _read(file, layout.order + layout.pointer, where)
+
+
+def _read_header(file: BinaryIO) -> tuple[_Layout, int]:
+    mark = file.read(4)
+    order = {b"II": "<", b"MM": ">"}.get(mark[:2])
+    if order is None or len(mark) < 4:
+        raise ValueError("it does not start like a TIFF")
+    (version,) = struct.unpack(f"{order}H", mark[2:])
+    if version == 43:
+        _read(file, f"{order}HH", "the header")
+        layout = _Layout(order, "Q", "Q", 8)
+    elif version == 42:
+        layout = _Layout(order, "I", "H", 4)
+    else:
+        raise ValueError("it does not start like a TIFF")
+    return layout, _read(file, order + layout.pointer, "the header")[0]
+
+
+def _read_tags(file: BinaryIO, layout: _Layout, num_tags: int, where: str) -> list[tuple[int, int, int]]:
+    """(type code, number of values, offset of the values) of each tag of a page."""
+    entry = struct.Struct(f"{layout.order}HH{layout.pointer}{layout.pointer}")
+    content = file.read(num_tags * entry.size)
+    if len(content) < num_tags * entry.size:
+        raise ValueError(f"the file ends within {where}")
+    return [(code, num_values, value) for _, code, num_values, value in entry.iter_unpack(content)]
+
+
+def _read(file: BinaryIO, layout: str, where: str) -> tuple[int, ...]:
+    content = file.read(struct.calcsize(layout))
+    if len(content) < struct.calcsize(layout):
+        raise ValueError(f"the file ends before {where}")
+    return struct.unpack(layout, content)
