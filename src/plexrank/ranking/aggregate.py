@@ -1,0 +1,291 @@
+"""Tile → image → sample: the tables that every statistic starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from plexrank.errors import RunDirError
+from plexrank.ranking.moments import GroupMoments
+from plexrank.ranking.orientation import align_signs
+from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+
+Classify = Callable[[Array], Array]
+
+
+class TileBlock(Protocol):
+    """A slice of the held-out tiles of one unit."""
+
+    @property
+    def tile_id(self) -> Array:
+        """(tile,) int."""
+
+    @property
+    def embedding(self) -> Array:
+        """(tile, channel)."""
+
+    @property
+    def logits(self) -> Array:
+        """(tile, class)."""
+
+    @property
+    def mean_intensity(self) -> Array:
+        """(tile, channel)."""
+
+    @property
+    def values(self) -> Mapping[str, Array]:
+        """Per method (tile, channel, class), signed."""
+
+    @property
+    def importance(self) -> Mapping[str, Array]:
+        """Per method (tile, channel), not negative."""
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """Image means of one trained unit over the tiles that it held out.
+
+    Attributes:
+        fold, seed: which unit.
+        classify: its classifier, r (row, channel) → logits (row, class).
+        n_tiles: (image,) tiles seen, 0 for images that were not held out.
+        embedding: (image, channel); this and the following are NaN where n_tiles is 0.
+        logits: (image, class).
+        mean_intensity: (image, channel).
+        importance: per method (image, channel).
+        contrast: per method (image, channel, class), |own class − mean of the others|.
+        training_embedding: (image, channel) of the images it was trained on, NaN elsewhere.
+    """
+
+    fold: int
+    seed: int
+    classify: Classify
+    n_tiles: Array
+    embedding: Array
+    logits: Array
+    mean_intensity: Array
+    importance: Mapping[str, Array]
+    contrast: Mapping[str, Array]
+    training_embedding: Array
+
+
+def class_contrast(values: Array) -> Array:
+    """|v_k − mean of the other classes' v| for signed importances v (tile, channel, class), same shape."""
+    classes = values.shape[-1]
+    others = (values.sum(axis=-1, keepdims=True) - values) / (classes - 1)
+    result: Array = np.abs(values - others)
+    return result
+
+
+def aggregate_unit(
+    blocks: Iterable[TileBlock],
+    image_of_tile: Array,
+    num_images: int,
+    *,
+    fold: int,
+    seed: int,
+    classify: Classify,
+    training_images: Array | None = None,
+    training_embedding: Array | None = None,
+) -> UnitTable:
+    """Average the tiles of every held-out image, one slice in memory at a time.
+
+    Args:
+        blocks: the unit's held-out tiles.
+        image_of_tile: (all tiles,) int, indexed by tile id.
+        num_images: images of the cohort.
+        classify: r (row, channel) → logits (row, class), numpy to numpy.
+        training_images, training_embedding: (row,) int and (row, channel), where the checkpoint keeps them.
+
+    Raises:
+        RunDirError: there is no tile at all, or one that the cohort does not have.
+    """
+    sums: dict[tuple[str, str], GroupMoments] = {}
+    for block in blocks:
+        highest = int(block.tile_id.max(initial=-1))
+        if highest >= len(image_of_tile):
+            raise RunDirError(
+                f"fold {fold}, seed {seed}: the attribution holds tile ids up to {highest}, but the cohort has "
+                f"{len(image_of_tile)} tiles; run the attribute stage again"
+            )
+        image = image_of_tile[block.tile_id]
+        for key, values in _columns(block).items():
+            moments = sums.setdefault(key, GroupMoments(num_images, values.shape[1:]))
+            moments.update(image, values)
+    if not sums:
+        raise RunDirError(f"fold {fold}, seed {seed}: the attribution holds no tile; run the attribute stage again")
+    means = {key: moments.mean() for key, moments in sums.items()}
+    embedding = means["embedding", ""]
+    known = np.full_like(embedding, np.nan)
+    if training_images is not None and training_embedding is not None:
+        known[training_images] = training_embedding
+    return UnitTable(
+        fold=fold,
+        seed=seed,
+        classify=classify,
+        n_tiles=sums["embedding", ""].count,
+        embedding=embedding,
+        logits=means["logits", ""],
+        mean_intensity=means["mean_intensity", ""],
+        importance={method: mean for (kind, method), mean in means.items() if kind == "importance"},
+        contrast={method: mean for (kind, method), mean in means.items() if kind == "contrast"},
+        training_embedding=known,
+    )
+
+
+def _columns(block: TileBlock) -> dict[tuple[str, str], Array]:
+    columns = {
+        ("embedding", ""): block.embedding,
+        ("logits", ""): block.logits,
+        ("mean_intensity", ""): block.mean_intensity,
+    }
+    columns |= {("importance", method): values for method, values in block.importance.items()}
+    columns |= {("contrast", method): class_contrast(values) for method, values in block.values.items()}
+    return columns
+
+
+@dataclass(frozen=True)
+class SampleTables:
+    """Held-out values of every sample, from the unit of its own fold, one per seed.
+
+    Attributes:
+        seeds: the seeds, in the order of the seed axis.
+        embedding: (seed, sample, channel) as the unit's classifier takes it.
+        aligned: (sample, channel), standardised, signs made to agree, mean over seeds.
+        probability: (sample, class) of the ensemble: softmax of mean logits, mean over seeds.
+        mean_intensity: (sample, channel).
+        importance, contrast: (seed, sample, channel) and (seed, sample, channel, class), each unit scaled so
+            that the mean over its samples sums to 1 over the channels.
+        unit_importance: (unit, channel) mean of the unscaled importance, units ordered by fold, then seed.
+        classify: classifier of (fold, seed).
+        n_images, n_tiles: images and tiles that were held out.
+    """
+
+    seeds: tuple[int, ...]
+    embedding: Array
+    aligned: Array
+    probability: Array
+    mean_intensity: Array
+    importance: Array
+    contrast: Array
+    unit_importance: Array
+    classify: Mapping[tuple[int, int], Classify]
+    n_images: int
+    n_tiles: int
+
+
+def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) -> SampleTables:
+    """Join the units of a cohort: every sample from the units that held it out.
+
+    Args:
+        units: one for each fold and seed.
+        method: the importance to rank by.
+
+    Raises:
+        RunDirError: a unit is missing or twice there, lacks the method, or lacks images that its fold holds out.
+    """
+    units = sorted(units, key=lambda unit: (unit.fold, unit.seed))
+    seeds = _check_units(units, samples, method)
+    embedding = _per_seed(units, samples, seeds, lambda unit: unit.embedding)
+    logits = _per_seed(units, samples, seeds, lambda unit: unit.logits)
+    return SampleTables(
+        seeds=seeds,
+        embedding=embedding,
+        aligned=_aligned(units, samples, seeds),
+        probability=softmax(logits).mean(axis=0),
+        mean_intensity=_per_seed(units, samples, seeds, lambda unit: unit.mean_intensity).mean(axis=0),
+        importance=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.importance[method]), samples),
+        contrast=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.contrast[method]), samples),
+        unit_importance=np.stack([_held_out_mean(unit.importance[method], unit, samples) for unit in units]),
+        classify={(unit.fold, unit.seed): unit.classify for unit in units},
+        n_images=len(samples.image_sample),
+        n_tiles=int(sum(unit.n_tiles.sum() for unit in units if unit.seed == seeds[0])),
+    )
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities over the last axis."""
+    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: Array = exponential / exponential.sum(axis=-1, keepdims=True)
+    return result
+
+
+def _check_units(units: Sequence[UnitTable], samples: Samples, method: str) -> tuple[int, ...]:
+    found = [(unit.fold, unit.seed) for unit in units]
+    seeds = sorted({seed for _, seed in found})
+    wanted = [(int(fold), seed) for fold in np.unique(samples.fold) for seed in seeds]
+    if found != wanted:
+        missing = sorted(set(wanted) - set(found))
+        raise RunDirError(
+            f"units (fold, seed) {found} do not cover every fold with every seed once"
+            + (f"; missing {missing}" if missing else "")
+        )
+    for unit in units:
+        if method not in unit.importance:
+            raise RunDirError(
+                f"fold {unit.fold}, seed {unit.seed}: no importance {method!r}, only {sorted(unit.importance)}"
+            )
+        held_out = samples.fold[samples.image_sample] == unit.fold
+        absent = int((held_out & (unit.n_tiles == 0)).sum())
+        if absent:
+            raise RunDirError(
+                f"fold {unit.fold}, seed {unit.seed}: {absent} held-out images have no tile in the attribution"
+            )
+        if not (np.isfinite(unit.embedding[held_out]).all() and np.isfinite(unit.logits[held_out]).all()):
+            raise RunDirError(
+                f"fold {unit.fold}, seed {unit.seed}: the held-out embedding is not finite; the training diverged, "
+                "train again with a lower train.learning_rate"
+            )
+    return tuple(seeds)
+
+
+def _per_seed(
+    units: Sequence[UnitTable], samples: Samples, seeds: Sequence[int], column: Callable[[UnitTable], Array]
+) -> Array:
+    result = np.full((len(seeds), len(samples), *column(units[0]).shape[1:]), np.nan)
+    for unit in units:
+        rows = samples.fold == unit.fold
+        result[seeds.index(unit.seed), rows] = image_means_to_samples(column(unit), samples)[rows]
+    return result
+
+
+def _held_out_mean(values: Array, unit: UnitTable, samples: Samples) -> Array:
+    mean: Array = image_means_to_samples(values, samples)[samples.fold == unit.fold].mean(axis=0)
+    return mean
+
+
+def _scaled(values: Array, samples: Samples) -> Array:
+    """Scale (seed, sample, channel[, class]) so that each unit's mean over samples sums to 1 over channels."""
+    scaled = values.copy()
+    for fold in np.unique(samples.fold):
+        rows = samples.fold == fold
+        total = values[:, rows].mean(axis=1).sum(axis=1)
+        total = np.where(total > 0, total, 1.0)
+        scaled[:, rows] /= np.expand_dims(total, (1, 2))
+    return scaled
+
+
+def _aligned(units: Sequence[UnitTable], samples: Samples, seeds: Sequence[int]) -> Array:
+    """Standardise by what each unit knows, align the signs, and average over seeds.
+
+    The channel means take part in the alignment as if they were one more unit: they tie units together that
+    share no image, and a positive r then means a brighter channel wherever r follows brightness.
+    """
+    intensity = np.full_like(units[0].mean_intensity, np.nan)
+    for unit in units:
+        intensity = np.where(np.isfinite(unit.mean_intensity), unit.mean_intensity, intensity)
+    known = [np.where(np.isfinite(unit.training_embedding), unit.training_embedding, unit.embedding) for unit in units]
+    signs = align_signs(np.stack([intensity, *known]))[1:]
+    aligned = np.zeros((len(seeds), *intensity.shape))
+    for unit, sign in zip(units, signs, strict=True):
+        reference = unit.training_embedding
+        if not np.isfinite(reference).any():
+            reference = unit.embedding
+        scale = np.nanstd(reference, axis=0)
+        values = (unit.embedding - np.nanmean(reference, axis=0)) / np.where(scale > 0, scale, 1.0) * sign
+        held_out = samples.fold[samples.image_sample] == unit.fold
+        aligned[seeds.index(unit.seed), held_out] = values[held_out]
+    return image_means_to_samples(aligned.mean(axis=0), samples)

@@ -1,0 +1,133 @@
+"""A ranking against a known truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from plexrank.errors import StudyError
+
+RECALL_AT = tuple(range(1, 14))
+TOP = 10
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a ranking recovers a truth.
+
+    Attributes:
+        num_channels, num_informative: how many there are.
+        recall_at: per K the share of informative channels among the first K positions.
+        average_precision: mean over informative channels of the precision at their position; None without any.
+        spearman: correlation of the score with ``grade`` of the truth, or with ``informative``; None if constant.
+        top10_overlap: how many of the ten channels of highest grade are among the first ten, None without grades.
+    """
+
+    num_channels: int
+    num_informative: int
+    recall_at: dict[int, float]
+    average_precision: float | None
+    spearman: float | None
+    top10_overlap: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        return asdict(self)
+
+
+def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
+    """Compare a ranking with a truth, channel by name.
+
+    Args:
+        ranking: columns ``channel, position, score``; rows without a position are left out.
+        truth: columns ``channel`` and ``informative`` (0/1) or a numeric ``grade`` (higher means more informative),
+            or both; with ``grade`` alone the ten highest count as informative. Other columns are ignored.
+
+    Raises:
+        StudyError: columns are missing or malformed, a channel stands twice, or the channels differ.
+    """
+    _require(ranking, "ranking", ("channel", "position", "score"))
+    _require(truth, "truth", ("channel",))
+    if "informative" not in truth and "grade" not in truth:
+        raise StudyError("truth: neither a column informative (0/1) nor a column grade (a number)")
+    placed = ranking[ranking["position"].notna()].sort_values("position")
+    excluded = set(ranking["channel"]) - set(placed["channel"])
+    truth = truth[~truth["channel"].isin(excluded)]
+    _require_same_channels(placed, truth)
+    matched = truth.set_index("channel").loc[placed["channel"]]
+    grade = _numbers(matched, "grade") if "grade" in matched else None
+    informative = _informative(matched, grade)
+    score = placed["score"].to_numpy(dtype=float)
+    return Evaluation(
+        num_channels=len(placed),
+        num_informative=int(informative.sum()),
+        recall_at=_recall(informative),
+        average_precision=_average_precision(informative),
+        spearman=_spearman(score, informative if grade is None else grade),
+        top10_overlap=None if grade is None else int(_highest(grade)[:TOP].sum()),
+    )
+
+
+def _require(table: pd.DataFrame, name: str, columns: tuple[str, ...]) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise StudyError(f"{name}: missing columns {', '.join(missing)}; found {', '.join(map(str, table))}")
+    twice = sorted(set(table["channel"][table["channel"].duplicated()]))
+    if twice:
+        raise StudyError(f"{name}: channels more than once: {', '.join(twice)}")
+
+
+def _require_same_channels(placed: pd.DataFrame, truth: pd.DataFrame) -> None:
+    only_ranking = sorted(set(placed["channel"]) - set(truth["channel"]))
+    only_truth = sorted(set(truth["channel"]) - set(placed["channel"]))
+    if only_ranking or only_truth:
+        parts = [f"only in the ranking: {', '.join(only_ranking)}"] if only_ranking else []
+        parts += [f"only in the truth: {', '.join(only_truth)}"] if only_truth else []
+        raise StudyError(f"the channels of ranking and truth differ ({'; '.join(parts)}); names must be equal")
+
+
+def _numbers(truth: pd.DataFrame, column: str) -> np.ndarray:
+    values = pd.to_numeric(truth[column], errors="coerce")
+    bad = list(truth.index[~np.isfinite(values.to_numpy(dtype=float))])
+    if bad:
+        raise StudyError(f"truth: {column} is not a number for {', '.join(map(str, bad))}")
+    return values.to_numpy(dtype=float)
+
+
+def _informative(truth: pd.DataFrame, grade: np.ndarray | None) -> np.ndarray:
+    if "informative" not in truth:
+        return _highest(grade if grade is not None else np.zeros(len(truth)))
+    values = _numbers(truth, "informative")
+    bad = list(truth.index[~np.isin(values, (0, 1))])
+    if bad:
+        raise StudyError(f"truth: informative must be 0 or 1, and is not for {', '.join(map(str, bad))}")
+    informative: np.ndarray = values == 1
+    return informative
+
+
+def _highest(grade: np.ndarray) -> np.ndarray:
+    highest = np.zeros(len(grade), dtype=bool)
+    highest[np.argsort(-grade, kind="stable")[:TOP]] = True
+    return highest
+
+
+def _recall(informative: np.ndarray) -> dict[int, float]:
+    total = max(int(informative.sum()), 1)
+    return {k: float(informative[:k].sum() / total) for k in RECALL_AT if k <= len(informative)}
+
+
+def _average_precision(informative: np.ndarray) -> float | None:
+    places = np.flatnonzero(informative) + 1
+    if len(places) == 0:
+        return None
+    return float(np.mean(np.arange(1, len(places) + 1) / places))
+
+
+def _spearman(score: np.ndarray, grade: np.ndarray) -> float | None:
+    if np.ptp(score) == 0 or np.ptp(grade.astype(float)) == 0:
+        return None
+    return float(stats.spearmanr(score, grade).statistic)

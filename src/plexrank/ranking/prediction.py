@@ -1,0 +1,186 @@
+"""How well held-out samples are predicted: metrics, intervals, p-value, and the mean-intensity baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from plexrank.ranking.reliance import log_loss
+from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.scores import INTERVAL, patient_weights
+from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE
+
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+FALLBACK_STRENGTH = 0.1
+INNER_FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval by bootstrap over patients."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Held-out performance; ``p_value`` is that of the AUC against no relation to the label."""
+
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    auc: Estimate
+    p_value: float
+
+
+def auc(probability: Array, label: Array) -> float:
+    """Area under the ROC curve; for more than two classes the mean of one against the rest.
+
+    Args:
+        probability: (sample, class).
+        label: (sample,) int; every class must occur.
+    """
+    return float(_auc_of_labels(probability, label[None])[0])
+
+
+def _auc_of_labels(probability: Array, labels: Array) -> Array:
+    """AUC of fixed predictions for many labellings (draw, sample) with equal class counts: Mann-Whitney's U."""
+    ranks = stats.rankdata(probability, axis=0)
+    total: Array = np.zeros(len(labels))
+    classes = probability.shape[1]
+    for k in range(classes):
+        own = labels == k
+        positive = own.sum(axis=1)
+        u = own @ ranks[:, k] - positive * (positive + 1) / 2
+        total += u / (positive * (labels.shape[1] - positive))
+    mean: Array = total / classes
+    return mean
+
+
+def measure_performance(
+    probability: Array, samples: Samples, draws: int, permutations: int, rng: np.random.Generator
+) -> Performance:
+    """Accuracy, balanced accuracy and AUC with intervals, and the p-value of the AUC.
+
+    The intervals take the predictions as given and resample patients.
+
+    Args:
+        probability: (sample, class) of out-of-fold predictions.
+    """
+    weights = np.vstack([np.ones(len(samples)), patient_weights(samples, draws, rng)])
+    correct = (probability.argmax(axis=1) == samples.label).astype(np.float64)
+    own = np.equal(samples.label[:, None], np.arange(samples.num_classes)).astype(np.float64)
+    accuracy = weights @ correct / weights.sum(axis=1)
+    recall = (weights * correct) @ own / (weights @ own)
+    return Performance(
+        accuracy=_estimate(accuracy),
+        balanced_accuracy=_estimate(recall.mean(axis=1)),
+        auc=_estimate(_weighted_auc(probability, own, weights)),
+        p_value=prediction_p_value(probability, samples, permutations, rng),
+    )
+
+
+def _estimate(values: Array) -> Estimate:
+    low, high = np.percentile(values[1:], INTERVAL)
+    return Estimate(float(values[0]), float(low), float(high))
+
+
+def _weighted_auc(probability: Array, own: Array, weights: Array) -> Array:
+    total: Array = np.zeros(len(weights))
+    for k in range(own.shape[1]):
+        inside, outside = own[:, k] > 0, own[:, k] == 0
+        higher = np.sign(probability[inside, k][:, None] - probability[outside, k]) / 2 + 0.5
+        wins = ((weights[:, inside] @ higher) * weights[:, outside]).sum(axis=1)
+        total += wins / (weights[:, inside].sum(axis=1) * weights[:, outside].sum(axis=1))
+    mean: Array = total / own.shape[1]
+    return mean
+
+
+def prediction_p_value(probability: Array, samples: Samples, permutations: int, rng: np.random.Generator) -> float:
+    """One-sided p-value that out-of-fold predictions know nothing of the label.
+
+    The labels are permuted over patients (within sites, where sites are known) against the predictions as they
+    are. That alone is too narrow a null, because every label also trained the units of the other folds: each
+    permuted AUC is moved away from their mean by √ :data:`~plexrank.ranking.statistics.OUT_OF_FOLD_VARIANCE`.
+    Refitting a small classifier on out-of-fold embeddings instead does not mend it: the embedding of a training
+    sample comes from an encoder that has seen the label of the test sample.
+
+    Args:
+        probability: (sample, class) of out-of-fold predictions.
+    """
+    observed = auc(probability, samples.label)
+    permuted = _auc_of_labels(probability, permute_labels(samples, permutations, rng))
+    widened = permuted.mean() + (permuted - permuted.mean()) * np.sqrt(OUT_OF_FOLD_VARIANCE)
+    return float((1 + (widened >= observed - 1e-12).sum()) / (1 + permutations))
+
+
+def permute_labels(samples: Samples, draws: int, rng: np.random.Generator) -> Array:
+    """Labels permuted over patients, (draw, sample).
+
+    Patients with equally many samples (and of one site, where known) exchange their labels; the labels of one
+    patient's samples are shuffled as well.
+    """
+    labels = np.tile(samples.label, (draws, 1))
+    _, first, count = np.unique(samples.patient, return_index=True, return_counts=True)
+    site = np.zeros(len(first), dtype=int) if samples.site is None else samples.site[first]
+    for stratum in np.unique(np.stack([site, count], axis=1), axis=0):
+        members = np.flatnonzero((site == stratum[0]) & (count == stratum[1]))
+        rows = first[members][:, None] + np.arange(stratum[1])
+        order = rng.permuted(np.tile(np.arange(len(members)), (draws, 1)), axis=1)
+        labels[:, rows] = rng.permuted(samples.label[rows[order]], axis=2)
+    return labels
+
+
+def baseline_probability(mean_intensity: Array, samples: Samples, seed: int) -> Array:
+    """Out-of-fold predictions from channel means alone, in the folds of the study.
+
+    Logistic regression on standardised log(1 + mean) (negative means count as 0), L2 penalty, balanced classes,
+    strength by inner folds grouped by patient.
+
+    Args:
+        mean_intensity: (sample, channel).
+
+    Returns:
+        (sample, class).
+    """
+    features = np.log1p(np.maximum(mean_intensity, 0.0))
+    probability = np.zeros((len(samples), samples.num_classes))
+    for fold in np.unique(samples.fold):
+        train, test = np.flatnonzero(samples.fold != fold), np.flatnonzero(samples.fold == fold)
+        strength = _best_strength(features[train], samples.label[train], samples.patient[train], seed)
+        model = _logistic(strength).fit(features[train], samples.label[train])
+        probability[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
+    return probability
+
+
+def _logistic(strength: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000))
+
+
+def _best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
+    classes = np.unique(label)
+    smallest = min(len(np.unique(patient[label == k])) for k in classes)
+    if smallest < INNER_FOLDS:
+        return FALLBACK_STRENGTH
+    splitter = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
+    splits = list(splitter.split(features, label, patient))
+    if any(len(np.unique(label[train])) < len(classes) for train, _ in splits):
+        return FALLBACK_STRENGTH
+    losses = [_inner_loss(strength, features, np.searchsorted(classes, label), splits) for strength in STRENGTHS]
+    return STRENGTHS[int(np.argmin(losses))]
+
+
+def _inner_loss(strength: float, features: Array, label: Array, splits: Sequence[tuple[Array, Array]]) -> float:
+    losses = [
+        log_loss(_logistic(strength).fit(features[train], label[train]).predict_proba(features[test]), label[test])
+        for train, test in splits
+    ]
+    return float(np.concatenate(losses).mean())

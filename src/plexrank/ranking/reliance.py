@@ -1,0 +1,91 @@
+"""Reliance: how much worse held-out prediction gets when one channel no longer belongs to its patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from plexrank.ranking.aggregate import Classify, softmax
+from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, balanced_mean_above_zero
+
+MAX_DONORS = 24
+SMALLEST_PROBABILITY = 1e-9
+ROWS_AT_ONCE = 65_536
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """Attributes:
+    increase: (sample, channel) rise of the log loss.
+    mean: (channel,) its class-balanced mean.
+    p: (channel,) one-sided p-value that it is above zero.
+    """
+
+    increase: Array
+    mean: Array
+    p: Array
+
+
+def log_loss(probability: Array, label: Array) -> Array:
+    """−log of the probability of the true class: (row, class), (row,) → (row,)."""
+    true = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
+    loss: Array = -np.log(np.maximum(true, SMALLEST_PROBABILITY))
+    return loss
+
+
+def measure_reliance(
+    embedding: Array, classify: Mapping[tuple[int, int], Classify], seeds: tuple[int, ...], samples: Samples
+) -> Reliance:
+    """Permutation importance (Breiman 2001; Fisher et al. 2019) of the ensemble on held-out samples.
+
+    A channel's r is exchanged among the held-out samples of the same fold, in all seeds alike, by up to
+    ``MAX_DONORS`` shifts of a fixed order without fixed points: each sample takes the value of every other
+    sample once where the fold has no more than ``MAX_DONORS`` + 1. The loss is that of the mean probability
+    over seeds.
+
+    The p-value is a class-balanced t-test over patients with the variance of out-of-fold means, see
+    :data:`plexrank.ranking.statistics.OUT_OF_FOLD_VARIANCE`.
+
+    Args:
+        embedding: (seed, sample, channel).
+        classify: the classifier of each (fold, seed), r (row, channel) → logits (row, class).
+        seeds: the seeds in the order of the first axis.
+    """
+    increase = np.zeros(embedding.shape[1:])
+    order = np.random.default_rng(0).permutation(len(samples))
+    for fold in np.unique(samples.fold):
+        rows = order[samples.fold[order] == fold]
+        units = [classify[int(fold), seed] for seed in seeds]
+        increase[rows] = _increase(embedding[:, rows], units, samples.label[rows])
+    mean, p = balanced_mean_above_zero(increase, samples.label, samples.patient, OUT_OF_FOLD_VARIANCE)
+    return Reliance(increase, mean, p)
+
+
+def _increase(r: Array, units: list[Classify], label: Array) -> Array:
+    _, n, channels = r.shape
+    shifts = min(n - 1, MAX_DONORS)
+    if shifts < 1:
+        return np.zeros((n, channels))
+    donors = (np.arange(n) + np.arange(1, shifts + 1)[:, None]) % n
+    undisturbed = log_loss(_ensemble(r, units), label)
+    result = np.zeros((n, channels))
+    shifts_at_once = max(ROWS_AT_ONCE // n, 1)
+    for channel in range(channels):
+        for start in range(0, shifts, shifts_at_once):
+            some = donors[start : start + shifts_at_once]
+            exchanged = np.repeat(r[:, None], len(some), axis=1)
+            exchanged[..., channel] = r[:, some, channel]
+            flat = exchanged.reshape(len(units), len(some) * n, channels)
+            loss = log_loss(_ensemble(flat, units), np.tile(label, len(some)))
+            result[:, channel] += loss.reshape(len(some), n).sum(axis=0)
+    increase = result / shifts - undisturbed[:, None]
+    return np.where(np.abs(increase) > ROUNDING, increase, 0.0)
+
+
+def _ensemble(r: Array, units: list[Classify]) -> Array:
+    result: Array = np.mean([softmax(classify(rows)) for classify, rows in zip(units, r, strict=True)], axis=0)
+    return result

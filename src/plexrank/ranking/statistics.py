@@ -1,0 +1,113 @@
+"""Tests between groups of samples, and what out-of-fold values do to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from plexrank.ranking.samples import Array
+
+OUT_OF_FOLD_VARIANCE = 2.0
+"""Null variance of a mean over out-of-fold values, relative to independent values.
+
+Let A_k be the association between label and image content in fold k, and let the unit of fold k learn the
+direction Σ_{l≠k} A_l. Its held-out association is A_k · Σ_{l≠k} A_l; the sum over K folds is Σ_{k≠l} A_k · A_l, in
+which every product stands twice. Without a signal two folds therefore correlate with ρ = 1/(K − 1) and the variance
+of the sum is 1 + (K − 1)ρ = 2 times the one that independent folds would have, whatever K. That no estimate from
+the folds themselves can show this: Bengio & Grandvalet (2004). The factor 1 + K/(K − 1) of Nadeau & Bengio (2003)
+takes ρ = 1/K as a guess and is a little larger. Where learning leaves r as it is the factor errs on the safe side.
+"""
+
+
+def benjamini_hochberg(p: Array) -> Array:
+    """q-values of Benjamini & Hochberg (1995).
+
+    Args:
+        p: (test,) p-values; NaN stands outside of the family and stays NaN.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    q = np.full(p.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    if len(known):
+        order = known[np.argsort(p[known])[::-1]]
+        scaled = p[order] * len(known) / np.arange(len(known), 0, -1)
+        q[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
+    return q
+
+
+@dataclass(frozen=True)
+class Association:
+    """Kruskal-Wallis per channel.
+
+    Attributes:
+        effect: (channel,) ε² = H / (n − 1), 0 to 1.
+        p: (channel,) p-value.
+    """
+
+    effect: Array
+    p: Array
+
+
+def kruskal(values: Array, label: Array, variance_factor: float = 1.0) -> Association:
+    """Kruskal-Wallis rank test of every column against the label, with the correction for ties.
+
+    H of Kruskal & Wallis (1952) with its χ² approximation; ε² of Tomczak & Tomczak (2014). A constant
+    column has effect 0 and p 1.
+
+    Args:
+        values: (sample, channel) finite.
+        label: (sample,) int.
+        variance_factor: by how much the null variance of the rank sums exceeds that of independent values;
+            H is divided by it before the p-value is taken, the effect size is left as it is.
+    """
+    n = len(values)
+    ranks = stats.rankdata(values, axis=0)
+    classes = np.unique(label)
+    between = np.zeros(values.shape[1])
+    for k in classes:
+        rows = ranks[label == k]
+        between += len(rows) * (rows.mean(axis=0) - (n + 1) / 2) ** 2
+    variance = ((ranks - (n + 1) / 2) ** 2).sum(axis=0) / (n - 1)
+    H = np.divide(between, variance, out=np.zeros_like(between), where=variance > 0)
+    return Association(effect=H / (n - 1), p=stats.chi2.sf(H / variance_factor, len(classes) - 1))
+
+
+def class_balanced_mean(values: Array, label: Array) -> Array:
+    """Mean over classes of the mean within each class: (sample, ...) → (...)."""
+    result: Array = np.mean([values[label == k].mean(axis=0) for k in np.unique(label)], axis=0)
+    return result
+
+
+def balanced_mean_above_zero(
+    values: Array, label: Array, patient: Array, variance_factor: float = 1.0
+) -> tuple[Array, Array]:
+    """Class-balanced mean of every column and the one-sided p-value that it is above zero.
+
+    A t-test whose standard error sums the influence of each patient, so that several samples of one patient
+    do not count as independent.
+
+    Args:
+        values: (sample, channel).
+        label, patient: (sample,) int.
+        variance_factor: by how much the variance of the mean exceeds that of independent values.
+
+    Returns:
+        mean (channel,), p (channel,); p is 1 where a class has one sample only or nothing varies.
+    """
+    classes, counts = np.unique(label, return_counts=True)
+    mean = class_balanced_mean(values, label)
+    if counts.min() < 2:
+        return mean, np.ones(values.shape[1])
+    influence = np.zeros_like(values, dtype=np.float64)
+    for k, count in zip(classes, counts, strict=True):
+        rows = label == k
+        spread = np.sqrt(count / (count - 1))
+        influence[rows] = (values[rows] - values[rows].mean(axis=0)) * spread / (len(classes) * count)
+    per_patient = np.zeros((patient.max() + 1, values.shape[1]))
+    np.add.at(per_patient, patient, influence)
+    error = np.sqrt(variance_factor * (per_patient**2).sum(axis=0))
+    t = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
+    degrees = len(np.unique(patient)) - len(classes)
+    return mean, np.where(error > 0, stats.t.sf(t, max(degrees, 1)), 1.0)

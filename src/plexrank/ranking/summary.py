@@ -1,0 +1,120 @@
+"""summary.json: the headline of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from plexrank.ranking.prediction import Performance
+from plexrank.ranking.samples import Samples
+
+CHANCE_P = 0.05
+SMALL_CLASS = 10
+TIED_CRAMERS_V = 0.5
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a ranking rests on; ``classes`` counts patients per class."""
+
+    patients: int
+    images: int
+    tiles: int
+    classes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The headline figures of a run.
+
+    Attributes:
+        held_out: the ensemble on held-out samples.
+        mean_intensity: logistic regression on channel means, the same folds.
+        at_chance: held-out p-value above ``CHANCE_P``.
+        agreement: mean Spearman correlation of the importances between units, None for one unit.
+        warnings: what a reader must know.
+    """
+
+    held_out: Performance
+    mean_intensity: Performance
+    at_chance: bool
+    counts: Counts
+    agreement: float | None
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        content = asdict(self)
+        content["warnings"] = list(self.warnings)
+        return content
+
+
+def make_summary(
+    held_out: Performance,
+    mean_intensity: Performance,
+    samples: Samples,
+    *,
+    num_images: int,
+    num_tiles: int,
+    agreement: float,
+    warnings: Sequence[str] = (),
+) -> Summary:
+    """Join the figures and add the warnings that the samples themselves call for."""
+    counts = Counts(samples.num_patients, num_images, num_tiles, patients_per_class(samples))
+    return Summary(
+        held_out=held_out,
+        mean_intensity=mean_intensity,
+        at_chance=is_at_chance(held_out),
+        counts=counts,
+        agreement=None if math.isnan(agreement) else agreement,
+        warnings=(*sample_warnings(samples), *warnings),
+    )
+
+
+def is_at_chance(performance: Performance) -> bool:
+    """Whether prediction cannot be told from chance."""
+    return performance.p_value > CHANCE_P
+
+
+def patients_per_class(samples: Samples) -> dict[str, int]:
+    """Patients with each label; one with two labels counts for both."""
+    return {name: int((samples.label == k).sum()) for k, name in enumerate(samples.class_names)}
+
+
+def sample_warnings(samples: Samples) -> list[str]:
+    """Small classes, patients with several labels, and a label that goes with the site."""
+    warnings = [
+        f"class {name} has {count} patients; below {SMALL_CLASS} intervals and p-values are rough"
+        for name, count in patients_per_class(samples).items()
+        if count < SMALL_CLASS
+    ]
+    several = len(samples) - samples.num_patients
+    if several:
+        warnings.append(
+            f"{samples.num_patients} patients give {len(samples)} samples, because images of one patient carry "
+            "different labels; the association tests take these samples as independent"
+        )
+    if samples.site is not None and len(np.unique(samples.site)) > 1:
+        v, p = cramers_v(samples.label, samples.site)
+        if v >= TIED_CRAMERS_V and p < CHANCE_P:
+            warnings.append(
+                f"the label goes with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
+                "a difference between sites"
+            )
+    return warnings
+
+
+def cramers_v(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Cramér's V of two integer codings and the p-value of Pearson's χ² without continuity correction."""
+    rows, columns = np.unique(a, return_inverse=True)[1], np.unique(b, return_inverse=True)[1]
+    table = np.zeros((rows.max() + 1, columns.max() + 1))
+    np.add.at(table, (rows, columns), 1)
+    if min(table.shape) < 2:
+        return 0.0, 1.0
+    test = stats.chi2_contingency(table, correction=False)
+    return float(np.sqrt(test.statistic / (len(a) * (min(table.shape) - 1)))), float(test.pvalue)

@@ -1,0 +1,188 @@
+"""The tables of a ranking, as product columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from plexrank.ranking.aggregate import SampleTables
+from plexrank.ranking.reliance import Reliance
+from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.scores import Scores, positions
+from plexrank.ranking.statistics import Association, benjamini_hochberg
+
+RANKING_COLUMNS = (
+    "position",
+    "channel",
+    "score",
+    "score_low",
+    "score_high",
+    "position_low",
+    "position_high",
+    "p_top10",
+    "reliance",
+    "reliance_p",
+    "reliance_q",
+    "association",
+    "association_p",
+    "association_q",
+    "mean_intensity_association",
+    "mean_intensity_q",
+    "direction",
+    "stability",
+    "significant",
+    "n_patients",
+    "n_images",
+    "n_tiles",
+    "mean_intensity_p",
+    "direction_log2",
+    "excluded",
+)
+"""Columns of ranking.csv in their order."""
+
+
+@dataclass(frozen=True)
+class ChannelTests:
+    """Everything tested per channel."""
+
+    reliance: Reliance
+    association: Association
+    mean_intensity: Association
+
+
+def ranking_table(
+    channels: Sequence[str],
+    included: Array,
+    scores: Scores,
+    tests: ChannelTests,
+    tables: SampleTables,
+    samples: Samples,
+    *,
+    fdr: float,
+    above_chance: bool,
+) -> pd.DataFrame:
+    """ranking.csv: one row a channel, best first, excluded channels last.
+
+    A channel is significant if its reliance_q is at most ``fdr`` and prediction is above chance. Excluded
+    channels have no position and stand outside of every family of tests: their q-values are missing.
+
+    Args:
+        included: (channel,) bool.
+    """
+    reliance_q = _q_values(tests.reliance.p, included)
+    log2, direction = directions(tables.mean_intensity, samples)
+    columns = {
+        "position": scores.position,
+        "channel": list(channels),
+        "score": scores.score,
+        "score_low": scores.low,
+        "score_high": scores.high,
+        "position_low": scores.position_low,
+        "position_high": scores.position_high,
+        "p_top10": scores.p_top10,
+        "reliance": tests.reliance.mean,
+        "reliance_p": tests.reliance.p,
+        "reliance_q": reliance_q,
+        "association": tests.association.effect,
+        "association_p": tests.association.p,
+        "association_q": _q_values(tests.association.p, included),
+        "mean_intensity_association": tests.mean_intensity.effect,
+        "mean_intensity_q": _q_values(tests.mean_intensity.p, included),
+        "direction": direction,
+        "stability": scores.stability,
+        "significant": above_chance & included & (np.nan_to_num(reliance_q, nan=1.0) <= fdr),
+        "n_patients": samples.num_patients,
+        "n_images": tables.n_images,
+        "n_tiles": tables.n_tiles,
+        "mean_intensity_p": tests.mean_intensity.p,
+        "direction_log2": log2,
+        "excluded": ~included,
+    }
+    table = pd.DataFrame(columns)[list(RANKING_COLUMNS)]
+    for column in ("position", "position_low", "position_high"):
+        table[column] = table[column].astype("Int64")
+    best_first = np.lexsort((-scores.score, np.where(included, scores.position, np.inf)))
+    return table.iloc[best_first].reset_index(drop=True)
+
+
+def _q_values(p: Array, included: Array) -> Array:
+    return benjamini_hochberg(np.where(included, p, np.nan))
+
+
+def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str]]:
+    """The class in which each channel is brightest, and by how much.
+
+    Args:
+        mean_intensity: (sample, channel).
+
+    Returns:
+        (channel,) log2 of that class's mean over the mean of the other classes' means, NaN where one of them is
+        not above zero; and texts such as ``high +1.3``, the class alone where there is no ratio, and an empty
+        text where the classes do not differ.
+    """
+    means = np.stack([mean_intensity[samples.label == k].mean(axis=0) for k in range(samples.num_classes)])
+    top = means.argmax(axis=0)
+    highest = means.max(axis=0)
+    others = (means.sum(axis=0) - highest) / (samples.num_classes - 1)
+    log2 = np.full(len(highest), np.nan)
+    usable = (highest > 0) & (others > 0)
+    log2[usable] = np.log2(highest[usable] / others[usable])
+    texts = [
+        "" if np.ptp(means[:, c]) == 0
+        else samples.class_names[top[c]] + (f" {log2[c]:+.1f}" if usable[c] else "")
+        for c in range(len(top))
+    ]  # fmt: skip
+    return log2, texts
+
+
+def by_class_table(channels: Sequence[str], included: Array, tables: SampleTables, samples: Samples) -> pd.DataFrame:
+    """ranking_by_class.csv: ``class, position, channel, score``, for each class best first.
+
+    The score is the mean over all held-out samples and seeds of |importance for the logit of the class − mean
+    over the other classes|. With two classes both have the same contrast, hence the same order. Excluded
+    channels stay out.
+    """
+    score = tables.contrast.mean(axis=(0, 1))
+    place = positions(score.T, included)
+    rows = [
+        (name, int(place[k, c]), channels[c], score[c, k])
+        for k, name in enumerate(samples.class_names)
+        for c in np.argsort(place[k])
+        if included[c]
+    ]
+    return pd.DataFrame(rows, columns=["class", "position", "channel", "score"])
+
+
+def importance_per_patient(channels: Sequence[str], tables: SampleTables, samples: Samples) -> pd.DataFrame:
+    """importance_per_patient.parquet: ``patient_id, label, fold`` and one column a channel, mean over seeds."""
+    identity = _identity(samples)
+    values = pd.DataFrame(tables.importance.mean(axis=0), columns=list(channels))
+    return pd.concat([identity, values], axis=1)
+
+
+def predictions_table(probability: Array, baseline: Array, samples: Samples) -> pd.DataFrame:
+    """predictions.csv: out-of-fold predictions of the ensemble and of the mean-intensity baseline.
+
+    Columns ``patient_id, label, fold, predicted, probability_<class>…, mean_intensity_probability_<class>…``.
+    """
+    table = _identity(samples)
+    names = np.array(samples.class_names)
+    table["predicted"] = names[probability.argmax(axis=1)]
+    for k, name in enumerate(samples.class_names):
+        table[f"probability_{name}"] = probability[:, k]
+    for k, name in enumerate(samples.class_names):
+        table[f"mean_intensity_probability_{name}"] = baseline[:, k]
+    return table
+
+
+def _identity(samples: Samples) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "patient_id": list(samples.patient_ids),
+            "label": [samples.class_names[k] for k in samples.label],
+            "fold": samples.fold,
+        }
+    )

@@ -1,0 +1,219 @@
+"""From units to the tables of a ranking."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fitted_cohorts import fitted_cohort
+from plexrank.errors import RunDirError, StudyError
+from plexrank.ranking.aggregate import aggregate_unit, class_contrast, gather_samples
+from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
+from plexrank.ranking.samples import make_samples
+from plexrank.ranking.scores import score_channels
+from plexrank.ranking.summary import cramers_v, sample_warnings
+from plexrank.ranking.table import RANKING_COLUMNS, directions
+from plexrank.study import RankSettings
+
+SETTINGS = RankSettings(bootstrap=200, permutations=200)
+CHANNELS = [f"C{i:02d}" for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def planted() -> CohortRanking:
+    effect = np.sqrt(2) * stats.norm.ppf(0.9)
+    units, samples = fitted_cohort(1, effects=(effect,) * 3)
+    return rank_cohort(units, samples, CHANNELS, SETTINGS, excluded=["C11", "C02"])
+
+
+def test_ranking_code_loads_no_torch() -> None:
+    code = (
+        "import sys, plexrank.ranking.cohort_ranking, plexrank.ranking.evaluate;"
+        "sys.exit(sum(name in sys.modules for name in ('torch', 'zarr', 'dask')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_planted_channels_lead_the_table(planted) -> None:
+    table = planted.ranking
+    assert list(table.columns) == list(RANKING_COLUMNS)
+    assert set(table["channel"][:2]) == {"C00", "C01"}
+    assert table["position"][:10].tolist() == list(range(1, 11))
+    assert table["significant"][:2].all()
+    assert (table["direction"][:2].str.startswith("high +")).all()
+    assert (table["association_q"][:2] < 0.01).all()
+    assert (table["mean_intensity_q"][:2] < 0.01).all()
+    assert (table["score_low"] <= table["score"]).all()
+    assert (table["score"] <= table["score_high"]).all()
+    ranked = table[~table["excluded"]]
+    assert (ranked["position_low"] <= ranked["position_high"]).all()
+    assert (ranked["p_top10"] == 1).all()
+    assert table["score"].sum() == pytest.approx(1)
+    assert (table["n_patients"].iloc[0], table["n_images"].iloc[0], table["n_tiles"].iloc[0]) == (64, 64, 256)
+
+
+def test_excluded_channels_stand_at_the_end_outside_of_the_tests(planted) -> None:
+    last = planted.ranking.tail(2)
+    assert last["channel"].tolist() == ["C02", "C11"]
+    assert last["excluded"].all()
+    assert not last["significant"].any()
+    assert last[["position", "position_low", "p_top10", "reliance_q", "association_q"]].isna().all(axis=None)
+    assert last.iloc[0]["reliance_p"] < 0.05
+    kept = planted.ranking[~planted.ranking["excluded"]]
+    expected = stats.false_discovery_control(kept["reliance_p"])
+    np.testing.assert_allclose(kept["reliance_q"], expected)
+    assert set(planted.by_class["channel"]).isdisjoint({"C02", "C11"})
+
+
+def test_tables_beside_the_ranking(planted) -> None:
+    by_class = planted.by_class
+    assert by_class["class"].tolist() == ["low"] * 10 + ["high"] * 10
+    assert by_class["position"].tolist() == [*range(1, 11)] * 2
+    assert (by_class.groupby("class")["score"].diff().dropna() <= 0).all()
+    per_patient = planted.importance_per_patient.set_index("patient_id")
+    by_channel = planted.ranking.set_index("channel")["score"]
+    pd.testing.assert_series_equal(per_patient[CHANNELS].mean(), by_channel[CHANNELS], check_names=False, rtol=1e-9)
+    predictions = planted.predictions
+    accuracy = (predictions["predicted"] == predictions["label"]).mean()
+    assert accuracy == planted.summary.held_out.accuracy.value
+    total = predictions["probability_low"] + predictions["probability_high"]
+    np.testing.assert_allclose(total, 1)
+
+
+def test_summary_is_plain_json(planted) -> None:
+    content = json.loads(json.dumps(planted.summary.to_dict(), allow_nan=False))
+    assert content["held_out"]["auc"]["low"] <= content["held_out"]["auc"]["value"]
+    assert set(content["mean_intensity"]) == {"accuracy", "balanced_accuracy", "auc", "p_value"}
+    assert content["counts"] == {
+        "patients": 64, "images": 64, "tiles": 256, "classes": {"low": 32, "high": 32}
+    }  # fmt: skip
+    assert content["at_chance"] is False
+    assert content["warnings"] == []
+
+
+def test_equal_arguments_give_equal_tables() -> None:
+    units, samples = fitted_cohort(2, effects=(1.0,))
+    first = rank_cohort(units, samples, CHANNELS, SETTINGS, seed=3)
+    second = rank_cohort(units[::-1], samples, CHANNELS, SETTINGS, seed=3)
+    pd.testing.assert_frame_equal(first.ranking, second.ranking)
+    assert first.summary == second.summary
+
+
+def test_at_chance_nothing_is_significant() -> None:
+    units, samples = fitted_cohort(0)
+    tables = gather_samples(units, samples, "gradient")
+    result = rank_cohort(units, samples, CHANNELS, RankSettings(bootstrap=100, permutations=100, fdr=0.999))
+    assert result.summary.at_chance
+    assert (result.ranking["reliance_q"] <= 0.999).any()
+    assert not result.ranking["significant"].any()
+    assert tables.probability.shape == (64, 2)
+
+
+def test_one_seed_and_units_without_training_embedding_are_ranked() -> None:
+    units, samples = fitted_cohort(5, effects=(2.0, 2.0), seeds=1)
+    bare = [dataclasses.replace(unit, training_embedding=np.full_like(unit.embedding, np.nan)) for unit in units]
+    table = rank_cohort(bare, samples, CHANNELS, SETTINGS).ranking.set_index("channel")
+    assert (table.loc[["C00", "C01"], "association_p"] < 0.01).all()
+
+
+def test_units_that_do_not_cover_the_cohort_are_refused() -> None:
+    units, samples = fitted_cohort(6)
+    with pytest.raises(RunDirError, match=r"missing \[\(3, 1\)\]"):
+        gather_samples(units[:-1], samples, "gradient")
+    with pytest.raises(RunDirError, match="no importance 'occlusion', only"):
+        gather_samples(units, samples, "occlusion")
+    torn = dataclasses.replace(units[0], n_tiles=np.zeros_like(units[0].n_tiles))
+    with pytest.raises(RunDirError, match="fold 0, seed 0: 16 held-out images have no tile"):
+        gather_samples([torn, *units[1:]], samples, "gradient")
+    diverged = dataclasses.replace(units[0], embedding=units[0].embedding * np.nan)
+    with pytest.raises(RunDirError, match="not finite"):
+        gather_samples([diverged, *units[1:]], samples, "gradient")
+
+
+@pytest.mark.parametrize(
+    ("excluded", "message"), [(["C99"], "excluded channels C99"), (CHANNELS, "every channel is excluded")]
+)
+def test_bad_exclusions_are_refused(excluded, message) -> None:
+    units, samples = fitted_cohort(7)
+    with pytest.raises(StudyError, match=message):
+        rank_cohort(units, samples, CHANNELS, SETTINGS, excluded=excluded)
+
+
+@dataclass(frozen=True)
+class Block:
+    tile_id: np.ndarray
+    embedding: np.ndarray
+    logits: np.ndarray
+    mean_intensity: np.ndarray
+    values: dict[str, np.ndarray]
+    importance: dict[str, np.ndarray]
+
+
+def block(tile_id: list[int], scale: float = 1.0) -> Block:
+    tiles = np.array(tile_id, dtype=np.int64)
+    values = scale * tiles[:, None, None] * np.array([[1.0, -1.0, 0.0], [0.0, 2.0, 4.0]])
+    plain = np.stack([tiles, tiles + 1.0], axis=1)
+    importance = {"gradient": np.abs(values[:, :, 0])}
+    return Block(tiles, plain, np.tile(plain, (1, 2))[:, :3], plain * 2, {"gradient": values}, importance)
+
+
+def test_tiles_are_averaged_per_image_whatever_the_slices() -> None:
+    image_of_tile = np.array([0, 0, 2, 2, 2, 1])
+    arguments = {"fold": 0, "seed": 0, "classify": np.asarray}
+    whole = aggregate_unit([block([0, 1, 2, 3, 4])], image_of_tile, 4, **arguments)
+    parts = aggregate_unit([block([3, 0]), block([]), block([1, 4, 2])], image_of_tile, 4, **arguments)
+    assert whole.n_tiles.tolist() == [2, 0, 3, 0]
+    np.testing.assert_array_equal(whole.embedding[:3], [[0.5, 1.5], [np.nan, np.nan], [3.0, 4.0]])
+    np.testing.assert_allclose(parts.embedding, whole.embedding)
+    np.testing.assert_allclose(parts.contrast["gradient"], whole.contrast["gradient"])
+    np.testing.assert_allclose(whole.importance["gradient"][2], [3.0, 0.0])
+    with pytest.raises(RunDirError, match="holds no tile"):
+        aggregate_unit([], image_of_tile, 4, **arguments)
+    with pytest.raises(RunDirError, match="tile ids up to 6, but the cohort has 6 tiles"):
+        aggregate_unit([block([5, 6])], image_of_tile, 4, **arguments)
+
+
+def test_contrast_is_own_class_against_the_mean_of_the_others() -> None:
+    contrast = class_contrast(np.array([[[1.0, -1.0, 0.0], [0.0, 2.0, 4.0]]]))
+    np.testing.assert_allclose(contrast, [[[1.5, 1.5, 0.0], [3.0, 0.0, 3.0]]])
+
+
+def test_directions_of_known_means() -> None:
+    samples = make_samples(["a", "b", "c", "d"], ["lo", "hi", "lo", "hi"], [0, 0, 1, 1])
+    means = np.array([[1.0, 3.0, 2.0, 0.0], [4.0, 1.0, 2.0, 5.0], [1.0, 3.0, 2.0, 0.0], [4.0, 0.5, 2.0, 5.0]])
+    log2, texts = directions(means, samples)
+    np.testing.assert_allclose(log2, [2.0, 2.0, 0.0, np.nan])
+    assert texts == ["hi +2.0", "lo +2.0", "", "hi"]
+
+
+def test_warnings_name_what_is_wrong() -> None:
+    labels = ["x"] * 12 + ["y"] * 9
+    sites = ["s1"] * 11 + ["s2"] * 10
+    patients = [f"p{i:02d}" for i in range(20)] + ["p00"]
+    samples = make_samples(patients, labels, [0] * 21, sites)
+    small, several, tied = sample_warnings(samples)
+    assert small.startswith("class y has 9 patients")
+    assert several.startswith("20 patients give 21 samples")
+    assert "Cramér's V" in tied
+    assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7]))[0] == pytest.approx(1.0)
+    assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 5, 5])) == (0.0, 1.0)
+
+
+def test_a_large_cohort_is_scored_in_a_second() -> None:
+    rng = np.random.default_rng(0)
+    samples = make_samples([f"p{i}" for i in range(80)], ["x", "y"] * 40, [i // 2 % 5 for i in range(80)])
+    start = time.process_time()
+    scores = score_channels(
+        rng.uniform(size=(3, 80, 41)), rng.uniform(size=(15, 41)), samples, np.ones(41, bool), 2000, rng
+    )
+    assert time.process_time() - start < 2
+    assert scores.stability.shape == (41,)
