@@ -1,0 +1,64 @@
+"""What a scenario describes: labels, planted channels, and how to draw one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Generator = np.random.Generator
+StudySections = dict[str, dict[str, Any]]
+FOLDS = 4  # of every simulated study
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What is planted in a channel: ``kind`` of difference, and the class that it marks."""
+
+    kind: str
+    class_name: str
+
+
+@dataclass(frozen=True)
+class SimulatedCohort:
+    """A cohort before it is written.
+
+    Attributes:
+        labels: class name of each image.
+        plants: for each channel what is planted, None for nothing.
+        draw: image index → (c, y, x) pixels, the same for the same index.
+        study: sections of the study that suit the cohort, without ``cohort``.
+    """
+
+    labels: tuple[str, ...]
+    plants: tuple[Plant | None, ...]
+    draw: Callable[[int], npt.NDArray[np.generic]]
+    study: StudySections
+
+
+def design_generator(seed: int) -> Generator:
+    """Random numbers for what concerns the whole cohort."""
+    return np.random.default_rng([seed, 0])
+
+
+def image_generator(seed: int, image: int) -> Generator:
+    """Random numbers for one image, whatever the other images use."""
+    return np.random.default_rng([seed, 1, image])
+
+
+def shuffled_labels(generator: Generator, class_names: tuple[str, ...], num_images: int) -> tuple[str, ...]:
+    """Classes as equal as can be, in random order."""
+    order = generator.permutation(num_images)
+    return tuple(class_names[index % len(class_names)] for index in order)
+
+
+def plant_at_random(generator: Generator, plants: list[Plant], num_channels: int) -> tuple[Plant | None, ...]:
+    """Give each plant a channel of its own, drawn at random."""
+    channels = generator.permutation(num_channels)[: len(plants)]
+    placed: list[Plant | None] = [None] * num_channels
+    for channel, plant in zip(channels, plants, strict=True):
+        placed[channel] = plant
+    return tuple(placed)

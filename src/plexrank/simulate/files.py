@@ -1,0 +1,106 @@
+"""Writes a simulated cohort as the files that a user would bring."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+import yaml
+
+from plexrank.simulate.cohort import SimulatedCohort
+
+_TILED_FROM_PX, _TIFF_TILE_PX = 128, 64
+_SITES = ("S1", "S2")
+
+
+def write_cohort(cohort: SimulatedCohort, out: Path, name: str, seed: int) -> Path:
+    """Write all files into a temporary sibling of ``out``, give it its name, and return its study.yaml."""
+    partial = out.with_name(f".{out.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    (partial / "images").mkdir(parents=True)
+    channel_names = _numbered("C", len(cohort.plants), 2)
+    image_ids = _numbered("image", len(cohort.labels), 3)
+    for index, image_id in enumerate(image_ids):
+        path = partial / "images" / f"{image_id}.ome.tiff"
+        _write_image(path, cohort.draw(index), channel_names, uuid.uuid5(uuid.NAMESPACE_OID, f"{name}/{image_id}"))
+    _write_tables(cohort, partial, image_ids, channel_names)
+    study = {
+        "name": name,
+        "cohort": {"samplesheet": "samplesheet.csv", "label": "label", "panel": "panel.csv", "truth": "truth.csv"},
+        **cohort.study,
+        "seed": seed % 2**31,
+    }
+    (partial / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
+    return out / "study.yaml"
+
+
+def _write_tables(
+    cohort: SimulatedCohort, folder: Path, image_ids: Sequence[str], channel_names: Sequence[str]
+) -> None:
+    patients = _numbered("P", len(image_ids), 3)
+    sites = _alternating_sites(cohort.labels)
+    _write_csv(
+        folder / "samplesheet.csv",
+        ("image_id", "path", "patient_id", "label", "site"),
+        (
+            (image_id, f"images/{image_id}.ome.tiff", patient, label, site)
+            for image_id, patient, label, site in zip(image_ids, patients, cohort.labels, sites, strict=True)
+        ),
+    )
+    _write_csv(folder / "panel.csv", ("channel", "name", "keep"), ((name, name, 1) for name in channel_names))
+    _write_csv(
+        folder / "truth.csv",
+        ("channel", "informative", "class", "kind"),
+        (
+            (name, 0, "", "none") if plant is None else (name, 1, plant.class_name, plant.kind)
+            for name, plant in zip(channel_names, cohort.plants, strict=True)
+        ),
+    )
+
+
+def _alternating_sites(labels: Sequence[str]) -> list[str]:
+    """Sites in turn within each class, so that site and label are unrelated."""
+    seen: dict[str, int] = {}
+    sites = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        sites.append(_SITES[seen[label] % len(_SITES)])
+    return sites
+
+
+def _write_image(path: Path, pixels: npt.NDArray[np.generic], channel_names: Sequence[str], key: uuid.UUID) -> None:
+    metadata = {
+        "axes": "CYX",
+        "Channel": {"Name": list(channel_names)},
+        "PhysicalSizeX": 1.0,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 1.0,
+        "PhysicalSizeYUnit": "µm",
+        "UUID": f"urn:uuid:{key}",  # tifffile's own changes with the clock
+    }
+    tile = (_TIFF_TILE_PX, _TIFF_TILE_PX) if min(pixels.shape[1:]) >= _TILED_FROM_PX else None
+    tifffile.imwrite(path, pixels, ome=True, photometric="minisblack", compression="zstd", tile=tile, metadata=metadata)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _numbered(prefix: str, count: int, digits: int) -> list[str]:
+    """Names of equal length that sort in their order: C01, C02, …"""
+    digits = max(digits, len(str(count)))
+    return [f"{prefix}{number:0{digits}d}" for number in range(1, count + 1)]
