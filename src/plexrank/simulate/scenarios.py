@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plexrank.errors import StudyError
 from plexrank.simulate import demo, paper, spatial
-from plexrank.simulate.cohort import SimulatedCohort
+from plexrank.simulate.cohort import FOLDS, SimulatedCohort
 from plexrank.simulate.files import write_cohort
 
 _SMALLEST_PX, _LARGEST_PX = 32, 4096
@@ -96,12 +96,9 @@ def simulate(
         raise StudyError(f"simulate {scenario}: size of {side_px} pixels; expected {_SMALLEST_PX} to {_LARGEST_PX}")
     if seed < 0:
         raise StudyError(f"simulate {scenario}: seed {seed}; expected 0 or more")
-    cohort = chosen.make(num_images, num_channels, side_px, seed)
-    fewest = len(chosen.class_names) * int(cohort.study["train"]["folds"])
+    fewest = len(chosen.class_names) * FOLDS
     if num_images < fewest:
-        raise StudyError(
-            f"simulate {scenario}: {num_images} images; expected at least {fewest}, one per class and fold"
-        )
+        raise StudyError(f"simulate {scenario}: {num_images} images; expected ≥ {fewest}, one per class and fold")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StudyError(f"{out}: exists and is not an empty folder; give another --out or remove it")
     cohort = chosen.make(num_images, num_channels, side_px, seed)
