@@ -1,0 +1,1 @@
+"""One training unit at a time: data, loop, checkpoints and the embedding of tiles."""

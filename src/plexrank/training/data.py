@@ -1,0 +1,205 @@
+"""Tiles as the network wants them: read, cached, drawn into batches and augmented.
+
+All randomness comes from generators keyed by the unit, the epoch and the batch, never from a global
+state, and is drawn for the whole batch before it is shared among processes. A resumed epoch and one on
+another number of processes therefore see the same tiles in the same order with the same augmentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plexrank.tiles.intensity import IntensityFit
+
+CACHE_BYTES = 4 * 2**30
+"""What a process keeps of read tiles in memory, as float32 intensities; further tiles are read each time."""
+INPUT_CENTER, INPUT_SPREAD = 0.5, 0.25
+"""The network is fed (intensity − 0.5) / 0.25, as in the paper."""
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+class TrainingTiles:
+    """The tiles of a cohort with what a training unit must know of each.
+
+    Cached tiles are exactly what reading gives (float32), so results do not depend on what fits.
+
+    Args:
+        read: tile index → raw counts (channel, y, x), square and of one size; called from threads.
+        intensity: what turns counts into intensities in 0–1.
+        labels: (tile,) class of the tile's image, 0…K−1.
+        image_index: (tile,) which image it is from.
+        patient_ids: (tile,) whose image it is.
+        channel_names: N names, in the order of the channel axis.
+        class_names: K names, in the order of ``labels``.
+        cache_bytes: memory for intensities that are kept.
+
+    Raises:
+        ValueError: the arrays differ in length.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], NDArray[np.generic]],
+        intensity: IntensityFit,
+        labels: IntArray,
+        image_index: IntArray,
+        patient_ids: NDArray[np.str_],
+        channel_names: Sequence[str],
+        class_names: Sequence[str],
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        if not len(labels) == len(image_index) == len(patient_ids):
+            raise ValueError(
+                f"one row a tile: {len(labels)} labels, {len(image_index)} images, {len(patient_ids)} patients"
+            )
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.image_index = np.asarray(image_index, dtype=np.int64)
+        self.patient_ids = np.asarray(patient_ids)
+        self.channel_names = tuple(channel_names)
+        self.class_names = tuple(class_names)
+        self.intensity = intensity
+        self._read = read
+        self._cache: dict[int, NDArray[np.float32]] = {}
+        self._free_bytes = cache_bytes
+
+    def batches(self, indices: Iterable[IntArray]) -> Iterator[Tensor]:
+        """For each array of tile indices the intensities (tile, channel, y, x) float32, on the CPU.
+
+        What is not cached is read by one thread a core, one batch ahead of the one that is asked for.
+        """
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            ahead: deque[list[tuple[int, NDArray[np.float32] | Future[NDArray[np.float32]]]]] = deque()
+            for index in indices:
+                ahead.append([(tile, self._cached_or_read(tile, pool)) for tile in index.tolist()])
+                if len(ahead) > 1:
+                    yield self._stack(ahead.popleft())
+            if ahead:
+                yield self._stack(ahead.popleft())
+
+    def _cached_or_read(self, tile: int, pool: ThreadPoolExecutor) -> NDArray[np.float32] | Future[NDArray[np.float32]]:
+        cached = self._cache.get(tile)
+        return pool.submit(self._intensities, tile) if cached is None else cached
+
+    def _intensities(self, tile: int) -> NDArray[np.float32]:
+        return self.intensity.apply(self._read(tile))
+
+    def _stack(self, parts: list[tuple[int, NDArray[np.float32] | Future[NDArray[np.float32]]]]) -> Tensor:
+        loaded = []
+        for tile, part in parts:
+            values = part.result() if isinstance(part, Future) else part
+            if tile not in self._cache and values.nbytes <= self._free_bytes:
+                self._cache[tile] = values
+                self._free_bytes -= values.nbytes
+            loaded.append(values)
+        return torch.from_numpy(np.stack(loaded))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's tiles and what is drawn for them, all of length B.
+
+    Attributes:
+        tiles: tile indices.
+        weights: float64 weight of each tile in the loss.
+        corner: in [0, 1), where the crop starts relative to the room there is, (B, 2) y and x.
+        turns: quarter turns, 0–3.
+        flips: whether x is mirrored; with the turns all eight orientations are equally likely.
+    """
+
+    tiles: IntArray
+    weights: FloatArray
+    corner: FloatArray
+    turns: IntArray
+    flips: NDArray[np.bool_]
+
+    def share(self, process_rank: int, world_size: int) -> Batch:
+        """Every ``world_size``-th tile; possibly none."""
+        mine = slice(process_rank, None, world_size)
+        return Batch(self.tiles[mine], self.weights[mine], self.corner[mine], self.turns[mine], self.flips[mine])
+
+
+def draw_epoch(
+    tiles: IntArray, image_index: IntArray, tile_weights: FloatArray, batch_tiles: int, entropy: Sequence[int]
+) -> list[Batch]:
+    """The batches of one epoch.
+
+    Every image weighs the same: at most the median number of tiles per image is drawn from each, anew in
+    each epoch, and a tile's weight is divided by how many of its image were drawn. The batches are as
+    equal as can be and never of a single tile, since batch norm knows no variance of one.
+
+    Args:
+        tiles: (tile,) the tile indices to draw from.
+        image_index: (tile,) the image of each.
+        tile_weights: (tile,) such as class weights.
+        batch_tiles: the most a batch holds (one more where that avoids a single tile).
+        entropy: whole numbers that name the unit and the epoch.
+    """
+    order, weights = _draw_tiles(image_index, tile_weights, np.random.default_rng([*entropy, 0]))
+    n_batches = min(-(-len(order) // batch_tiles), max(1, len(order) // 2))
+    batches = []
+    for number, chosen in enumerate(np.array_split(order, n_batches)):
+        generator = np.random.default_rng([*entropy, 1, number])
+        batches.append(
+            Batch(
+                tiles=tiles[chosen],
+                weights=weights[chosen],
+                corner=generator.random((len(chosen), 2)),
+                turns=generator.integers(0, 4, len(chosen)),
+                flips=generator.integers(0, 2, len(chosen)).astype(bool),
+            )
+        )
+    return batches
+
+
+def _draw_tiles(
+    image_index: IntArray, tile_weights: FloatArray, generator: np.random.Generator
+) -> tuple[IntArray, FloatArray]:
+    counts = np.unique(image_index, return_counts=True)[1]
+    most = int(np.ceil(np.median(counts)))
+    weights = np.array(tile_weights, dtype=np.float64)
+    drawn = []
+    shuffled = generator.permutation(len(image_index))
+    by_image = shuffled[np.argsort(image_index[shuffled], kind="stable")]
+    for own in np.split(by_image, np.cumsum(counts)[:-1]):
+        kept = own[:most]
+        weights[kept] /= len(kept)
+        drawn.append(kept)
+    return generator.permutation(np.concatenate(drawn)), weights
+
+
+def augment(tiles: Tensor, batch: Batch, crop_px: int) -> Tensor:
+    """Crop, turn and flip (B, channel, y, x), one draw for all channels of a tile, on the tiles' device.
+
+    Returns:
+        (B, channel, c, c), c the smaller of ``crop_px`` and the tile's side.
+
+    Raises:
+        ValueError: the tiles are not square.
+    """
+    side = tiles.shape[-1]
+    if tiles.shape[-2] != side:
+        raise ValueError(f"tiles must be square, got {tiles.shape[-2]} × {side} pixels")
+    crop = min(crop_px, side)
+    corners = np.floor(batch.corner * (side - crop + 1)).astype(int).tolist()
+    drawn = zip(corners, batch.turns.tolist(), batch.flips.tolist(), strict=True)
+    turned = []
+    for tile, ((y, x), turns, flip) in zip(tiles, drawn, strict=True):
+        view = torch.rot90(tile[:, y : y + crop, x : x + crop], turns, dims=(-2, -1))
+        turned.append(view.flip(-1) if flip else view)
+    return torch.stack(turned) if turned else tiles[:, :, :crop, :crop]
+
+
+def model_input(intensities: Tensor) -> Tensor:
+    """Intensities in 0–1 → what the network is fed, of the same shape."""
+    return (intensities - INPUT_CENTER) / INPUT_SPREAD

@@ -1,0 +1,353 @@
+"""Training of one unit: one fold held out, one seed.
+
+A unit is a pure function of its inputs: nothing depends on the global random state, on how often it was
+stopped and resumed, or (up to rounding) on the number of processes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, barrier, from_first, unwrap, wrap
+from plexrank.errors import PlexrankError, StoppedEarly, StudyError
+from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.encoders import ResNet18Encoder
+from plexrank.models.refit import fit_linear_classifier
+from plexrank.rundir import write_text
+from plexrank.study import ModelSettings, TrainSettings
+from plexrank.training.checkpoint import (
+    Progress,
+    TrainedUnit,
+    build_network,
+    load_backbone_weights,
+    previous_path,
+    read_progress,
+    write_progress,
+    write_unit,
+)
+from plexrank.training.data import Batch, TrainingTiles, augment, draw_epoch, model_input
+from plexrank.training.embedding import embed_tiles, mean_over_images
+from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """What to train: one fold and one seed, with the tiles it may see.
+
+    Attributes:
+        study_seed: the seed of the whole study.
+        train_index: (tile,) tile indices the gradients come from; every class occurs.
+        validation_index: (tile,) tile indices of other patients that choose the epoch.
+    """
+
+    study_seed: int
+    fold: int
+    seed: int
+    train_index: IntArray
+    validation_index: IntArray
+
+    @property
+    def entropy(self) -> tuple[int, int, int]:
+        """What the unit's random generators are keyed with."""
+        return (self.study_seed, self.fold, self.seed)
+
+
+@dataclass(frozen=True)
+class UnitPaths:
+    """The files that a unit's training writes."""
+
+    last: Path
+    best: Path
+    history: Path
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """How a unit's training ended; ``best_epoch`` counts from 0, ``epochs`` is how many were trained."""
+
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    validation_auc: float
+
+
+def train_unit(
+    tiles: TrainingTiles,
+    unit: Unit,
+    model: ModelSettings,
+    train: TrainSettings,
+    *,
+    info: ProcessInfo,
+    paths: UnitPaths,
+    key: str,
+    report: Callable[[str], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> UnitResult:
+    """Train a unit, or go on with it where ``last.pt`` was written under the same key.
+
+    A collective of all processes; the first one writes and reports.
+
+    Args:
+        key: digest of all that the result depends on; goes into the checkpoints.
+        report: is given one line an epoch.
+        should_stop: asked after every step; when it says yes on any process, progress is saved.
+
+    Raises:
+        StudyError: the training tiles lack a class or are fewer than two, or there is nothing to validate on.
+        StoppedEarly: on request; the same call goes on bitwise as if it had not been stopped (on CPUs).
+        MissingInputError: the pretrained weights are not there.
+        PlexrankError: the loss became infinite or undefined.
+    """
+    _check(tiles, unit)
+    training = _Training(tiles, unit, model, train, info, paths, key, report)
+    training.start_or_resume()
+    while not training.finished:
+        training.train_epoch(should_stop)
+        training.validate()
+        training.save()
+    training.finish()
+    best = training.progress.history[training.progress.best_epoch]
+    return UnitResult(
+        epochs=training.progress.epoch,
+        best_epoch=training.progress.best_epoch,
+        validation_loss=best["validation_loss"],
+        validation_auc=best["validation_auc"],
+    )
+
+
+def _check(tiles: TrainingTiles, unit: Unit) -> None:
+    labels = tiles.labels[unit.train_index]
+    missing = [name for label, name in enumerate(tiles.class_names) if label not in labels]
+    name = f"fold {unit.fold}"
+    if missing:
+        raise StudyError(f"{name}: no training tile of class {', '.join(missing)}; lower train.folds or add patients")
+    if len(labels) < 2 or len(unit.validation_index) == 0:
+        raise StudyError(
+            f"{name}: {len(labels)} training and {len(unit.validation_index)} validation tiles, expected at least "
+            "2 and 1; lower train.folds or add patients"
+        )
+
+
+class _Training:
+    """One unit's training under way."""
+
+    def __init__(
+        self,
+        tiles: TrainingTiles,
+        unit: Unit,
+        model: ModelSettings,
+        train: TrainSettings,
+        info: ProcessInfo,
+        paths: UnitPaths,
+        key: str,
+        report: Callable[[str], None],
+    ) -> None:
+        self.tiles, self.unit, self.settings, self.train = tiles, unit, model, train
+        self.info, self.paths, self.report = info, paths, report
+        self.progress = Progress(key)
+        first = np.unique(tiles.image_index[unit.train_index], return_index=True)[1]
+        self.class_weights = class_weights(tiles.labels[unit.train_index][first], len(tiles.class_names))
+        self.bf16 = _use_bf16(train.precision, info.device)
+        self.started = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are trained, or too many went by without a better validation loss."""
+        return self.progress.epoch >= self.train.epochs or self.progress.stale_epochs >= self.train.patience
+
+    @property
+    def network(self) -> ChannelEmbedding:
+        """The plain network behind the wrapping."""
+        return cast(ChannelEmbedding, unwrap(self.wrapped))
+
+    def start_or_resume(self) -> None:
+        """Build network and optimiser, afresh or as ``last.pt`` has them."""
+        found = read_progress(self.paths.last, self.progress.key) if self.info.is_first else None
+        found = from_first(found, self.info)
+        network = self._fresh_network(load_weights=found is None)
+        self.wrapped = wrap(network.to(self.info.device), self.info)
+        self.optimiser = torch.optim.Adam(
+            self.wrapped.parameters(), lr=self.train.learning_rate, weight_decay=1e-7, amsgrad=True
+        )
+        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimiser, mode="max", factor=0.65, patience=6, cooldown=3, threshold_mode="abs"
+        )
+        if found is not None:
+            self.progress = found
+            self.network.load_state_dict(found.model)
+            self.optimiser.load_state_dict(found.optimiser)
+            self.scheduler.load_state_dict(found.scheduler)
+            self._report(f"going on at epoch {found.epoch + 1}")
+
+    def _fresh_network(self, load_weights: bool) -> ChannelEmbedding:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.SeedSequence(self.unit.entropy).generate_state(1)[0]))
+            network = build_network(self.settings, len(self.tiles.channel_names), len(self.tiles.class_names))
+        if load_weights and isinstance(network.encoder, ResNet18Encoder):
+            load_backbone_weights(self.settings.weights, network.encoder.backbone)
+        return network
+
+    def train_epoch(self, should_stop: Callable[[], bool]) -> None:
+        """The steps of this epoch that are still to do."""
+        progress, index = self.progress, self.unit.train_index
+        self.started = time.monotonic() - progress.seconds
+        batches = draw_epoch(
+            index,
+            self.tiles.image_index[index],
+            self.class_weights[self.tiles.labels[index]],
+            self.train.batch_tiles,
+            [*self.unit.entropy, progress.epoch],
+        )[progress.batch :]
+        shares = [batch.share(self.info.process_rank, self.info.world_size) for batch in batches]
+        sums = torch.zeros(4, dtype=torch.float64, device=self.info.device)
+        self.wrapped.train()
+        loaded = self.tiles.batches(share.tiles for share in shares)
+        for batch, share, intensities in zip(batches, shares, loaded, strict=True):
+            sums += self._step(share, intensities, float(batch.weights.sum()))
+            progress.batch += 1
+            if any_process(should_stop(), self.info):
+                self._add(sums)
+                self.save()
+                raise StoppedEarly(
+                    f"fold {self.unit.fold} seed {self.unit.seed}: stopped in epoch {progress.epoch + 1}; "
+                    "the same command goes on from here"
+                )
+        self._add(sums)
+
+    def _add(self, sums: Tensor) -> None:
+        total = all_reduce_sum(sums, self.info).tolist()
+        self.progress.sums = [before + new for before, new in zip(self.progress.sums, total, strict=True)]
+        self.progress.seconds = time.monotonic() - self.started
+
+    def _step(self, share: Batch, intensities: Tensor, weight_of_batch: float) -> Tensor:
+        """One optimiser step; the weighted loss, the weight, the right tiles and the tiles of this share.
+
+        The loss is normalised by the weight of the whole batch, so that unequal shares count as they should.
+        """
+        device = self.info.device
+        images = model_input(augment(intensities.to(device), share, self.train.crop_px))
+        labels = torch.from_numpy(self.tiles.labels[share.tiles]).to(device)
+        weights = torch.from_numpy(share.weights).to(device, torch.float32)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.wrapped(images)
+        loss = (nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
+        self.optimiser.zero_grad()
+        (loss * (self.info.world_size / weight_of_batch)).backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        right = (logits.detach().argmax(dim=1) == labels).sum()
+        tiles = torch.tensor(float(len(labels)), device=device)
+        return torch.stack([loss.detach(), weights.sum(), right, tiles]).double()
+
+    def validate(self) -> None:
+        """Judge the epoch on the validation images, and close it."""
+        progress = self.progress
+        loss_sum, weight_sum, right, n_tiles = progress.sums
+        labels, logits = self._validation_logits()
+        loss = weighted_log_loss(labels, logits, self.class_weights)
+        if not math.isfinite(loss) or not math.isfinite(loss_sum):
+            raise PlexrankError(
+                f"fold {self.unit.fold} seed {self.unit.seed}: the loss of epoch {progress.epoch + 1} is not finite; "
+                "lower train.learning_rate"
+            )
+        auc = area_under_curve(labels, softmax(logits))
+        progress.history.append(
+            {
+                "epoch": progress.epoch + 1,
+                "train_loss": loss_sum / weight_sum,
+                "train_accuracy": right / n_tiles,
+                "validation_loss": loss,
+                "validation_auc": auc,
+                "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
+                "seconds": round(time.monotonic() - self.started, 3),
+            }
+        )
+        self.scheduler.step(-loss if math.isnan(auc) else auc)
+        progress.stale_epochs += 1
+        if loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch, progress.stale_epochs = loss, progress.epoch, 0
+            progress.best_model = self._state()
+        progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
+        self._report(_line(progress.history[-1], self.train.epochs))
+
+    def _validation_logits(self) -> tuple[IntArray, NDArray[np.float64]]:
+        """Labels (image,) and tile logits averaged per image (image, class)."""
+        index = self.unit.validation_index
+        r = embed_tiles(self.network, self.tiles, index, self.info)
+        with torch.inference_mode():
+            of_tiles = self.network.classify(torch.from_numpy(r).to(self.info.device)).cpu().numpy()
+        _, first, logits = mean_over_images(of_tiles, self.tiles.image_index[index])
+        return self.tiles.labels[index][first], logits
+
+    def save(self) -> None:
+        """Write ``last.pt`` and ``history.csv``."""
+        if not self.info.is_first:
+            return
+        self.progress.model = self._state()
+        self.progress.optimiser = self.optimiser.state_dict()
+        self.progress.scheduler = self.scheduler.state_dict()
+        write_progress(self.paths.last, self.progress)
+        if self.progress.history:
+            write_text(self.paths.history, pd.DataFrame(self.progress.history).to_csv(index=False))
+
+    def finish(self) -> None:
+        """Embed what was seen with the best weights, refit the classifier, and write ``best.pt``."""
+        progress, tiles = self.progress, self.tiles
+        self.network.load_state_dict(progress.best_model)
+        index = np.sort(np.concatenate([self.unit.train_index, self.unit.validation_index]))
+        r = embed_tiles(self.network, tiles, index, self.info)
+        images, first, mean = mean_over_images(r, tiles.image_index[index])
+        if self.info.is_first:
+            classifier = None
+            if self.settings.classifier == "refit":
+                seen = index[first]
+                classifier = fit_linear_classifier(mean, tiles.labels[seen], tiles.patient_ids[seen], self.unit.seed)
+            trained = TrainedUnit(
+                key=progress.key,
+                fold=self.unit.fold,
+                seed=self.unit.seed,
+                epoch=progress.best_epoch,
+                channel_names=tiles.channel_names,
+                class_names=tiles.class_names,
+                intensity=tiles.intensity,
+                settings=self.settings,
+                model_state=progress.best_model,
+                classifier=classifier,
+                embedding_images=images,
+                embedding_mean=mean.astype(np.float32),
+            )
+            write_unit(self.paths.best, trained)
+            previous_path(self.paths.last).unlink(missing_ok=True)
+        barrier(self.info)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    def _report(self, line: str) -> None:
+        if self.info.is_first:
+            self.report(f"fold {self.unit.fold} seed {self.unit.seed}: {line}")
+
+
+def _use_bf16(precision: str, device: torch.device) -> bool:
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"
+
+
+def _line(row: dict[str, float], epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']:.0f} of up to {epochs}, training loss {row['train_loss']:.3f}, "
+        f"validation loss {row['validation_loss']:.3f}, validation AUC {row['validation_auc']:.2f}"
+    )

@@ -1,0 +1,214 @@
+"""Checkpoints survive a round trip, damage is named, and pretrained weights are never silently replaced."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from plexrank.errors import MissingInputError, RunDirError, StudyError
+from plexrank.models.encoders import resnet18_trunk
+from plexrank.models.refit import LinearClassifier
+from plexrank.study import ModelSettings
+from plexrank.tiles.intensity import IntensityFit
+from plexrank.training.checkpoint import (
+    IMAGENET_FILE,
+    Progress,
+    TrainedUnit,
+    build_network,
+    load,
+    load_backbone_weights,
+    previous_path,
+    read_progress,
+    read_unit,
+    save,
+    write_progress,
+    write_unit,
+)
+
+SHALLOW = ModelSettings(backbone="shallow", weights="none")
+CPU = torch.device("cpu")
+
+
+def trained_unit(classifier: LinearClassifier | None) -> TrainedUnit:
+    torch.manual_seed(0)
+    return TrainedUnit(
+        key="abc",
+        fold=1,
+        seed=2,
+        epoch=7,
+        channel_names=("CD3", "CD8", "DNA"),
+        class_names=("high", "low"),
+        intensity=IntensityFit("arcsinh", 5.0, np.array([0.1, 2.5, 1.0], dtype=np.float32)),
+        settings=SHALLOW,
+        model_state=build_network(SHALLOW, 3, 2).state_dict(),
+        classifier=classifier,
+        embedding_images=np.array([3, 5]),
+        embedding_mean=np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float32),
+    )
+
+
+def test_a_trained_unit_comes_back_as_it_was(tmp_path: Path) -> None:
+    classifier = LinearClassifier(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]), torch.tensor([0.0, 0.5]))
+    unit = trained_unit(classifier)
+    write_unit(tmp_path / "best.pt", unit)
+    found = read_unit(tmp_path / "best.pt")
+    assert (found.key, found.fold, found.seed, found.epoch) == ("abc", 1, 2, 7)
+    assert (found.channel_names, found.class_names) == (unit.channel_names, unit.class_names)
+    assert found.settings == SHALLOW
+    assert (found.intensity.transform, found.intensity.cofactor) == ("arcsinh", 5.0)
+    np.testing.assert_array_equal(found.intensity.scale, unit.intensity.scale)
+    np.testing.assert_array_equal(found.embedding_images, [3, 5])
+    np.testing.assert_array_equal(found.embedding_mean, unit.embedding_mean)
+    tiles = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        network = found.network(CPU)
+        assert torch.equal(network.embed(tiles), unit.network(CPU).embed(tiles))
+        assert found.classify(network)(torch.tensor([[2.0, 3.0, 4.0]])).tolist() == [[2.0, 3.5]]
+
+
+def test_without_a_refit_the_network_classifies(tmp_path: Path) -> None:
+    write_unit(tmp_path / "best.pt", trained_unit(None))
+    found = read_unit(tmp_path / "best.pt")
+    network, r = found.network(CPU), torch.rand(4, 3)
+    with torch.no_grad():
+        assert torch.equal(found.classify(network)(r), network.classifier(r))
+
+
+def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    last = tmp_path / "last.pt"
+    for epoch in (1, 2):
+        write_progress(last, Progress("k", epoch=epoch, model={"w": torch.ones(2)}))
+    newest = read_progress(last, "k")
+    assert newest is not None
+    assert newest.epoch == 2
+    last.write_bytes(last.read_bytes()[:-60])
+    with caplog.at_level(logging.WARNING):
+        before = read_progress(last, "k")
+    assert before is not None
+    assert before.epoch == 1
+    assert torch.equal(before.model["w"], torch.ones(2))
+    assert "last.pt: damaged checkpoint" in caplog.text
+    assert "last.pt.prev" in caplog.text
+
+
+def test_a_crash_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    last = tmp_path / "last.pt"
+    write_progress(last, Progress("k", epoch=3))
+    last.rename(previous_path(last))
+    found = read_progress(last, "k")
+    assert found is not None
+    assert found.epoch == 3
+
+
+def test_progress_of_other_settings_is_not_taken(tmp_path: Path) -> None:
+    write_progress(tmp_path / "last.pt", Progress("k"))
+    assert read_progress(tmp_path / "last.pt", "other") is None
+    assert read_progress(tmp_path / "none.pt", "k") is None
+
+
+def test_all_damaged_is_an_error(tmp_path: Path) -> None:
+    last = tmp_path / "last.pt"
+    last.write_bytes(b"")
+    previous_path(last).write_bytes(b"no")
+    with pytest.raises(RunDirError, match=r"last\.pt\.prev: damaged checkpoint"):
+        read_progress(last, "k")
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (eval, ("1/0",))
+
+
+def write_foreign(path: Path, kind: str) -> None:
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not a checkpoint")
+    elif kind == "code":
+        path.write_bytes(pickle.dumps(Malicious()))
+    elif kind == "torch code":
+        torch.save({"format": Malicious()}, path)
+    elif kind == "foreign":
+        torch.save({"model": torch.zeros(1)}, path)
+    else:
+        torch.save([1, 2], path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["empty", "text", "code", "torch code", "foreign", "list"])
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "best.pt"
+    write_foreign(path, kind)
+    with pytest.raises(RunDirError, match=r"best\.pt: .*delete it and train again"):
+        load(path)
+
+
+def test_a_missing_checkpoint_and_a_wrong_kind_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"best\.pt: no such checkpoint"):
+        read_unit(tmp_path / "best.pt")
+    save(tmp_path / "x.pt", {"key": "k"})
+    with pytest.raises(RunDirError, match="no trained unit"):
+        read_unit(tmp_path / "x.pt")
+    write_progress(tmp_path / "last.pt", Progress("k"))
+    with pytest.raises(RunDirError, match="no trained unit"):
+        read_unit(tmp_path / "last.pt")
+    write_unit(tmp_path / "best.pt", trained_unit(None))
+    with pytest.raises(RunDirError, match="no training progress"):
+        read_progress(tmp_path / "best.pt", "abc")
+
+
+def test_saving_leaves_no_temporary_file(tmp_path: Path) -> None:
+    for _ in range(3):
+        write_progress(tmp_path / "last.pt", Progress("k"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "last.pt.prev"]
+
+
+def test_pretrained_weights_go_everywhere_but_into_the_first_convolution(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    published, trunk = resnet18(weights=None), resnet18_trunk()
+    torch.save(published.state_dict(), tmp_path / "resnet.pth")
+    first = trunk.conv1.weight.clone()
+    load_backbone_weights(tmp_path / "resnet.pth", trunk)
+    assert torch.equal(trunk.conv1.weight, first)
+    assert torch.equal(trunk.layer4[1].conv2.weight, published.layer4[1].conv2.weight)
+    assert torch.equal(trunk.bn1.weight, published.bn1.weight)
+
+
+def test_no_weights_change_nothing() -> None:
+    trunk = resnet18_trunk()
+    before = trunk.layer1[0].conv1.weight.clone()
+    load_backbone_weights("none", trunk)
+    assert torch.equal(trunk.layer1[0].conv1.weight, before)
+
+
+def test_absent_or_other_imagenet_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    expected = tmp_path / "hub" / "checkpoints" / IMAGENET_FILE
+    trunk = resnet18_trunk()
+    with pytest.raises(MissingInputError, match=r"resnet18-f37072fd\.pth: no such file; get https://.*none"):
+        load_backbone_weights("imagenet", trunk)
+    expected.parent.mkdir(parents=True)
+    torch.save(resnet18(weights=None).state_dict(), expected)
+    with pytest.raises(MissingInputError, match=r"sha256 starts with .*, expected f37072fd"):
+        load_backbone_weights("imagenet", trunk)
+
+
+@pytest.mark.parametrize("content", ["text", "other"])
+def test_files_without_a_resnet18_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "weights.pth"
+    if content == "text":
+        path.write_text("hello")
+    else:
+        torch.save({"layer1.weight": torch.zeros(2)}, path)
+    with pytest.raises(
+        StudyError, match=r"model\.weights: .*weights\.pth: expected the state of torchvision's resnet18"
+    ):
+        load_backbone_weights(path, resnet18_trunk())
+    with pytest.raises(MissingInputError, match="no such file"):
+        load_backbone_weights(tmp_path / "absent.pth", resnet18_trunk())

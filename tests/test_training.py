@@ -1,0 +1,321 @@
+"""Training finds a planted channel, and stopping, resuming and caching change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from plexrank.distributed import ProcessInfo
+from plexrank.errors import PlexrankError, StoppedEarly, StudyError
+from plexrank.study import ModelSettings, TrainSettings
+from plexrank.tiles.intensity import IntensityFit
+from plexrank.training.checkpoint import read_unit
+from plexrank.training.data import TrainingTiles, augment, draw_epoch, model_input
+from plexrank.training.embedding import embed_tiles, mean_over_images
+from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
+from plexrank.training.metrics import (
+    area_under_curve,
+    balanced_accuracy,
+    class_weights,
+    softmax,
+    weighted_log_loss,
+)
+
+SHALLOW = ModelSettings(backbone="shallow", weights="none")
+PLANTED = 2
+TILES, TRAIN = 32, 22
+UNIT = Unit(0, fold=0, seed=0, train_index=np.arange(TRAIN), validation_index=np.arange(TRAIN, TILES))
+
+
+def counts(signal: float = 1.0, seed: int = 0) -> np.ndarray:
+    """(tile, 4, 16, 16) uint16; one channel of every second tile is brighter."""
+    generator = np.random.default_rng(seed)
+    raw = generator.poisson(3.0, size=(TILES, 4, 16, 16))
+    raw[1::2, PLANTED] += generator.poisson(4.0 * signal, size=(TILES // 2, 16, 16))
+    return raw.astype(np.uint16)
+
+
+def make_tiles(raw: np.ndarray, cache_bytes: int = 2**30, log: list[int] | None = None) -> TrainingTiles:
+    def read(tile: int) -> np.ndarray:
+        if log is not None:
+            log.append(tile)
+        return raw[tile]
+
+    return TrainingTiles(
+        read,
+        IntensityFit("arcsinh", 5.0, np.full(raw.shape[1], 2.0, dtype=np.float32)),
+        labels=np.arange(len(raw)) % 2,
+        image_index=np.arange(len(raw)),
+        patient_ids=np.array([f"p{index}" for index in range(len(raw))]),
+        channel_names=[f"C{channel}" for channel in range(raw.shape[1])],
+        class_names=["a", "b"],
+        cache_bytes=cache_bytes,
+    )
+
+
+def run(
+    folder: Path,
+    tiles: TrainingTiles | None = None,
+    unit: Unit = UNIT,
+    key: str = "k",
+    model: ModelSettings = SHALLOW,
+    should_stop: Callable[[], bool] = lambda: False,
+    **settings: float,
+) -> UnitResult:
+    train = {"epochs": 3, "batch_tiles": 11, "crop_px": 16, "learning_rate": 3e-3, **settings}
+    return train_unit(
+        tiles or make_tiles(counts()),
+        unit,
+        model,
+        TrainSettings(**train),  # type: ignore[arg-type]
+        info=ProcessInfo(),
+        paths=UnitPaths(folder / "last.pt", folder / "best.pt", folder / "history.csv"),
+        key=key,
+        report=lambda line: None,
+        should_stop=should_stop,
+    )
+
+
+def history(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "history.csv").drop(columns="seconds")
+
+
+def assert_same_unit(folder: Path, other: Path) -> None:
+    one, two = read_unit(folder / "best.pt"), read_unit(other / "best.pt")
+    assert one.epoch == two.epoch
+    for name, value in one.model_state.items():
+        assert torch.equal(value, two.model_state[name]), name
+    np.testing.assert_array_equal(one.embedding_mean, two.embedding_mean)
+    assert one.classifier is not None
+    assert two.classifier is not None
+    assert torch.equal(one.classifier.coef, two.classifier.coef)
+    pd.testing.assert_frame_equal(history(folder), history(other))
+
+
+def test_a_planted_channel_is_learned(tmp_path: Path) -> None:
+    result = run(tmp_path, epochs=10)
+    assert result.validation_auc > 0.95
+    unit = read_unit(tmp_path / "best.pt")
+    assert unit.classifier is not None
+    assert unit.classifier.coef.abs().sum(dim=0).argmax() == PLANTED
+    assert unit.embedding_mean.shape == (TILES, 4)
+    np.testing.assert_array_equal(unit.embedding_images, np.arange(TILES))
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert list(table.columns) == [
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_auc",
+        "learning_rate",
+        "seconds",
+    ]
+    assert table["validation_loss"].idxmin() == result.best_epoch == unit.epoch
+    assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
+
+
+def test_the_stored_embedding_is_that_of_the_stored_weights(tmp_path: Path) -> None:
+    tiles = make_tiles(counts())
+    run(tmp_path, tiles)
+    unit = read_unit(tmp_path / "best.pt")
+    r = embed_tiles(unit.network(torch.device("cpu")), tiles, np.arange(TILES), ProcessInfo())
+    np.testing.assert_allclose(unit.embedding_mean, r, atol=1e-5)
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    remaining = iter(range(steps - 1))
+    return lambda: next(remaining, None) is None
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_stop_and_resume_equal_no_stop_bitwise(tmp_path: Path, steps: int) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    run(straight, epochs=2)
+    torch.manual_seed(steps)
+    with pytest.raises(StoppedEarly, match=r"fold 0 seed 0: stopped in epoch \d; the same command goes on"):
+        run(stopped, should_stop=stop_after(steps), epochs=2)
+    assert not (stopped / "best.pt").exists()
+    torch.manual_seed(steps + 1)
+    run(stopped, epochs=2)
+    assert_same_unit(straight, stopped)
+
+
+def test_more_epochs_go_on_where_fewer_ended_only_under_the_same_key(tmp_path: Path) -> None:
+    straight, resumed, anew = (tmp_path / name for name in ("straight", "resumed", "anew"))
+    run(straight, epochs=2)
+    for folder, key in ((resumed, "k"), (anew, "other")):
+        run(folder, epochs=1)
+        run(folder, epochs=2, key=key)
+        assert_same_unit(straight, folder)
+        assert read_unit(folder / "best.pt").key == key
+
+
+def test_a_unit_depends_on_its_seed_and_not_on_the_global_state(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    run(tmp_path / "one", epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)
+    run(tmp_path / "two", epochs=1)
+    assert_same_unit(tmp_path / "one", tmp_path / "two")
+    other = Unit(0, 0, 1, UNIT.train_index, UNIT.validation_index)
+    run(tmp_path / "three", unit=other, epochs=1)
+    one, three = (read_unit(tmp_path / name / "best.pt") for name in ("one", "three"))
+    assert not np.allclose(one.embedding_mean, three.embedding_mean)
+
+
+def test_training_stops_once_validation_no_longer_gets_better(tmp_path: Path) -> None:
+    shuffled = make_tiles(counts(signal=0.0))
+    result = run(tmp_path, shuffled, epochs=40, patience=2, learning_rate=0.02)
+    assert result.epochs < 40
+    assert result.epochs == result.best_epoch + 1 + 2
+    losses = history(tmp_path)["validation_loss"]
+    assert losses.idxmin() == result.best_epoch
+
+
+def test_the_paper_classifier_is_not_refitted(tmp_path: Path) -> None:
+    run(tmp_path, model=SHALLOW.model_copy(update={"classifier": "paper"}), epochs=1)
+    assert read_unit(tmp_path / "best.pt").classifier is None
+
+
+def test_what_is_not_cached_trains_the_same(tmp_path: Path) -> None:
+    raw = counts()
+    tile_bytes = raw[0].size * 4
+    cached, some, none = [], [], []
+    for name, log, budget in (("all", cached, 2**30), ("some", some, 5 * tile_bytes), ("none", none, 0)):
+        run(tmp_path / name, make_tiles(raw, budget, log), epochs=2)
+        assert_same_unit(tmp_path / "all", tmp_path / name)
+    assert sorted(cached) == list(range(TILES))
+    assert len(none) == 3 * TILES
+    assert len(some) == len(none) - 2 * 5
+
+
+def test_a_loss_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    raw = counts().astype(np.float32)
+    raw[3, 1] = np.nan
+    with pytest.raises(
+        PlexrankError, match=r"fold 0 seed 0: the loss of epoch 1 is not finite; lower train\.learning_rate"
+    ):
+        run(tmp_path, make_tiles(raw))
+
+
+BAD_UNITS = [
+    (np.arange(0, TRAIN, 2), np.arange(TRAIN, TILES), "no training tile of class b"),
+    (np.arange(TRAIN), np.array([], dtype=int), "22 training and 0 validation tiles"),
+]
+
+
+@pytest.mark.parametrize(("train_index", "validation_index", "message"), BAD_UNITS)
+def test_units_that_cannot_be_trained_are_refused(
+    tmp_path: Path, train_index: np.ndarray, validation_index: np.ndarray, message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        run(tmp_path, unit=Unit(0, 3, 0, train_index, validation_index))
+
+
+def test_one_row_a_tile_is_demanded() -> None:
+    fit = IntensityFit("linear", 1.0, np.ones(1, dtype=np.float32))
+    with pytest.raises(ValueError, match="3 labels, 2 images, 3 patients"):
+        TrainingTiles(
+            lambda tile: np.zeros((1, 4, 4)), fit, np.zeros(3), np.zeros(2), np.array(["a"] * 3), ["x"], ["a", "b"]
+        )
+
+
+def test_an_epoch_gives_every_image_the_same_weight() -> None:
+    image_index = np.repeat([4, 9, 2], [1, 3, 12])
+    tiles = np.arange(100, 116)
+    batches = draw_epoch(tiles, image_index, np.ones(16), batch_tiles=4, entropy=[0, 0, 0, 0])
+    drawn = np.concatenate([batch.tiles for batch in batches])
+    weights = np.concatenate([batch.weights for batch in batches])
+    assert len(np.unique(drawn)) == len(drawn) == 1 + 3 + 3
+    for image in (4, 9, 2):
+        assert weights[image_index[drawn - 100] == image].sum() == pytest.approx(1.0)
+    again = draw_epoch(tiles, image_index, np.ones(16), batch_tiles=4, entropy=[0, 0, 0, 0])
+    np.testing.assert_array_equal(drawn, np.concatenate([batch.tiles for batch in again]))
+    later = np.concatenate(
+        [b.tiles for e in range(1, 9) for b in draw_epoch(tiles, image_index, np.ones(16), 4, [0, 0, 0, e])]
+    )
+    assert len(np.unique(later)) > 12
+
+
+@pytest.mark.parametrize(
+    ("n_tiles", "batch_tiles", "sizes"),
+    [(63, 32, [32, 31]), (33, 32, [17, 16]), (3, 2, [3]), (5, 2, [3, 2]), (2, 8, [2]), (8, 4, [4, 4])],
+)
+def test_batches_are_nearly_equal_and_never_of_one_tile(n_tiles: int, batch_tiles: int, sizes: list[int]) -> None:
+    batches = draw_epoch(np.arange(n_tiles), np.arange(n_tiles), np.ones(n_tiles), batch_tiles, [1])
+    assert [len(batch.tiles) for batch in batches] == sizes
+
+
+def test_processes_share_a_batch_without_changing_its_draws() -> None:
+    batch = draw_epoch(np.arange(7), np.arange(7), np.ones(7), 8, [1])[0]
+    shares = [batch.share(rank, 3) for rank in range(3)]
+    assert [len(share.tiles) for share in shares] == [3, 2, 2]
+    for rank, share in enumerate(shares):
+        for name in ("tiles", "weights", "corner", "turns", "flips"):
+            np.testing.assert_array_equal(getattr(share, name), getattr(batch, name)[rank::3])
+
+
+def test_augmentation_moves_all_channels_of_a_tile_together() -> None:
+    torch.manual_seed(0)
+    first = torch.rand(40, 1, 8, 8)
+    tiles = torch.cat([first, first + 1, first + 2], dim=1)
+    batch = draw_epoch(np.arange(40), np.arange(40), np.ones(40), 40, [2])[0]
+    changed = augment(tiles, batch, crop_px=6)
+    assert changed.shape == (40, 3, 6, 6)
+    torch.testing.assert_close(changed[:, 1], changed[:, 0] + 1)
+    torch.testing.assert_close(changed[:, 2], changed[:, 0] + 2)
+
+
+def test_augmentation_reaches_all_orientations_and_all_corners() -> None:
+    tile = torch.arange(9.0).reshape(1, 1, 3, 3)
+    batch = draw_epoch(np.arange(400), np.arange(400), np.ones(400), 400, [3])[0]
+    whole = augment(tile.expand(400, 1, 3, 3), batch, crop_px=16)
+    assert len(torch.unique(whole.flatten(1), dim=0)) == 8
+    crops = augment(tile.expand(400, 1, 3, 3), batch, crop_px=1)
+    assert sorted(torch.unique(crops).tolist()) == list(range(9))
+    with pytest.raises(ValueError, match="must be square, got 3 × 4"):
+        augment(torch.zeros(400, 1, 3, 4), batch, 2)
+
+
+def test_the_network_is_fed_as_in_the_paper() -> None:
+    assert model_input(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-2.0, 0.0, 2.0]
+
+
+def test_means_over_images_are_known() -> None:
+    values = np.array([[1.0, 0.0], [3.0, 4.0], [5.0, 6.0]])
+    images, first, means = mean_over_images(values, np.array([7, 2, 7]))
+    assert (images.tolist(), first.tolist(), means.tolist()) == ([2, 7], [1, 0], [[3.0, 4.0], [3.0, 3.0]])
+
+
+def test_metrics_have_known_values() -> None:
+    labels = np.array([0, 0, 0, 1])
+    np.testing.assert_allclose(class_weights(labels, 2), [4 / 6, 2.0])
+    with pytest.raises(ValueError, match="class 2 does not occur"):
+        class_weights(labels, 3)
+    np.testing.assert_allclose(softmax(np.log([[1.0, 3.0]]) + 1000), [[0.25, 0.75]])
+    logits = np.log([[0.5, 0.5], [0.25, 0.75], [0.5, 0.5], [0.75, 0.25]])
+    expected = (np.log(2) + np.log(4) + np.log(2) + 3 * np.log(4)) / 6
+    assert weighted_log_loss(labels, logits, np.array([1.0, 3.0])) == pytest.approx(expected)
+    assert balanced_accuracy(labels, np.array([0, 0, 1, 1])) == pytest.approx((2 / 3 + 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "auc"),
+    [
+        ([0, 1, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.5, 0.5], [0.2, 0.8]], 0.75),
+        ([0, 1, 2], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]], 1.0),
+        ([0, 0, 1], [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.4, 0.5, 0.1]], 0.5),
+    ],
+)
+def test_area_under_the_curve(labels: list[int], scores: list[list[float]], auc: float) -> None:
+    assert area_under_curve(np.array(labels), np.array(scores)) == pytest.approx(auc)
+
+
+def test_one_class_has_no_area_under_the_curve() -> None:
+    assert np.isnan(area_under_curve(np.array([1, 1]), np.array([[0.5, 0.5], [0.1, 0.9]])))
