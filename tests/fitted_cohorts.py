@@ -1,0 +1,100 @@
+"""Cohorts at the array level whose encoders and classifiers are truly fitted, fold by fold, on the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from plexrank.ranking.aggregate import UnitTable, class_contrast
+from plexrank.ranking.samples import Samples, make_samples
+
+CLASS_NAMES = ("low", "high", "other")
+
+
+def stratified_folds(label: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    fold = np.empty(len(label), dtype=int)
+    for k in np.unique(label):
+        members = rng.permutation(np.flatnonzero(label == k))
+        fold[members] = np.arange(len(members)) % folds
+    return fold
+
+
+def linear_logits(coef: np.ndarray, intercept: np.ndarray, r: np.ndarray) -> np.ndarray:
+    return r @ coef.T + intercept
+
+
+def fit_ridge(r: np.ndarray, target: np.ndarray, penalty: float) -> np.ndarray:
+    """Coefficients (class, channel) of ridge regression on centred targets."""
+    centred = r - r.mean(axis=0)
+    gram = centred.T @ centred + penalty * len(r) * np.eye(r.shape[1])
+    return np.linalg.solve(gram, centred.T @ (target - target.mean(axis=0))).T
+
+
+def fitted_cohort(
+    seed: int,
+    *,
+    effects: tuple[float, ...] = (),
+    patients: int = 64,
+    channels: int = 12,
+    classes: int = 2,
+    folds: int = 4,
+    seeds: int = 2,
+    free_directions: int = 1,
+    flip_signs: bool = True,
+) -> tuple[list[UnitTable], Samples]:
+    """Units of a cohort of one image a patient.
+
+    A channel's content has ``free_directions`` independent numbers. With more than one of them the encoder of
+    each unit and channel learns, from a bootstrap of the unit's training labels, which mixture of them becomes
+    r. The classifier is a ridge regression on the r of the training patients. ``effects`` are the differences
+    between class 1 and the others, in standard deviations, of the first channels' first number.
+    """
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(np.arange(patients) % classes)
+    fold = stratified_folds(label, folds, rng)
+    content = rng.normal(size=(patients, channels, free_directions))
+    content[:, : len(effects), 0] += np.outer(label == 1, effects)
+    target = np.eye(classes)[label]
+    units = []
+    for f in range(folds):
+        for s in range(seeds):
+            r = encode(content, target, np.flatnonzero(fold != f), rng)
+            if flip_signs:
+                r = r * rng.choice([-1.0, 1.0], size=channels)
+            units.append(unit_table(r, target, fold, f, s, np.exp(content[:, :, 0] / 4)))
+    names = CLASS_NAMES[:classes]
+    ids = [f"p{i:03d}" for i in range(patients)]
+    return units, make_samples(ids, [names[k] for k in label], fold.tolist(), class_names=names)
+
+
+def encode(content: np.ndarray, target: np.ndarray, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if content.shape[2] == 1:
+        r = content[:, :, 0]
+    else:
+        drawn = rng.choice(train, len(train))
+        directions = [fit_ridge(content[drawn, c], target[drawn], 0.4)[1] for c in range(content.shape[1])]
+        r = np.einsum("icd,cd->ic", content, np.stack(directions))
+    return (r - r[train].mean(axis=0)) / r[train].std(axis=0)
+
+
+def unit_table(r: np.ndarray, target: np.ndarray, fold: np.ndarray, f: int, s: int, intensity: np.ndarray) -> UnitTable:
+    coef = 3 * fit_ridge(r[fold != f], target[fold != f], 0.5)
+    classify: Callable[[np.ndarray], np.ndarray] = partial(linear_logits, coef, np.zeros(len(coef)))
+    logits = classify(r)
+    held_out = (fold == f)[:, None]
+    gradient = np.broadcast_to(coef.T, (len(r), r.shape[1], len(coef)))
+    predicted = np.abs(coef[logits.argmax(axis=1)])
+    return UnitTable(
+        fold=f,
+        seed=s,
+        classify=classify,
+        n_tiles=np.where(fold == f, 4, 0),
+        embedding=np.where(held_out, r, np.nan),
+        logits=np.where(held_out, logits, np.nan),
+        mean_intensity=np.where(held_out, intensity, np.nan),
+        importance={"gradient": np.where(held_out, predicted, np.nan)},
+        contrast={"gradient": np.where(held_out[..., None], class_contrast(gradient), np.nan)},
+        training_embedding=np.where(held_out, np.nan, r),
+    )

@@ -1,0 +1,313 @@
+"""Statistics against known answers, and their false-positive rates on cohorts without a signal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from fitted_cohorts import fitted_cohort
+from plexrank.errors import StudyError
+from plexrank.ranking.aggregate import gather_samples
+from plexrank.ranking.moments import GroupMoments
+from plexrank.ranking.orientation import align_signs
+from plexrank.ranking.prediction import (
+    auc,
+    baseline_probability,
+    measure_performance,
+    permute_labels,
+    prediction_p_value,
+)
+from plexrank.ranking.reliance import measure_reliance
+from plexrank.ranking.samples import Samples, image_means_to_samples, make_samples
+from plexrank.ranking.scores import bootstrap_scores, mean_agreement, patient_weights, positions, stability
+from plexrank.ranking.statistics import (
+    OUT_OF_FOLD_VARIANCE,
+    balanced_mean_above_zero,
+    benjamini_hochberg,
+    kruskal,
+)
+
+
+def plain_samples(patients: int, classes: int = 2, folds: int = 4, sites: int = 0) -> Samples:
+    ids = [f"p{i:03d}" for i in range(patients)]
+    labels = ["abc"[i % classes] for i in range(patients)]
+    fold = [i // classes % folds for i in range(patients)]
+    site = [f"s{i * sites // patients}" for i in range(patients)] if sites else None
+    return make_samples(ids, labels, fold, site)
+
+
+# Samples
+
+
+def test_images_of_one_patient_and_label_are_one_sample() -> None:
+    samples = make_samples(["b", "a", "b", "b"], ["x", "y", "x", "y"], [1, 0, 1, 1])
+    assert samples.patient_ids == ("a", "b", "b")
+    assert samples.label.tolist() == [1, 0, 1]
+    assert samples.fold.tolist() == [0, 1, 1]
+    assert samples.image_sample.tolist() == [1, 0, 1, 2]
+    means = image_means_to_samples(np.array([[1.0], [5.0], [3.0], [np.nan]]), samples)
+    np.testing.assert_array_equal(means, [[5.0], [2.0], [np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("patients", "labels", "folds", "class_names", "message"),
+    [
+        (["a", "a"], ["x", "y"], [0, 1], None, "patient a is held out by folds 0 and 1"),
+        (["a", "b"], ["x", "x"], [0, 1], None, "two classes or more"),
+        (["a", "b"], ["x", "z"], [0, 1], ["x", "y"], "labels z are not among the classes x, y"),
+    ],
+)
+def test_bad_samples_are_refused(patients, labels, folds, class_names, message) -> None:
+    with pytest.raises(StudyError, match=message):
+        make_samples(patients, labels, folds, class_names=class_names)
+
+
+def test_moments_do_not_depend_on_the_split() -> None:
+    rng = np.random.default_rng(3)
+    group, values = rng.integers(0, 5, 200), rng.normal(1e6, 1, (200, 3)).astype(np.float32)
+    group[group == 4] = 3
+    whole = GroupMoments(5, (3,))
+    whole.update(group, values)
+    parts = GroupMoments(5, (3,))
+    for rows in np.split(np.arange(200), [1, 60, 61, 150]):
+        part = GroupMoments(5, (3,))
+        part.update(group[rows], values[rows])
+        parts.merge(part)
+    np.testing.assert_allclose(parts.mean(), whole.mean(), rtol=1e-14)
+    np.testing.assert_allclose(whole.mean()[0], values[group == 0].astype(float).mean(axis=0), rtol=1e-14)
+    assert np.isnan(whole.mean()[4]).all()
+
+
+# Known answers
+
+
+def test_benjamini_hochberg_agrees_with_scipy() -> None:
+    p = np.random.default_rng(0).uniform(size=50) ** 2
+    p[7] = p[9]
+    np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p), rtol=1e-12)
+    with_gaps = np.insert(p, [0, 20], np.nan)
+    q = benjamini_hochberg(with_gaps)
+    np.testing.assert_allclose(q[np.isfinite(with_gaps)], stats.false_discovery_control(p), rtol=1e-12)
+    assert np.isnan(q[np.isnan(with_gaps)]).all()
+
+
+def test_kruskal_agrees_with_scipy_with_and_without_ties() -> None:
+    rng = np.random.default_rng(1)
+    label = rng.integers(0, 3, 40)
+    values = np.stack([rng.normal(size=40) + label, rng.integers(0, 4, 40), np.full(40, 2.0)], axis=1)
+    result = kruskal(values, label)
+    for column in (0, 1):
+        expected = stats.kruskal(*(values[label == k, column] for k in range(3)))
+        assert result.p[column] == pytest.approx(expected.pvalue, rel=1e-9)
+        assert result.effect[column] == pytest.approx(expected.statistic / 39, rel=1e-9)
+    assert (result.effect[2], result.p[2]) == (0.0, 1.0)
+
+
+def test_balanced_t_is_welchs_standard_error_for_single_samples() -> None:
+    rng = np.random.default_rng(2)
+    values, label = rng.normal(0.3, 1, (30, 1)), np.arange(30) % 3 // 2
+    mean, p = balanced_mean_above_zero(values, label, np.arange(30))
+    a, b = values[label == 0, 0], values[label == 1, 0]
+    error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)) / 2
+    assert mean[0] == pytest.approx((a.mean() + b.mean()) / 2)
+    assert p[0] == pytest.approx(stats.t.sf(mean[0] / error, 28))
+
+
+def test_copies_of_a_patients_samples_do_not_make_p_smaller() -> None:
+    values, label = np.random.default_rng(4).normal(0.4, 1, (20, 1)), np.arange(20) % 2
+    once = balanced_mean_above_zero(values, label, np.arange(20))[1]
+    copied = np.repeat(np.arange(20), 5)
+    thrice = balanced_mean_above_zero(values[copied], label[copied], copied)[1]
+    assert thrice[0] == pytest.approx(once[0], rel=0.15)
+
+
+@pytest.mark.parametrize("values", [np.zeros((6, 1)), np.full((6, 1), 0.5)])
+def test_reliance_without_spread_has_p_one(values) -> None:
+    assert balanced_mean_above_zero(values, np.arange(6) % 2, np.arange(6))[1][0] == 1.0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auc_agrees_with_sklearn(classes) -> None:
+    rng = np.random.default_rng(5)
+    label = rng.permutation(np.arange(45) % classes)
+    probability = rng.dirichlet(np.ones(classes), 45).round(1 if classes == 2 else 6)
+    probability /= probability.sum(axis=1, keepdims=True)
+    if classes == 2:
+        expected = roc_auc_score(label, probability[:, 1])
+    else:
+        expected = roc_auc_score(label, probability, multi_class="ovr", average="macro")
+    assert auc(probability, label) == pytest.approx(expected)
+    performance = measure_performance(probability, plain_samples(45, classes), 100, 100, rng)
+    assert performance.auc.low <= performance.auc.value <= performance.auc.high
+
+
+def test_performance_of_known_predictions() -> None:
+    samples = plain_samples(40)
+    perfect = np.eye(2)[samples.label]
+    good = measure_performance(perfect, samples, 100, 199, np.random.default_rng(0))
+    assert (good.accuracy.value, good.balanced_accuracy.low, good.auc.value) == (1.0, 1.0, 1.0)
+    assert good.p_value == 1 / 200
+    constant = measure_performance(np.full((40, 2), 0.5), samples, 100, 199, np.random.default_rng(0))
+    assert (constant.balanced_accuracy.value, constant.auc.value, constant.p_value) == (0.5, 0.5, 1.0)
+
+
+def test_labels_are_permuted_within_sites_and_patients_keep_their_number_of_samples() -> None:
+    ids = ["a", "a", "b", "b", "c", "d", "e", "f"]
+    labels = ["x", "y", "x", "x", "x", "y", "y", "y"]
+    samples = make_samples(ids, labels, [0] * 8, ["1", "1", "1", "1", "1", "1", "2", "2"])
+    drawn = permute_labels(samples, 200, np.random.default_rng(0))
+    assert samples.patient_ids == ("a", "a", "b", "c", "d", "e", "f")
+    assert (drawn[:, 5:] == samples.label[5:]).all()
+    assert (drawn.sum(axis=1) == samples.label.sum()).all()
+    for sample in range(5):
+        expected_to_vary = sample not in (0, 1) or len(np.unique(drawn[:, sample])) == 2
+        assert expected_to_vary
+    assert len(np.unique(drawn[:, 3])) == 2
+
+
+def test_label_that_is_the_site_has_no_p_below_one() -> None:
+    labels = ["x", "y"] * 20
+    samples = make_samples([f"p{i:02d}" for i in range(40)], labels, [i // 2 % 4 for i in range(40)], labels)
+    assert prediction_p_value(np.eye(2)[samples.label], samples, 100, np.random.default_rng(0)) == 1.0
+
+
+# Scores
+
+
+def test_bootstrap_draws_whole_patients_and_keeps_the_classes() -> None:
+    samples = make_samples(["a", "a", "b", "c", "d"], ["x", "y", "x", "x", "y"], [0, 0, 1, 0, 1])
+    weights = patient_weights(samples, 500, np.random.default_rng(0))
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights @ np.eye(2)[samples.label] > 0).all()
+    np.testing.assert_allclose(weights.mean(axis=0), 1.0, atol=0.15)
+
+
+def test_bootstrap_spread_is_that_of_patients_and_seeds() -> None:
+    rng = np.random.default_rng(6)
+    samples = plain_samples(60)
+    seed_effect = np.array([-1.0, 0.0, 2.5])
+    importance = rng.normal(0, 1, (1, 60, 1)) + seed_effect[:, None, None]
+    drawn = bootstrap_scores(importance, samples, 8000, rng)
+    expected = importance[0, :, 0].var() / 60 + seed_effect.var(ddof=1) / 3
+    assert drawn.var() == pytest.approx(expected, rel=0.06)
+    assert drawn.mean() == pytest.approx(importance.mean(), abs=0.05)
+
+
+def test_positions_skip_what_is_not_included_and_break_ties_by_order() -> None:
+    place = positions(np.array([1.0, 9.0, 2.0, 2.0]), np.array([True, False, True, True]))
+    np.testing.assert_array_equal(place, [3, np.nan, 1, 2])
+
+
+def test_stability_is_one_for_equal_orders_and_about_zero_for_random_ones() -> None:
+    rng = np.random.default_rng(7)
+    equal = np.tile(np.arange(1.0, 31.0), (8, 1))
+    assert (stability(equal) == 1).all()
+    random = np.stack([rng.permutation(30) + 1.0 for _ in range(8)])
+    assert stability(random).mean() < 0.2
+    assert np.isnan(stability(equal[:1])).all()
+    assert mean_agreement(equal) == pytest.approx(1)
+    expected = [stats.spearmanr(random[a], random[b]).statistic for a in range(8) for b in range(a)]
+    assert mean_agreement(random) == pytest.approx(np.mean(expected))
+
+
+# Orientation
+
+
+def test_signs_are_recovered_where_units_share_images() -> None:
+    rng = np.random.default_rng(8)
+    truth = rng.normal(size=(40, 6))
+    flips = rng.choice([-1.0, 1.0], size=(5, 6))
+    tables = flips[:, None] * (truth + rng.normal(0, 0.5, (5, 40, 6)))
+    for unit in range(5):
+        tables[unit, unit * 8 : unit * 8 + 8] = np.nan
+    signs = align_signs(tables)
+    np.testing.assert_array_equal(signs, flips * flips[0])
+
+
+def test_constant_channels_and_units_without_shared_images_keep_their_sign() -> None:
+    tables = np.full((2, 12, 2), np.nan)
+    tables[0, :6], tables[1, 6:] = 1.0, np.arange(12).reshape(6, 2)
+    np.testing.assert_array_equal(align_signs(tables), np.ones((2, 2)))
+
+
+# False positives and power
+
+
+def p_values(cohorts: int, variance_factor: float, **kind: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    reliance, association, prediction = [], [], []
+    for seed in range(cohorts):
+        units, samples = fitted_cohort(seed, **kind)  # type: ignore[arg-type]
+        tables = gather_samples(units, samples, "gradient")
+        measured = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples)
+        reliance.append(balanced_mean_above_zero(measured.increase, samples.label, samples.patient, variance_factor)[1])
+        association.append(kruskal(tables.aligned, samples.label, variance_factor).p)
+        prediction.append(prediction_p_value(tables.probability, samples, 200, np.random.default_rng(seed)))
+    return np.stack(reliance), np.stack(association), np.array(prediction)
+
+
+def upper(level: float, n: int) -> float:
+    return level + 2 * np.sqrt(level * (1 - level) / n)
+
+
+@pytest.mark.parametrize("kind", [{}, {"free_directions": 30}, {"free_directions": 30, "classes": 3}])
+def test_false_positives_stay_nominal_though_encoders_learn_the_labels(kind) -> None:
+    reliance, association, prediction = p_values(60, OUT_OF_FOLD_VARIANCE, **kind)
+    for p in (reliance, association, prediction):
+        for level in (0.05, 0.01):
+            assert (p <= level).mean() <= upper(level, p.size)
+    discoveries = [benjamini_hochberg(p).min() <= 0.1 for p in reliance]
+    assert np.mean(discoveries) <= upper(0.1, 60)
+
+
+def test_without_the_correction_false_positives_exceed() -> None:
+    """Over 200 cohorts: 3 % of the p-values at or below 0.01, a discovery at q ≤ 0.1 in 30 % of the cohorts."""
+    reliance, association, _ = p_values(60, 1.0, free_directions=30, classes=3)
+    for p in (reliance, association):
+        assert (p <= 0.01).mean() > upper(0.01, p.size)
+    discoveries = [benjamini_hochberg(p).min() <= 0.1 for p in reliance]
+    assert np.mean(discoveries) > upper(0.1, 60)
+
+
+@pytest.mark.parametrize("free_directions", [1, 8])
+def test_planted_channels_of_auc_09_are_found(free_directions) -> None:
+    effect = np.sqrt(2) * stats.norm.ppf(0.9)
+    found, false = [], []
+    for seed in range(10):
+        units, samples = fitted_cohort(seed, effects=(effect,) * 4, free_directions=free_directions)
+        tables = gather_samples(units, samples, "gradient")
+        measured = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples)
+        assert prediction_p_value(tables.probability, samples, 200, np.random.default_rng(0)) <= 0.01
+        q = benjamini_hochberg(measured.p)
+        found.append((q[:4] <= 0.1).mean())
+        false.append((q[4:] <= 0.1).sum())
+        assert (kruskal(tables.aligned, samples.label, OUT_OF_FOLD_VARIANCE).p[:4] < 0.01).mean() >= 0.75
+    assert np.mean(found) >= 0.8
+    assert np.sum(false) <= 0.2 * np.sum(np.array(found) * 4)
+
+
+def test_exchange_takes_every_other_value_once() -> None:
+    samples = plain_samples(8, folds=2)
+    r = np.random.default_rng(9).normal(size=(1, 8, 2))
+    coef = np.array([[-1.0, 0.0], [1.0, 0.0]])
+    classify = {(fold, 0): lambda rows: rows @ coef.T for fold in (0, 1)}
+    measured = measure_reliance(r, classify, (0,), samples)
+    expected = []
+    for i in range(8):
+        sign = 1 if samples.label[i] else -1
+        others = [j for j in range(8) if samples.fold[j] == samples.fold[i] and j != i]
+        loss = np.log1p(np.exp(-2 * sign * r[0, :, 0]))
+        expected.append(loss[others].mean() - loss[i])
+    np.testing.assert_allclose(measured.increase[:, 0], expected, rtol=1e-9)
+    np.testing.assert_allclose(measured.increase[:, 1], 0, atol=1e-12)
+    assert measured.p[1] == 1.0
+
+
+def test_baseline_sees_brightness_and_nothing_else() -> None:
+    samples = plain_samples(48)
+    rng = np.random.default_rng(10)
+    means = np.exp(rng.normal(size=(48, 5)))
+    assert auc(baseline_probability(means, samples, 0), samples.label) < 0.75
+    means[:, 2] *= np.where(samples.label == 1, 8.0, 1.0)
+    assert auc(baseline_probability(means, samples, 0), samples.label) > 0.85
