@@ -8,8 +8,8 @@ from pathlib import Path
 
 from plexrank.cohort import Cohort, ImageRecord, read_cohort
 from plexrank.errors import MissingInputError, PlexrankError, problems_of
-from plexrank.images import open_image
 from plexrank.images.lazy import LazyImage
+from plexrank.images.open import open_image
 from plexrank.models.parameters import n_parameters
 from plexrank.panel import locate_channels, unknown_channels
 from plexrank.study import Study

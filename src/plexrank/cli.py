@@ -76,7 +76,7 @@ def demo(
 ) -> None:
     """Simulate a small cohort, run the whole pipeline on it, and show the ranking beside the truth."""
     from plexrank.demo import beside_truth
-    from plexrank.simulate import simulate as write_cohort
+    from plexrank.simulate.scenarios import simulate as write_cohort
 
     reporter = Reporter()
     study_path = out / "cohort" / "study.yaml"
@@ -102,7 +102,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same cohort.")] = 0,
 ) -> None:
     """Write a cohort with planted channels: images, samplesheet.csv, panel.csv, study.yaml, truth.csv."""
-    from plexrank.simulate import simulate as write_cohort
+    from plexrank.simulate.scenarios import simulate as write_cohort
 
     print(write_cohort(scenario.value, out, images=images, channels=channels, size_px=size, seed=seed))
 
@@ -258,7 +258,7 @@ def _resume_run(path: Path) -> Plan:
 
 
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
-    from plexrank.stages import run_stage
+    from plexrank.stages.run import run_stage
 
     for stage in stages:
         run_stage(stage.value, plan, reporter)

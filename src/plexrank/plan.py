@@ -32,7 +32,7 @@ class Plan:
     @property
     def fold_seeds(self) -> list[tuple[int, int]]:
         """Every (fold, seed) in the order in which they are worked on."""
-        return [(fold, seed) for seed in range(self.study.train.seeds) for fold in range(self.study.train.folds)]
+        return [(fold, seed) for fold in range(self.study.train.folds) for seed in range(self.study.train.seeds)]
 
     def images(self, fold: int, role: str) -> list[int]:
         """Indices into ``cohort.images`` of a fold's ``held_out``, ``validation`` or ``training`` images.

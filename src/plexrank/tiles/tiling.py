@@ -37,10 +37,11 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class TileRow:
-    """A kept tile and the share of its blocks that hold tissue, 0–1."""
+    """A kept tile, the share of its blocks that hold tissue (0–1), and its (channel,) float64 means over the image."""
 
     tile: Tile
     tissue_fraction: float
+    channel_mean: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -200,11 +201,14 @@ def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str
 def _find_tissue(store: TileStore, min_tissue: float) -> TiledImage:
     tiles = store.grid.tiles()
     with ThreadPoolExecutor(num_workers()) as pool:
-        blocks = list(pool.map(lambda tile: _block_signal(store, tile), tiles))
-    signal = np.concatenate(blocks)
+        summaries = list(pool.map(lambda tile: _summarise_tile(store, tile), tiles))
+    signal = np.concatenate([blocks for blocks, _ in summaries])
     least = signal.min()
     threshold = least + _TISSUE_ABOVE * (np.percentile(signal, 99) - least)
-    rows = [TileRow(tile, float(np.mean(in_tile > threshold))) for tile, in_tile in zip(tiles, blocks, strict=True)]
+    rows = [
+        TileRow(tile, float(np.mean(blocks > threshold)), channel_mean)
+        for tile, (blocks, channel_mean) in zip(tiles, summaries, strict=True)
+    ]
     kept = [row for row in rows if row.tissue_fraction >= min_tissue]
     warnings = []
     if not kept:
@@ -217,8 +221,8 @@ def _find_tissue(store: TileStore, min_tissue: float) -> TiledImage:
     return TiledImage(kept, len(rows) - len(kept), warnings)
 
 
-def _block_signal(store: TileStore, tile: Tile) -> npt.NDArray[np.float64]:
-    """Mean of each 8 × 8 block of a tile's valid part, summed over channels, one after the other."""
+def _summarise_tile(store: TileStore, tile: Tile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of a tile's valid part: means of its 8 × 8 blocks summed over channels (block,), and channel means (channel,)."""
     pixels = store.read_tile(tile.row, tile.col)[:, : tile.height_px, : tile.width_px]
     total = pixels.sum(axis=0, dtype=np.float64)[np.newaxis]
-    return area_mean(total, _BLOCK_PX).astype(np.float64).ravel()
+    return area_mean(total, _BLOCK_PX).astype(np.float64).ravel(), pixels.mean(axis=(1, 2), dtype=np.float64)

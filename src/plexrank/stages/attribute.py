@@ -1,0 +1,60 @@
+"""Trained networks → the held-out embedding and its importances."""
+
+from __future__ import annotations
+
+import torch
+
+from plexrank.attribution.methods import METHODS
+from plexrank.attribution.store import UnitAttribution, write_attribution
+from plexrank.distributed import ProcessInfo, barrier, from_first, process_group
+from plexrank.plan import Plan
+from plexrank.progress import Reporter
+from plexrank.rundir import file_digest
+from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.stages.todo import units_to_do
+from plexrank.training.checkpoint import read_unit
+from plexrank.training.embedding import embed_tiles
+
+
+def attribute(plan: Plan, reporter: Reporter) -> None:
+    with process_group() as info:
+        reporter = reporter if info.is_first else Reporter(quiet=True)
+        todo = from_first(units_to_do(list(plan.units("attribute")), reporter), info)
+        cohort = TiledCohort(plan)
+        with reporter.counting("attribute", len(todo)) as counting:
+            for fold, seed in plan.fold_seeds:
+                unit = plan.attribute(fold, seed)
+                if unit.record not in todo:
+                    continue
+                attribution = _attribute_one(plan, cohort, fold, seed, info)
+                if info.is_first:
+                    unit.begin()
+                    write_attribution(plan.rundir.attribution(fold, seed), attribution)
+                    unit.finish()
+                barrier(info)
+                counting.advance()
+
+
+def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> UnitAttribution:
+    checkpoint = plan.rundir.training(fold, seed) / "best.pt"
+    trained = read_unit(checkpoint)
+    network = trained.network(info.device)
+    index = cohort.tiles_of(plan.images(fold, "held_out"))
+    embedding = embed_tiles(network, cohort.training_tiles(trained.intensity), index, info)
+    classify = trained.classify(network)
+    r = torch.from_numpy(embedding).to(info.device)
+    reference = torch.from_numpy(trained.embedding_mean.mean(axis=0)).to(info.device)
+    with torch.inference_mode():
+        logits = classify(r).cpu().numpy()
+    return UnitAttribution(
+        fold=fold,
+        seed=seed,
+        channel_names=trained.channel_names,
+        class_names=trained.class_names,
+        checkpoint_sha256=file_digest(checkpoint),
+        tile_id=index,
+        embedding=embedding,
+        logits=logits,
+        mean_intensity=cohort.channel_means[index],
+        values={name: METHODS[name](classify, r, reference).cpu().numpy() for name in plan.study.attribute.methods},
+    )

@@ -1,0 +1,97 @@
+"""Importances of all units → the ranking of the cohort."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from plexrank.attribution.store import AttributionStore
+from plexrank.plan import Plan
+from plexrank.progress import Reporter
+from plexrank.ranking.aggregate import UnitTable, aggregate_unit
+from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
+from plexrank.ranking.samples import make_samples
+from plexrank.rundir import replacing, write_text
+from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.stages.todo import units_to_do
+from plexrank.training.checkpoint import read_unit
+
+
+def rank(plan: Plan, reporter: Reporter) -> None:
+    unit = plan.rank()
+    if not units_to_do([unit], reporter):
+        return
+    unit.begin()
+    cohort = TiledCohort(plan)
+    images = plan.cohort.images
+    sites = [image.site for image in images if image.site is not None]
+    result = rank_cohort(
+        [_unit_table(plan, cohort, fold, seed) for fold, seed in plan.fold_seeds],
+        make_samples(
+            [image.patient_id for image in images],
+            [image.label for image in images],
+            [plan.fold_of_patient[image.patient_id] for image in images],
+            sites if len(sites) == len(images) else None,
+            plan.cohort.classes,
+        ),
+        cohort.channels,
+        plan.study.rank,
+        excluded=plan.study.cohort.exclude_channels,
+        seed=plan.study.seed,
+        warnings=_warnings(plan),
+    )
+    _write_ranking(plan, result)
+    unit.finish()
+
+
+def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTable:
+    trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
+    return aggregate_unit(
+        AttributionStore(plan.rundir.attribution(fold, seed)).blocks(),
+        cohort.image_of_tile,
+        len(plan.cohort.images),
+        fold=fold,
+        seed=seed,
+        classify=partial(_classify_array, trained.classify(trained.network(torch.device("cpu")))),
+        training_images=trained.embedding_images,
+        training_embedding=trained.embedding_mean,
+    )
+
+
+@torch.inference_mode()
+def _classify_array(classify: Callable[[torch.Tensor], torch.Tensor], r: np.ndarray) -> np.ndarray:
+    logits: np.ndarray = classify(torch.from_numpy(np.asarray(r, dtype=np.float32))).numpy()
+    return logits
+
+
+def _warnings(plan: Plan) -> list[str]:
+    warnings = list(plan.cohort.warnings)
+    if plan.cohort.unlabelled:
+        warnings.append(
+            f"{plan.cohort.unlabelled} images are left out because their {plan.study.cohort.label} is empty"
+        )
+    n_background = 0
+    for image in plan.cohort.images:
+        content = json.loads(plan.rundir.image_tiles(image.image_id).read_text(encoding="utf-8"))
+        n_background += content["n_background"]
+        warnings += [f"{image.image_id}: {warning}" for warning in content["warnings"]]
+    if n_background:
+        warnings.append(
+            f"{n_background} tiles are left out as background (tile.min_tissue {plan.study.tile.min_tissue})"
+        )
+    return warnings
+
+
+def _write_ranking(plan: Plan, ranking: CohortRanking) -> None:
+    folder = plan.rundir.ranking
+    as_csv = {"ranking": ranking.ranking, "ranking_by_class": ranking.by_class, "predictions": ranking.predictions}
+    for name, table in as_csv.items():
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    for name, table in (("ranking", ranking.ranking), ("importance_per_patient", ranking.importance_per_patient)):
+        with replacing(folder / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+    write_text(folder / "summary.json", json.dumps(ranking.summary.to_dict(), indent=1) + "\n")

@@ -1,0 +1,65 @@
+"""Images → tile stores and the table of all tiles."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plexrank.check import locate_image
+from plexrank.errors import PlexrankError, problems_of, raise_problems
+from plexrank.plan import Plan
+from plexrank.progress import Reporter
+from plexrank.rundir import replacing, write_text
+from plexrank.stages.todo import units_to_do
+from plexrank.tiles.tiling import TiledImage, tile_image
+
+
+def tile(plan: Plan, reporter: Reporter) -> None:
+    todo = units_to_do([plan.tile(image) for image in plan.cohort.images], reporter)
+    channels = plan.cohort.panel.kept_names if plan.cohort.panel else None
+    problems: list[PlexrankError] = []
+    with reporter.counting("tile", len(todo)) as counting:
+        for record in plan.cohort.images:
+            unit = plan.tile(record)
+            if unit.record not in todo:
+                continue
+            try:
+                if channels is None:
+                    channels = locate_image(plan.cohort, plan.cohort.images[0], None).channels
+                unit.begin()
+                located = locate_image(plan.cohort, record, channels)
+                store = plan.rundir.tile_store(record.image_id)
+                tiled = tile_image(located.image, located.channel_indices, located.channels, plan.study.tile, store)
+                write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled)) + "\n")
+                unit.finish()
+            except PlexrankError as error:
+                problems += problems_of(error)
+            counting.advance()
+    raise_problems(problems)
+    table = plan.tiles_table()
+    if table.why_not_done() is not None:
+        table.begin()
+        with replacing(plan.rundir.tiles_table) as temporary:
+            _join_tile_tables(plan).to_parquet(temporary, index=False)
+        table.finish()
+
+
+def _tiles_as_json(tiled: TiledImage) -> dict[str, Any]:
+    tiles = [
+        {**vars(row.tile), "tissue_fraction": row.tissue_fraction, "channel_mean": row.channel_mean.tolist()}
+        for row in tiled.tiles
+    ]
+    return {"tiles": tiles, "n_background": tiled.n_background, "warnings": tiled.warnings}
+
+
+def _join_tile_tables(plan: Plan) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for image in plan.cohort.images:
+        content = json.loads(plan.rundir.image_tiles(image.image_id).read_text(encoding="utf-8"))
+        rows += [{"image_id": image.image_id, **tile} for tile in content["tiles"]]
+    table = pd.DataFrame(rows)
+    table.insert(0, "tile_id", np.arange(len(table)))
+    return table

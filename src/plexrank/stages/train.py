@@ -1,0 +1,84 @@
+"""Tiles → one trained network for every fold and seed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from plexrank.distributed import ProcessInfo, from_first, process_group
+from plexrank.plan import Plan
+from plexrank.progress import Reporter
+from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.stages.todo import units_to_do
+from plexrank.training.data import TrainingTiles
+from plexrank.training.loop import Unit, UnitPaths, train_unit
+
+
+def train(plan: Plan, reporter: Reporter) -> None:
+    with process_group() as info, _stop_signals() as should_stop:
+        reporter = reporter if info.is_first else Reporter(quiet=True)
+        todo = from_first(units_to_do(list(plan.units("train")), reporter), info)
+        cohort = TiledCohort(plan)
+        with reporter.counting("train", len(todo)) as counting:
+            for fold in range(plan.study.train.folds):
+                seeds = [seed for seed in range(plan.study.train.seeds) if plan.train(fold, seed).record in todo]
+                if not seeds:
+                    continue
+                tiles = cohort.training_tiles(cohort.fit_intensity(fold))
+                for seed in seeds:
+                    note = _train_one(plan, cohort, tiles, fold, seed, info, should_stop)
+                    counting.advance(note)
+
+
+def _train_one(
+    plan: Plan,
+    cohort: TiledCohort,
+    tiles: TrainingTiles,
+    fold: int,
+    seed: int,
+    info: ProcessInfo,
+    should_stop: Callable[[], bool],
+) -> str:
+    unit = plan.train(fold, seed)
+    folder = plan.rundir.training(fold, seed)
+    if info.is_first:
+        unit.begin()
+    result = train_unit(
+        tiles,
+        Unit(
+            study_seed=plan.study.seed,
+            fold=fold,
+            seed=seed,
+            train_index=cohort.tiles_of(plan.images(fold, "training")),
+            validation_index=cohort.tiles_of(plan.images(fold, "validation")),
+        ),
+        plan.study.model,
+        plan.study.train,
+        info=info,
+        paths=UnitPaths(last=folder / "last.pt", best=folder / "best.pt", history=folder / "history.csv"),
+        key=unit.key,
+        report=lambda line: None,
+        should_stop=should_stop,
+    )
+    if info.is_first:
+        unit.finish()
+    return (
+        f"fold {fold} seed {seed}: best of {result.epochs} epochs is {result.best_epoch + 1},"
+        f" validation AUC {result.validation_auc:.2f}"
+    )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yield whether TERM or USR2 (Slurm's warning before the time limit) has arrived; work stops at the next step."""
+    arrived: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: arrived.append(number))
+        for number in (signal.SIGTERM, signal.SIGUSR2)
+    }
+    try:
+        yield lambda: bool(arrived)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
