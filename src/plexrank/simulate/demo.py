@@ -56,7 +56,7 @@ def demo_cohort(num_images: int, num_channels: int, size_px: int, seed: int) -> 
             "tile": {"tile_px": size_px, "min_tissue": 0},
             "model": {"backbone": "shallow", "weights": "none"},
             "train": {
-                "epochs": 25,
+                "epochs": 15,
                 "batch_tiles": 16,
                 "crop_px": size_px,
                 "learning_rate": 3e-3,
