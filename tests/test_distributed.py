@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,12 @@ from plexrank.distributed import (
 )
 from plexrank.errors import PlexrankError
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.study import ModelSettings, TrainSettings
+from plexrank.tiles.intensity import IntensityFit
+from plexrank.training.checkpoint import read_unit
+from plexrank.training.data import TrainingTiles
+from plexrank.training.embedding import embed_tiles
+from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
 
 PROCESSES = 2
 SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
@@ -52,6 +59,31 @@ def step(model: nn.Module, rows: tuple[int, ...], info: ProcessInfo) -> dict[str
     return gradients | {name: value.clone() for name, value in plain.state_dict().items()}
 
 
+def cohort() -> TrainingTiles:
+    """15 images of one or two tiles and 4 channels, of which the third differs between the classes."""
+    raw = np.random.default_rng(0).poisson(3.0, size=(22, 4, 16, 16))
+    images = np.array([*range(15), *range(7)])
+    raw[images % 2 == 1, 2] += 4
+    fit = IntensityFit("arcsinh", 5.0, np.full(4, 2.0, dtype=np.float32))
+    patients = np.array([f"p{image}" for image in images])
+    return TrainingTiles(lambda tile: raw[tile], fit, images % 2, images, patients, list("abcd"), ["x", "y"])
+
+
+def train(folder: Path, info: ProcessInfo) -> UnitResult:
+    tiles = cohort()
+    seen = tiles.image_index < 10
+    return train_unit(
+        tiles,
+        Unit(0, 0, 0, np.flatnonzero(seen), np.flatnonzero(~seen)),
+        ModelSettings(backbone="shallow", weights="none"),
+        TrainSettings(epochs=3, batch_tiles=5, crop_px=16, learning_rate=1e-3),
+        info=info,
+        paths=UnitPaths(folder / "last.pt", folder / "best.pt", folder / "history.csv"),
+        key="k",
+        report=lambda line: None,
+    )
+
+
 def in_a_group(rank: int, port: int, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as environment:
         for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", PROCESSES), ("MASTER_PORT", port)):
@@ -68,13 +100,21 @@ def in_a_group(rank: int, port: int, folder: Path) -> None:
             found["any"] = [any_process(rank == 1, info), any_process(False, info)]
             found["first"] = from_first({"from": rank, "tensor": torch.tensor([rank])}, info)
             found["who"] = (info.process_rank, info.is_first, info.world_size)
+            result = train(folder, info)
+            found["unit"] = (result.epochs, result.best_epoch, result.validation_loss)
+            trained = read_unit(folder / "best.pt").network(info.device)
+            found["embedding"] = torch.from_numpy(embed_tiles(trained, cohort(), np.arange(22), info))
             barrier(info)
             torch.save(found, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("group")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("group")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[dict]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -102,6 +142,28 @@ def test_the_processes_agree(found: list[dict]) -> None:
     assert [process["any"] for process in found] == [[True, False]] * 2
     assert [process["first"] for process in found] == [{"from": 0, "tensor": torch.tensor([0])}] * 2
     assert [process["who"] for process in found] == [(0, True, 2), (1, False, 2)]
+
+
+def test_two_processes_train_the_unit_that_one_trains(found: list[dict], folder: Path, tmp_path: Path) -> None:
+    alone = train(tmp_path, ProcessInfo())
+    assert found[0]["unit"] == found[1]["unit"]
+    assert found[0]["unit"][:2] == (alone.epochs, alone.best_epoch)
+    assert found[0]["unit"][2] == pytest.approx(alone.validation_loss, rel=1e-3)
+    one, two = read_unit(tmp_path / "best.pt"), read_unit(folder / "best.pt")
+    assert list(one.model_state) == list(two.model_state)
+    np.testing.assert_allclose(one.embedding_mean, two.embedding_mean, atol=0.01)
+    np.testing.assert_array_equal(one.embedding_images, two.embedding_images)
+    assert one.classifier is not None
+    assert two.classifier is not None
+    order = one.classifier.coef.abs().sum(dim=0).argsort()
+    assert torch.equal(order, two.classifier.coef.abs().sum(dim=0).argsort())
+
+
+def test_processes_share_the_embedding_of_tiles(found: list[dict], folder: Path) -> None:
+    assert torch.equal(found[0]["embedding"], found[1]["embedding"])
+    trained = read_unit(folder / "best.pt").network(torch.device("cpu"))
+    alone = embed_tiles(trained, cohort(), np.arange(22), ProcessInfo())
+    np.testing.assert_allclose(found[0]["embedding"].numpy(), alone, atol=1e-5)
 
 
 def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

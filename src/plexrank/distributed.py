@@ -97,8 +97,8 @@ def wrap(model: nn.Module, info: ProcessInfo) -> nn.Module:
         return model
     if info.device.type == "cuda":
         synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return DistributedDataParallel(synchronised, device_ids=[info.device.index], broadcast_buffers=False)
-    return DistributedDataParallel(_share_batch_norm(model), broadcast_buffers=False)
+        return DistributedDataParallel(synchronised, device_ids=[info.device.index])
+    return DistributedDataParallel(_share_batch_norm(model))
 
 
 def unwrap(model: nn.Module) -> nn.Module:
