@@ -61,6 +61,24 @@ class ChannelEmbedding(nn.Module):
         with torch.autocast(r.device.type, enabled=False):
             return cast(Tensor, self.standardizer(r))
 
+    @torch.no_grad()
+    def recenter(self, mean: Tensor, variance: Tensor) -> None:
+        """Make the given mean and variance of r, as it is now, its new 0 and 1; nothing without ``standardize``.
+
+        Running statistics lag behind the weights; known ones of the images that matter do not. A variance
+        below batch norm's ε (1e-5, before standardisation) stays below 1.
+
+        Args:
+            mean, variance: (channel,).
+        """
+        if isinstance(self.standardizer, nn.Identity):
+            return
+        running = cast(nn.BatchNorm1d, self.standardizer)
+        running_mean, running_var = cast(Tensor, running.running_mean), cast(Tensor, running.running_var)
+        spread = running_var + running.eps
+        running_mean += mean.to(running_mean) * spread.sqrt()
+        running_var.copy_((variance.to(running_var) * spread - running.eps).clamp(min=0))
+
     def classify(self, r: Tensor) -> Tensor:
         """r (B, N) float32 → logits (B, K) float32, in full precision whatever the autocast."""
         with torch.autocast(r.device.type, enabled=False):

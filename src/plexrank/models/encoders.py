@@ -32,6 +32,10 @@ def resnet18_trunk() -> nn.Sequential:
     return nn.Sequential(OrderedDict(kept))
 
 
+LOG_OFFSET = 0.01
+"""Keeps the logarithm of silent features finite; they have unit variance before the rectifier."""
+
+
 class EmbeddingEncoder(nn.Module):
     """(B, 512, y, x) features → (B,) float32: three 3×3 convolutions, then one valid 7×7.
 
@@ -73,7 +77,10 @@ class ResNet18Encoder(nn.Module):
 
 
 class ShallowEncoder(nn.Module):
-    """Three stride-2 convolutions and a mean, for CPUs and small cohorts: (B, 1, y, x) → (B,) float32."""
+    """Three stride-2 convolutions and a mean, for CPUs and small cohorts: (B, 1, y, x) → (B,) float32.
+
+    The logarithm of the mean features is what is summarised, since protein abundance varies by ratios.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,4 +97,5 @@ class ShallowEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.backbone(images)
         with torch.autocast(features.device.type, enabled=False):
-            return cast(Tensor, self.summary(features.float().mean(dim=(-2, -1)))).flatten()
+            mean = features.float().mean(dim=(-2, -1))
+            return cast(Tensor, self.summary((mean + LOG_OFFSET).log())).flatten()

@@ -48,7 +48,9 @@ class LinearClassifier(nn.Module):
         return r @ self.coef.T + self.intercept
 
 
-def fit_linear_classifier(r: FloatArray, labels: IntArray, groups: NDArray[np.str_], seed: int) -> LinearClassifier:
+def fit_linear_classifier(
+    r: FloatArray, labels: IntArray, groups: NDArray[np.str_], seed: int, strength: float | None = None
+) -> LinearClassifier:
     """Multinomial logistic regression with an L2 penalty and balanced class weights; deterministic.
 
     Channels are standardised over the images for the fit, and the scaling is folded into the weights. The
@@ -61,6 +63,7 @@ def fit_linear_classifier(r: FloatArray, labels: IntArray, groups: NDArray[np.st
         labels: (image,) integers 0…K−1; every class occurs.
         groups: (image,) patient ids.
         seed: of the inner splits.
+        strength: C, where it is not to be chosen.
 
     Raises:
         ValueError: the shapes disagree, r is not finite, or a class does not occur.
@@ -71,7 +74,8 @@ def fit_linear_classifier(r: FloatArray, labels: IntArray, groups: NDArray[np.st
     spread = r.std(axis=0)
     scale = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, np.inf)
     standardized = (r - center) / scale
-    strength = _choose_strength(standardized, labels, groups, seed)
+    if strength is None:
+        strength = _choose_strength(standardized, labels, groups, seed)
     fitted = _fit(standardized, labels, strength)
     coef, intercept = fitted.coef_, fitted.intercept_
     if len(coef) == 1:

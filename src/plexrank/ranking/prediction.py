@@ -15,10 +15,12 @@ from sklearn.preprocessing import StandardScaler
 from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import INTERVAL, patient_weights
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE
+from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, class_balanced_mean
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 FALLBACK_STRENGTH = 0.1
+LOG_OFFSET = 0.01
+"""Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
 INNER_FOLDS = 4
 
 
@@ -142,8 +144,9 @@ def permute_labels(samples: Samples, draws: int, rng: np.random.Generator) -> Ar
 def baseline_probability(mean_intensity: Array, samples: Samples, seed: int) -> Array:
     """Out-of-fold predictions from channel means alone, in the folds of the study.
 
-    Logistic regression on standardised log(1 + mean) (negative means count as 0), L2 penalty, balanced classes,
-    strength by inner folds grouped by patient.
+    Logistic regression on standardised log(mean + 0.01 m), m the channel's mean over the training samples and
+    negative means counting as 0; L2 penalty, balanced classes, strength by inner folds grouped by patient. The
+    logarithm makes a strong baseline, since abundance varies by ratios, and m makes it free of the unit.
 
     Args:
         mean_intensity: (sample, channel).
@@ -151,10 +154,12 @@ def baseline_probability(mean_intensity: Array, samples: Samples, seed: int) -> 
     Returns:
         (sample, class).
     """
-    features = np.log1p(np.maximum(mean_intensity, 0.0))
+    positive = np.maximum(mean_intensity, 0.0)
     probability = np.zeros((len(samples), samples.num_classes))
     for fold in np.unique(samples.fold):
         train, test = np.flatnonzero(samples.fold != fold), np.flatnonzero(samples.fold == fold)
+        offset = LOG_OFFSET * positive[train].mean(axis=0)
+        features = np.log(positive + np.where(offset > 0, offset, 1.0))
         strength = _best_strength(features[train], samples.label[train], samples.patient[train], seed)
         model = _logistic(strength).fit(features[train], samples.label[train])
         probability[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
@@ -183,4 +188,5 @@ def _inner_loss(strength: float, features: Array, label: Array, splits: Sequence
         log_loss(_logistic(strength).fit(features[train], label[train]).predict_proba(features[test]), label[test])
         for train, test in splits
     ]
-    return float(np.concatenate(losses).mean())
+    labels = np.concatenate([label[test] for _, test in splits])
+    return float(class_balanced_mean(np.concatenate(losses), labels))

@@ -11,7 +11,7 @@ import pandas as pd
 from plexrank.plan import Plan
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
-from plexrank.training.data import TrainingTiles
+from plexrank.training.data import TrainingTiles, evenly_spaced
 
 INTENSITY_TILES = 512
 """At most so many tiles, evenly spaced over those of the training patients, give the intensity scale."""
@@ -49,7 +49,7 @@ class TiledCohort:
     def fit_intensity(self, fold: int) -> IntensityFit:
         """The intensity scale of the patients that a fold does not hold out."""
         seen = self.tiles_of(self.plan.images(fold, "training") + self.plan.images(fold, "validation"))
-        chosen = seen[np.unique(np.linspace(0, len(seen) - 1, INTENSITY_TILES).round().astype(int))]
+        chosen = evenly_spaced(seen, INTENSITY_TILES)
         return fit_intensity((self._valid_part(tile) for tile in chosen), self.plan.study.intensity)
 
     def _valid_part(self, tile: int) -> np.ndarray:

@@ -178,6 +178,13 @@ def _draw_tiles(
     return generator.permutation(np.concatenate(drawn)), weights
 
 
+def evenly_spaced(index: IntArray, most: int) -> IntArray:
+    """At most ``most`` of the entries (n,), evenly spaced from the first to the last."""
+    if len(index) <= most:
+        return index
+    return index[np.linspace(0, len(index) - 1, most).round().astype(np.int64)]
+
+
 def augment(tiles: Tensor, batch: Batch, crop_px: int) -> Tensor:
     """Crop, turn and flip (B, channel, y, x), one draw for all channels of a tile, on the tiles' device.
 

@@ -23,7 +23,7 @@ from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, barri
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.encoders import ResNet18Encoder
-from plexrank.models.refit import fit_linear_classifier
+from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
 from plexrank.rundir import write_text
 from plexrank.study import ModelSettings, TrainSettings
 from plexrank.training.checkpoint import (
@@ -36,11 +36,14 @@ from plexrank.training.checkpoint import (
     write_progress,
     write_unit,
 )
-from plexrank.training.data import Batch, TrainingTiles, augment, draw_epoch, model_input
+from plexrank.training.data import Batch, TrainingTiles, augment, draw_epoch, evenly_spaced, model_input
 from plexrank.training.embedding import embed_tiles, mean_over_images
 from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
 
 IntArray = NDArray[np.int64]
+
+PROBE_TILES = 512
+"""Training tiles on which the linear classifier is fitted that judges an epoch; more would cost and change little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,13 +286,27 @@ class _Training:
         self._report(_line(progress.history[-1], self.train.epochs))
 
     def _validation_logits(self) -> tuple[IntArray, NDArray[np.float64]]:
-        """Labels (image,) and tile logits averaged per image (image, class)."""
+        """Labels (image,) and logits averaged per image (image, class), by the kind of classifier that will be used."""
         index = self.unit.validation_index
         r = embed_tiles(self.network, self.tiles, index, self.info)
+        classify = self._probe().to(self.info.device) if self.settings.classifier == "refit" else self.network.classify
         with torch.inference_mode():
-            of_tiles = self.network.classify(torch.from_numpy(r).to(self.info.device)).cpu().numpy()
+            of_tiles = classify(torch.from_numpy(r).to(self.info.device)).cpu().numpy()
         _, first, logits = mean_over_images(of_tiles, self.tiles.image_index[index])
-        return self.tiles.labels[index][first], logits
+        return self.tiles.labels[index][first], from_first(logits, self.info)
+
+    def _probe(self) -> LinearClassifier:
+        """A linear classifier of at most :data:`PROBE_TILES` training tiles, every class with as many where it can."""
+        labels = self.tiles.labels[self.unit.train_index]
+        per_class = PROBE_TILES // len(self.tiles.class_names)
+        chosen = [evenly_spaced(self.unit.train_index[labels == label], per_class) for label in np.unique(labels)]
+        index = np.sort(np.concatenate(chosen))
+        r = embed_tiles(self.network, self.tiles, index, self.info)
+        _, first, mean = mean_over_images(r, self.tiles.image_index[index])
+        seen = index[first]
+        return fit_linear_classifier(
+            mean, self.tiles.labels[seen], self.tiles.patient_ids[seen], self.unit.seed, FALLBACK_STRENGTH
+        )
 
     def save(self) -> None:
         """Write ``last.pt`` and ``history.csv``."""
@@ -307,13 +324,13 @@ class _Training:
         progress, tiles = self.progress, self.tiles
         self.network.load_state_dict(progress.best_model)
         index = np.sort(np.concatenate([self.unit.train_index, self.unit.validation_index]))
+        refit = self.settings.classifier == "refit"
+        if refit:
+            self._recenter(index)
         r = embed_tiles(self.network, tiles, index, self.info)
         images, first, mean = mean_over_images(r, tiles.image_index[index])
         if self.info.is_first:
-            classifier = None
-            if self.settings.classifier == "refit":
-                seen = index[first]
-                classifier = fit_linear_classifier(mean, tiles.labels[seen], tiles.patient_ids[seen], self.unit.seed)
+            seen = index[first]
             trained = TrainedUnit(
                 key=progress.key,
                 fold=self.unit.fold,
@@ -323,14 +340,22 @@ class _Training:
                 class_names=tiles.class_names,
                 intensity=tiles.intensity,
                 settings=self.settings,
-                model_state=progress.best_model,
-                classifier=classifier,
+                model_state=self._state(),
+                classifier=fit_linear_classifier(mean, tiles.labels[seen], tiles.patient_ids[seen], self.unit.seed)
+                if refit
+                else None,
                 embedding_images=images,
                 embedding_mean=mean.astype(np.float32),
             )
             write_unit(self.paths.best, trained)
             previous_path(self.paths.last).unlink(missing_ok=True)
         barrier(self.info)
+
+    def _recenter(self, index: IntArray) -> None:
+        """Standardise r by the images of these tiles: the scale on which channels are compared and classified."""
+        r = embed_tiles(self.network, self.tiles, index, self.info)
+        mean = mean_over_images(r, self.tiles.image_index[index])[2]
+        self.network.recenter(torch.from_numpy(mean.mean(axis=0)), torch.from_numpy(mean.var(axis=0)))
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
