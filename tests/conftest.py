@@ -1,4 +1,4 @@
-"""Cohorts and runs that several test files use."""
+"""The command line, and a tiny cohort with an undisturbed run of it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,42 @@ import pytest
 
 from plexrank.simulate import simulate
 
-Plexrank = Callable[..., subprocess.CompletedProcess[str]]
+Plexrank = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TINY = ("train.epochs=3", "train.folds=2", "train.seeds=2", "train.batch_tiles=8", "rank.bootstrap=200")
+"""Overrides that make a run of the tiny cohort a matter of seconds."""
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line as a process of its own."""
+    return [sys.executable, "-m", "plexrank", *map(str, arguments)]
+
+
+def run_arguments(study: Path, run: Path, *overrides: str) -> list[object]:
+    """Arguments of ``plexrank run`` for the tiny cohort."""
+    return ["run", study, "--out", run, *(part for value in (*TINY, *overrides) for part in ("--set", value))]
 
 
 @pytest.fixture(scope="session")
 def plexrank() -> Plexrank:
-    """Run the command line in a process of its own."""
+    """Run the command line and return what it printed and its exit code."""
 
-    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "plexrank", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
 
-    return run
+    return call
 
 
 @pytest.fixture(scope="session")
-def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Study file of a simulated cohort that trains in seconds: 24 images, 6 channels, 32 px."""
-    folder = tmp_path_factory.mktemp("cohort")
-    study = simulate("demo", folder / "cohort", images=24, channels=6, size_px=32, seed=1)
-    text = study.read_text()
-    study.write_text(text)
-    return study
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Study file of a simulated cohort: 32 images, 6 channels, 32 px."""
+    return simulate("demo", tmp_path_factory.mktemp("tiny") / "cohort", images=32, channels=6, size_px=32, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_study: Path, plexrank: Plexrank) -> Path:
+    """The run directory of the tiny cohort, made without disturbance; tests must not change it."""
+    run = tiny_study.parent.parent / "run"
+    done = plexrank(*run_arguments(tiny_study, run))
+    assert done.returncode == 0, done.stderr
+    return run

@@ -17,7 +17,8 @@ LAYERS = [
     {"cohort"},
     {"plan", "images", "tiles", "models", "attribution", "ranking", "report", "distributed"},
     {"training", "simulate"},
-    {"check", "stages", "demo"},
+    {"check", "demo"},
+    {"stages"},
     {"cli"},
     {"__main__"},
 ]

@@ -291,5 +291,6 @@ def _provenance(plan: Plan) -> dict[str, str]:
         "host": platform.node(),
         "platform": platform.platform(),
         "container": os.environ.get("APPTAINER_CONTAINER", ""),
+        **{name: str(path) for name, path in inputs.items() if path},
         **{f"{name} sha256": file_digest(path) for name, path in inputs.items() if path},
     }

@@ -1,0 +1,178 @@
+"""From images to a report through the command line, undisturbed, disturbed, and over two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from conftest import Plexrank, command, run_arguments
+
+PRODUCT_COLUMNS = [
+    *("position", "channel", "score", "score_low", "score_high", "position_low", "position_high", "p_top10"),
+    *("reliance", "reliance_p", "reliance_q", "association", "association_p", "association_q"),
+    *("mean_intensity_association", "mean_intensity_q", "direction", "stability", "significant"),
+    *("n_patients", "n_images", "n_tiles"),
+]
+
+
+def ranking_bytes(run: Path) -> dict[str, bytes]:
+    names = ("ranking.csv", "ranking_by_class.csv", "predictions.csv", "summary.json")
+    return {name: (run / "ranking" / name).read_bytes() for name in names}
+
+
+def test_a_run_writes_all_that_is_promised(tiny_run: Path) -> None:
+    ranking = pd.read_csv(tiny_run / "ranking" / "ranking.csv")
+    assert [column for column in ranking.columns if column in PRODUCT_COLUMNS] == PRODUCT_COLUMNS
+    assert ranking["position"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert (ranking["n_patients"] == 32).all()
+    assert ranking["score"].sum() == pytest.approx(1, abs=1e-6)
+    assert (ranking["score_low"] <= ranking["score"]).all()
+    assert (ranking["score"] <= ranking["score_high"]).all()
+    tiles = pd.read_parquet(tiny_run / "tiles" / "tiles.parquet")
+    assert tiles["tile_id"].tolist() == list(range(32))
+    assert {"image_id", "row", "col", "y_px", "x_px", "tissue_fraction"} <= set(tiles.columns)
+    for name in ("ranking.parquet", "importance_per_patient.parquet", "predictions.csv"):
+        assert (tiny_run / "ranking" / name).stat().st_size > 0
+    assert (tiny_run / "report" / "figures" / "ranking.png").read_bytes().startswith(b"\x89PNG")
+    for fold in range(2):
+        for seed in range(2):
+            folder = tiny_run / "train" / f"fold-{fold}" / f"seed-{seed}"
+            assert len(pd.read_csv(folder / "history.csv")) == 3
+            assert (folder / "best.pt").is_file()
+            assert (folder / "last.pt").is_file()
+            assert (tiny_run / "attribution" / f"fold-{fold}-seed-{seed}.zarr").is_dir()
+
+
+def test_no_patient_is_predicted_by_a_network_that_saw_it(tiny_run: Path) -> None:
+    import torch
+
+    predictions = pd.read_csv(tiny_run / "ranking" / "predictions.csv")
+    assert len(predictions) == predictions["patient_id"].nunique() == 32
+    samples = pd.read_csv(json.loads((tiny_run / "provenance.json").read_text())["commands"][0]["samplesheet"])
+    for fold in range(2):
+        best = torch.load(tiny_run / "train" / f"fold-{fold}" / "seed-0" / "best.pt", weights_only=True)
+        seen = set(samples["patient_id"].iloc[best["embedding_images"].numpy()])
+        held_out = set(predictions.loc[predictions["fold"] == fold, "patient_id"])
+        assert held_out
+        assert not seen & held_out
+        assert len(seen | held_out) == 32
+
+
+def test_the_report_needs_no_network_and_marks_what_was_planted(tiny_run: Path) -> None:
+    page = (tiny_run / "report" / "report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert "data:image/png;base64," in page
+    truth = pd.read_csv(tiny_run.parent / "cohort" / "truth.csv")
+    for channel, informative in zip(truth["channel"], truth["informative"], strict=True):
+        assert (f"★ {channel}" in page) == bool(informative)
+
+
+def test_a_second_run_does_nothing_and_a_changed_setting_only_what_depends_on_it(
+    tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    before = ranking_bytes(run)
+    again = plexrank(*run_arguments(tiny_study, run))
+    assert again.returncode == 0
+    assert [line.split(" ", 2)[2] for line in again.stderr.splitlines()] == [
+        "tile: all 32 done already",
+        "train: all 4 done already",
+        "attribute: all 4 done already",
+        "rank: done already",
+        "report: done already",
+    ]
+    assert ranking_bytes(run) == before
+    changed = plexrank(*run_arguments(tiny_study, run, "rank.bootstrap=300"))
+    assert changed.returncode == 0
+    assert "attribute: all 4 done already" in changed.stderr
+    assert "rank: again, changed: rank.bootstrap 200 → 300" in changed.stderr
+    dry = plexrank(*run_arguments(tiny_study, run, "train.epochs=2"), "--dry-run")
+    assert "tile table: done" in dry.stdout
+    assert "train fold 0 seed 0: changed: train.epochs 3 → 2" in dry.stdout
+    assert ranking_bytes(run)["ranking.csv"] != before["ranking.csv"]
+
+
+def test_stages_one_by_one_say_what_they_need(
+    tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert plexrank(*run_arguments(tiny_study, run), "--until", "tile").returncode == 0
+    assert not (run / "train").exists()
+    early = plexrank("rank", run)
+    assert early.returncode == 66
+    assert "rank needs attribute fold 0 seed 0 (not done yet); run plexrank attribute first" in early.stderr
+    status = plexrank("status", run)
+    assert "train         0 of 4 done" in status.stdout
+    for stage in ("train", "attribute", "rank", "report"):
+        assert plexrank(stage, run).returncode == 0
+    assert ranking_bytes(run) == ranking_bytes(tiny_run)
+
+
+@pytest.mark.parametrize(
+    ("stage", "sign"),
+    [("tile", "tiles/*.done.json"), ("train", "train/fold-0/seed-1/last.pt")],
+)
+def test_a_killed_run_goes_on_to_the_same_ranking(
+    tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path, stage: str, sign: str
+) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(*run_arguments(tiny_study, run)), stderr=subprocess.DEVNULL)
+    wait_until(lambda: any(run.glob(sign)), process)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    unfinished = plexrank("status", run).stdout
+    total = {"tile": 33, "train": 4}[stage]
+    done = next(int(line.split()[1]) for line in unfinished.splitlines() if line.startswith(stage))
+    assert 0 < done < total
+    assert plexrank(*run_arguments(tiny_study, run)).returncode == 0
+    assert ranking_bytes(run) == ranking_bytes(tiny_run)
+
+
+def test_a_terminated_training_stops_with_75_and_goes_on(
+    tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(*run_arguments(tiny_study, run)), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: (run / "train/fold-0/seed-0/last.pt").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    assert "the same command goes on from here" in said
+    assert plexrank(*run_arguments(tiny_study, run)).returncode == 0
+    assert ranking_bytes(run) == ranking_bytes(tiny_run)
+
+
+def test_two_processes_give_the_ranking_of_one(
+    tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert plexrank(*run_arguments(tiny_study, run), "--until", "tile").returncode == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    for stage in ("train", "attribute"):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*torchrun, *command(stage, run)], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert plexrank("rank", run).returncode == 0
+    one, two = (pd.read_csv(folder / "ranking" / "ranking.csv") for folder in (tiny_run, run))
+    assert two["channel"].tolist() == one["channel"].tolist()
+    assert two["score"].to_numpy() == pytest.approx(one["score"].to_numpy(), abs=0.01)
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Look for a sign that the process has come so far; fail where it ends or 120 s pass before."""
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, "the process ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
