@@ -14,8 +14,9 @@ install: .venv/installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# One worker a core, each with one thread: two threads on a contended core are slower than one.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 demo: install
 	$(BIN)/plexrank demo

@@ -155,3 +155,18 @@ def test_the_linear_classifier_is_what_it_says() -> None:
     classifier = LinearClassifier(torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([0.5, 0.0]))
     assert classifier(torch.tensor([[3.0, 4.0]])).tolist() == [[11.5, -4.0]]
     assert set(classifier.state_dict()) == {"coef", "intercept"}
+
+
+def test_recentring_makes_given_moments_the_new_zero_and_one() -> None:
+    torch.manual_seed(0)
+    model = ChannelEmbedding(3, 2, "shallow").eval()
+    images = torch.randn(8, 3, 32, 32)
+    before = model.embed(images)
+    model.recenter(before.mean(dim=0), before.var(dim=0, unbiased=False))
+    after = model.embed(images)
+    assert after.mean(dim=0).abs().max() < 1e-4
+    assert (after.var(dim=0, unbiased=False) - 1).abs().max() < 1e-3
+    plain = ChannelEmbedding(3, 2, "shallow", standardize=False).eval()
+    untouched = plain.embed(images)
+    plain.recenter(untouched.mean(dim=0), untouched.var(dim=0))
+    assert torch.equal(plain.embed(images), untouched)

@@ -191,8 +191,10 @@ def test_what_is_not_cached_trains_the_same(tmp_path: Path) -> None:
         run(tmp_path / name, make_tiles(raw, budget, log), epochs=2)
         assert_same_unit(tmp_path / "all", tmp_path / name)
     assert sorted(cached) == list(range(TILES))
-    assert len(none) == 3 * TILES
-    assert len(some) == len(none) - 2 * 5
+    training_epochs, probes, validations, at_the_end = 2, 2, 2, 2
+    reads_of_training_tile = training_epochs + probes + at_the_end
+    assert len(none) == TRAIN * reads_of_training_tile + (TILES - TRAIN) * (validations + at_the_end)
+    assert len(some) == len(none) - 5 * (reads_of_training_tile - 1)
 
 
 def test_a_loss_that_is_not_finite_is_refused(tmp_path: Path) -> None:

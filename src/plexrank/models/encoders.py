@@ -11,13 +11,14 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 RESNET18_FEATURES = 512
 EMBEDDING_KERNELS = 64
 EMBEDDING_SIDE = 7
 SHALLOW_LAYERS = ((1, 16, 5), (16, 16, 3), (16, 32, 3))
 """(input channels, kernels, kernel side) of each stride-2 convolution of the shallow encoder."""
+LOG_OFFSET = 0.01
+"""Keeps the logarithm of silent features finite; they have unit variance before the rectifier."""
 
 
 def resnet18_trunk() -> nn.Sequential:
@@ -25,15 +26,13 @@ def resnet18_trunk() -> nn.Sequential:
 
     The parameters carry torchvision's names, so that its weight files fit; they are freshly initialised.
     """
+    from torchvision.models import resnet18  # takes two seconds to load, which the shallow backbone need not wait for
+
     network = resnet18(weights=None)
     network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     kept = [(name, module) for name, module in network.named_children() if name not in ("avgpool", "fc")]
     return nn.Sequential(OrderedDict(kept))
-
-
-LOG_OFFSET = 0.01
-"""Keeps the logarithm of silent features finite; they have unit variance before the rectifier."""
 
 
 class EmbeddingEncoder(nn.Module):

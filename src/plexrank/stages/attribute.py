@@ -16,7 +16,8 @@ from plexrank.training.checkpoint import read_unit
 from plexrank.training.embedding import embed_tiles
 
 
-def attribute(plan: Plan, reporter: Reporter) -> None:
+def run(plan: Plan, reporter: Reporter) -> None:
+    """Do what is not done of this stage."""
     with process_group() as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = from_first(units_to_do(list(plan.units("attribute")), reporter), info)

@@ -21,7 +21,8 @@ from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import read_unit
 
 
-def rank(plan: Plan, reporter: Reporter) -> None:
+def run(plan: Plan, reporter: Reporter) -> None:
+    """Do what is not done of this stage."""
     unit = plan.rank()
     if not units_to_do([unit], reporter):
         return

@@ -16,7 +16,8 @@ from plexrank.study import dump_study
 from plexrank.tables import read_table
 
 
-def report(plan: Plan, reporter: Reporter) -> None:
+def run(plan: Plan, reporter: Reporter) -> None:
+    """Do what is not done of this stage."""
     unit = plan.report()
     if not units_to_do([unit], reporter):
         return

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 
 from plexrank.errors import MissingInputError
 from plexrank.plan import STAGES, Plan
 from plexrank.progress import Reporter
-from plexrank.stages.attribute import attribute
-from plexrank.stages.rank import rank
-from plexrank.stages.report import report
-from plexrank.stages.tile import tile
-from plexrank.stages.train import train
-
-_WORK: dict[str, Callable[[Plan, Reporter], None]] = {
-    "tile": tile,
-    "train": train,
-    "attribute": attribute,
-    "rank": rank,
-    "report": report,
-}
 
 
 def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
-    """Do what is not done of a stage.
+    """Do what is not done of a stage, loading only the libraries that this stage needs.
 
     Raises:
         MissingInputError: the stage before is not done.
         PlexrankError: what went wrong; finished units stay finished.
     """
     _require_stage_before(stage, plan)
-    _WORK[stage](plan, reporter)
+    importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
 
 
 def _require_stage_before(stage: str, plan: Plan) -> None:

@@ -17,7 +17,8 @@ from plexrank.stages.todo import units_to_do
 from plexrank.tiles.tiling import TiledImage, tile_image
 
 
-def tile(plan: Plan, reporter: Reporter) -> None:
+def run(plan: Plan, reporter: Reporter) -> None:
+    """Do what is not done of this stage."""
     todo = units_to_do([plan.tile(image) for image in plan.cohort.images], reporter)
     channels = plan.cohort.panel.kept_names if plan.cohort.panel else None
     problems: list[PlexrankError] = []

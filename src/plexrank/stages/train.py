@@ -15,7 +15,8 @@ from plexrank.training.data import TrainingTiles
 from plexrank.training.loop import Unit, UnitPaths, train_unit
 
 
-def train(plan: Plan, reporter: Reporter) -> None:
+def run(plan: Plan, reporter: Reporter) -> None:
+    """Do what is not done of this stage."""
     with process_group() as info, _stop_signals() as should_stop:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = from_first(units_to_do(list(plan.units("train")), reporter), info)

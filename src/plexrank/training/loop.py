@@ -258,13 +258,12 @@ class _Training:
         """Judge the epoch on the validation images, and close it."""
         progress = self.progress
         loss_sum, weight_sum, right, n_tiles = progress.sums
+        if not math.isfinite(loss_sum):
+            raise self._diverged()
         labels, logits = self._validation_logits()
         loss = weighted_log_loss(labels, logits, self.class_weights)
-        if not math.isfinite(loss) or not math.isfinite(loss_sum):
-            raise PlexrankError(
-                f"fold {self.unit.fold} seed {self.unit.seed}: the loss of epoch {progress.epoch + 1} is not finite; "
-                "lower train.learning_rate"
-            )
+        if not math.isfinite(loss):
+            raise self._diverged()
         auc = area_under_curve(labels, softmax(logits))
         progress.history.append(
             {
@@ -285,6 +284,12 @@ class _Training:
         progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
         self._report(_line(progress.history[-1], self.train.epochs))
 
+    def _diverged(self) -> PlexrankError:
+        return PlexrankError(
+            f"fold {self.unit.fold} seed {self.unit.seed}: the loss of epoch {self.progress.epoch + 1} is not finite; "
+            "lower train.learning_rate"
+        )
+
     def _validation_logits(self) -> tuple[IntArray, NDArray[np.float64]]:
         """Labels (image,) and logits averaged per image (image, class), by the kind of classifier that will be used."""
         index = self.unit.validation_index
@@ -302,6 +307,8 @@ class _Training:
         chosen = [evenly_spaced(self.unit.train_index[labels == label], per_class) for label in np.unique(labels)]
         index = np.sort(np.concatenate(chosen))
         r = embed_tiles(self.network, self.tiles, index, self.info)
+        if not np.isfinite(r).all():
+            raise self._diverged()
         _, first, mean = mean_over_images(r, self.tiles.image_index[index])
         seen = index[first]
         return fit_linear_classifier(
