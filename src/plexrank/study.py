@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -27,10 +27,10 @@ class Section(BaseModel):
 class CohortSettings(Section):
     """Which images, which label, which channels."""
 
-    samplesheet: Path
+    samplesheet: Path = Field(description="CSV with image_id, path, patient_id, the label, optionally site")
     root: Path | None = Field(None, description="where image paths start and must stay")
     label: str = Field(min_length=1, description="the samplesheet column to separate")
-    panel: Path | None = None
+    panel: Path | None = Field(None, description="CSV with channel, name, optionally keep; else the images' own names")
     truth: Path | None = Field(None, description="planted channels of a simulated cohort, marked in the report")
     exclude_channels: tuple[str, ...] = Field((), description="negative controls, out of the headline")
 
@@ -46,20 +46,24 @@ class TileSettings(Section):
 class IntensitySettings(Section):
     """How counts become model input; percentiles are fitted on training patients only."""
 
-    transform: Literal["arcsinh", "linear"] = "arcsinh"
-    cofactor: float = Field(5.0, gt=0)
-    clip_percentile: float = Field(99.5, gt=50, le=100)
+    transform: Literal["arcsinh", "linear"] = Field("arcsinh", description="arcsinh(counts / cofactor), or counts")
+    cofactor: float = Field(5.0, gt=0, description="counts at which arcsinh turns from linear to logarithmic")
+    clip_percentile: float = Field(99.5, gt=50, le=100, description="of a channel's pixels; becomes intensity 1")
 
 
 class ModelSettings(Section):
     """The network."""
 
-    architecture: Literal["channel_embedding"] = "channel_embedding"
-    backbone: Literal["resnet18", "shallow"] = "resnet18"
-    encoder: Literal["shared"] = "shared"
-    weights: Literal["imagenet", "none"] | Path = Field("imagenet", union_mode="left_to_right")
-    standardize: bool = True
-    classifier: Literal["refit", "paper"] = "refit"
+    architecture: Literal["channel_embedding"] = Field("channel_embedding", description="one number a channel")
+    backbone: Literal["resnet18", "shallow"] = Field("resnet18", description="resnet18, or shallow for CPUs")
+    encoder: Literal["shared"] = Field("shared", description="one encoder for all channels")
+    weights: Literal["imagenet", "none"] | Path = Field(
+        "imagenet",
+        union_mode="left_to_right",
+        description="torchvision's resnet18 file in TORCH_HOME, a path to it, or none; shallow needs none",
+    )
+    standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
+    classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
 
     @model_validator(mode="after")
     def _weights_fit_the_backbone(self) -> ModelSettings:
@@ -71,35 +75,37 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """How the network is trained: ``folds`` × ``seeds`` independent units."""
 
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(100, ge=1, description="most passes over the training images")
     batch_tiles: int = Field(32, ge=2, description="tiles per step over all processes together")
     crop_px: int = Field(224, ge=16, description="side of the random crop; a smaller tile is used whole")
-    learning_rate: float = Field(1.0e-4, gt=0)
-    folds: int = Field(5, ge=2)
-    seeds: int = Field(3, ge=1)
+    learning_rate: float = Field(1.0e-4, gt=0, description="of Adam, lowered where validation stalls")
+    folds: int = Field(5, ge=2, description="parts of the patients, each held out once")
+    seeds: int = Field(3, ge=1, description="networks per fold, averaged")
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it")
 
 
 class AttributeSettings(Section):
     """Which importances to compute."""
 
-    methods: tuple[Literal["gradient", "occlusion"], ...] = Field(("gradient", "occlusion"), min_length=1)
+    methods: tuple[Literal["gradient", "occlusion"], ...] = Field(
+        ("gradient", "occlusion"), min_length=1, description="importances to compute"
+    )
 
 
 class RankSettings(Section):
     """How importances become a ranking."""
 
-    by: Literal["gradient", "occlusion"] = "gradient"
-    bootstrap: int = Field(2000, ge=100)
+    by: Literal["gradient", "occlusion"] = Field("gradient", description="the importance that orders the channels")
+    bootstrap: int = Field(2000, ge=100, description="resamplings of the patients behind every interval")
     permutations: int = Field(1000, ge=100, description="label permutations behind the p-value of the prediction")
-    fdr: float = Field(0.1, gt=0, lt=1)
+    fdr: float = Field(0.1, gt=0, lt=1, description="a channel is significant where its reliance_q is at most this")
 
 
 class Study(Section):
     """A whole study; all paths absolute once it comes from :func:`load_study`."""
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    name: str = Field(pattern=NAME_PATTERN, description="letters, digits and . _ - only; stands on the report")
     cohort: CohortSettings
     tile: TileSettings = TileSettings()
     intensity: IntensitySettings = IntensitySettings()
@@ -107,7 +113,7 @@ class Study(Section):
     train: TrainSettings = TrainSettings()
     attribute: AttributeSettings = AttributeSettings()
     rank: RankSettings = RankSettings()
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, lt=2**31, description="decides folds, training and resampling; same seed, same result")
 
     @field_validator("rank")
     @classmethod

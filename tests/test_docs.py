@@ -1,0 +1,90 @@
+"""The documentation: its commands run, its links lead somewhere, its reference is that of the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from plexrank.study import Study, load_study
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (commands,) = blocks(ROOT / "README.md", "sh")
+    done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
+    assert "recall_at" in done.stdout
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert targets
+    for target in targets:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not link.startswith("http"):
+            assert (page.parent / link.split("#")[0]).exists(), link
+
+
+def test_the_study_of_the_readme_is_valid(tmp_path: Path) -> None:
+    (text,) = blocks(ROOT / "README.md", "yaml")
+    (tmp_path / "study.yaml").write_text(text)
+    assert load_study(tmp_path / "study.yaml").cohort.exclude_channels == ("DNA1",)
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_configs_are_valid(config: Path) -> None:
+    assert load_study(config).name
+
+
+def reference() -> str:
+    """docs/study.md as the code has it."""
+    lines = [
+        "# The study file\n",
+        "Every key with its default. Paths start at the study's folder. `--set section.key=value` overrides a key.\n",
+        "| key | default | meaning |\n| --- | --- | --- |",
+    ]
+    for name, field in Study.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            lines += [
+                row(f"{name}.{key}", part.default, part.description) for key, part in section.model_fields.items()
+            ]
+        else:
+            lines.append(row(name, field.default, field.description))
+    return "\n".join(lines) + "\n"
+
+
+def row(key: str, default: object, meaning: str | None) -> str:
+    if default is PydanticUndefined:
+        shown = "required"
+    elif default in (None, ()):
+        shown = "–"
+    else:
+        shown = f"`{', '.join(default) if isinstance(default, tuple) else default}`"
+    assert meaning, f"{key} has no description"
+    return f"| `{key}` | {shown} | {meaning} |"
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    page = ROOT / "docs" / "study.md"
+    assert page.read_text() == reference(), "write tests/test_docs.py: reference() into docs/study.md"
