@@ -187,6 +187,6 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_empty_folder_and_the_remains_of_a_killed_run_are_used(tmp_path: Path) -> None:
     (tmp_path / "cohort").mkdir()
-    (tmp_path / ".cohort.partial/images").mkdir(parents=True)
+    (tmp_path / ".cohort.0badcafe.tmp/images").mkdir(parents=True)
     assert write("demo", tmp_path / "cohort").is_file()
     assert [entry.name for entry in tmp_path.iterdir()] == ["cohort"]

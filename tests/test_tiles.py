@@ -18,7 +18,7 @@ from plexrank.errors import ImageDataError, RunDirError
 from plexrank.study import TileSettings
 from plexrank.tiles import store as store_module
 from plexrank.tiles.grid import Tile, TileGrid
-from plexrank.tiles.store import TileStore, TileStoreWriter
+from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import area_mean, tile_image
 
 
@@ -169,13 +169,6 @@ def test_an_existing_store_is_replaced_only_by_a_good_one(tmp_path: Path) -> Non
     assert TileStore(path).shape == (1, 20, 20)
     tile_image(lazy(second), [0], ["A"], settings(), path)
     np.testing.assert_array_equal(TileStore(path).read_tile(0, 0), second)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.ome.zarr"]
-
-
-def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
-    killed = TileStoreWriter(tmp_path / "a.ome.zarr", (1, 16, 16), np.dtype("uint8"), 16, ["A"], None)
-    killed.write_shard(0, 0, np.ones((1, 16, 16), np.uint8))
-    tile_image(lazy(noise((1, 20, 20), "uint8")), [0], ["A"], settings(), tmp_path / "a.ome.zarr")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.ome.zarr"]
 
 

@@ -42,6 +42,12 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def clear_leftovers(path: Path) -> None:
+    """Remove what killed attempts to replace ``path`` left; nobody else may be writing it."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        _remove(leftover)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
@@ -100,8 +106,7 @@ class Unit:
         """Withdraw the done-record before outputs are touched, and clear what a killed attempt left."""
         self.record.unlink(missing_ok=True)
         for output in self.outputs:
-            for leftover in output.parent.glob(f".{output.name}.*.tmp"):
-                _remove(leftover)
+            clear_leftovers(output)
 
     def finish(self) -> None:
         """Write the done-record.

@@ -16,8 +16,6 @@ layout), ``methods``, ``fold``, ``seed``, ``channel_names``, ``class_names`` and
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from zarr.codecs import BloscCodec
 
 from plexrank.attribution.methods import of_predicted_class
 from plexrank.errors import RunDirError
+from plexrank.rundir import replacing
 
 LAYOUT_VERSION = 1
 CHUNK_TILES = 4096
@@ -87,16 +86,8 @@ def write_attribution(path: Path, attribution: UnitAttribution) -> None:
         ValueError: the arrays do not fit together.
     """
     _require_shapes(attribution)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(path) as temporary:
         _write(temporary, attribution)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(path: Path, attribution: UnitAttribution) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import tifffile
 import yaml
 
+from plexrank.rundir import clear_leftovers, replacing
 from plexrank.simulate.cohort import SimulatedCohort
 
 _TILED_FROM_PX, _TIFF_TILE_PX = 128, 64
@@ -21,28 +21,28 @@ _SITES = ("S1", "S2")
 
 
 def write_cohort(cohort: SimulatedCohort, out: Path, name: str, seed: int) -> Path:
-    """Write all files into a temporary sibling of ``out``, give it its name, and return its study.yaml."""
-    partial = out.with_name(f".{out.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    (partial / "images").mkdir(parents=True)
+    """Write all files, or none where it fails, and return the study.yaml."""
+    clear_leftovers(out)
+    with replacing(out) as partial:
+        _write_files(cohort, partial, name, seed)
+    return out / "study.yaml"
+
+
+def _write_files(cohort: SimulatedCohort, folder: Path, name: str, seed: int) -> None:
+    (folder / "images").mkdir(parents=True)
     channel_names = _numbered("C", len(cohort.plants), 2)
     image_ids = _numbered("image", len(cohort.labels), 3)
     for index, image_id in enumerate(image_ids):
-        path = partial / "images" / f"{image_id}.ome.tiff"
+        path = folder / "images" / f"{image_id}.ome.tiff"
         _write_image(path, cohort.draw(index), channel_names, uuid.uuid5(uuid.NAMESPACE_OID, f"{name}/{image_id}"))
-    _write_tables(cohort, partial, image_ids, channel_names)
+    _write_tables(cohort, folder, image_ids, channel_names)
     study = {
         "name": name,
         "cohort": {"samplesheet": "samplesheet.csv", "label": "label", "panel": "panel.csv", "truth": "truth.csv"},
         **cohort.study,
         "seed": seed % 2**31,
     }
-    (partial / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
-    return out / "study.yaml"
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
 
 
 def _write_tables(

@@ -1,17 +1,15 @@
 """The tile store: one sharded OME-Zarr an image, whose chunk grid is the tile grid.
 
 OME-NGFF 0.5 on Zarr v3, level 0 only: chunks (channel, tile, tile), several of them in a shard file. This is
-the only place that writes or reads it. A store appears under its name when it is whole, never before.
+the only place that writes or reads it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,13 +28,11 @@ _COLORS = ("0000FF", "00FF00", "FF0000", "00FFFF", "FF00FF", "FFFF00", "FFFFFF",
 
 
 class TileStoreWriter:
-    """Writes a store into a temporary sibling and gives it its name in :meth:`finish`.
-
-    Used as a context: leaving it without :meth:`finish` removes the temporary folder and leaves a store that
-    was there before as it is. Several threads may write at once, each another shard.
+    """Writes a store, which is whole after :meth:`finish`. Several threads may write at once, each another shard.
 
     Args:
-        path: ``<image_id>.ome.zarr``; an existing store is replaced.
+        path: an absent folder, such as :func:`plexrank.rundir.replacing` gives.
+        name: of the image.
         shape: (c, y, x) of the stored image.
         dtype: what is stored.
         tile_px: side of a tile, pixels.
@@ -47,6 +43,7 @@ class TileStoreWriter:
     def __init__(
         self,
         path: Path,
+        name: str,
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
         tile_px: int,
@@ -55,17 +52,14 @@ class TileStoreWriter:
     ) -> None:
         if len(channel_names) != shape[0]:
             raise ValueError(f"{len(channel_names)} names for {shape[0]} channels")
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._name = name
         self._channel_names = tuple(channel_names)
         self._pixel_size_um = pixel_size_um
         num_channels, height_px, width_px = shape
         grid = TileGrid(height_px, width_px, tile_px)
         tiles_a_side = math.isqrt(_SHARD_BYTES // (num_channels * tile_px**2 * dtype.itemsize))
         self.shard_px = tile_px * max(1, min(tiles_a_side, max(grid.rows, grid.cols)))
-        _remove(self._partial)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._group = zarr.create_group(store=self._partial, zarr_format=3)
+        self._group = zarr.create_group(store=path, zarr_format=3)
         self._array = self._group.create_array(
             _LEVEL,
             shape=shape,
@@ -85,29 +79,12 @@ class TileStoreWriter:
         self._array[:, y_px : y_px + pixels.shape[1], x_px : x_px + pixels.shape[2]] = pixels
 
     def finish(self, windows: Sequence[tuple[float, float]]) -> None:
-        """Write the metadata and put the store in its place.
+        """Write the metadata.
 
         Args:
             windows: least and greatest value of each channel.
         """
         self._group.attrs["ome"] = self._ome(windows)
-        former = self._path.with_name(f".{self._path.name}.former")
-        _remove(former)
-        if self._path.exists():
-            self._path.rename(former)
-        self._partial.rename(self._path)
-        _remove(former)
-
-    def __enter__(self) -> TileStoreWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _remove(self._partial)
 
     def _ome(self, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
         space: dict[str, str] = {"type": "space"}
@@ -118,7 +95,7 @@ class TileStoreWriter:
             "version": "0.5",
             "multiscales": [
                 {
-                    "name": self._path.name.removesuffix(".ome.zarr"),
+                    "name": self._name,
                     "axes": [
                         {"name": "c", "type": "channel"},
                         {"name": "y", **space},
@@ -259,8 +236,3 @@ def _read_json(store: Path, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunDirError(f"{store}: {path} holds no JSON object; {_REMEDY}")
     return content
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

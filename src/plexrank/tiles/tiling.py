@@ -17,6 +17,7 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from plexrank.errors import ImageDataError
+from plexrank.rundir import replacing
 from plexrank.study import TileSettings
 from plexrank.tiles.grid import Tile
 from plexrank.tiles.store import TileStore, TileStoreWriter
@@ -93,9 +94,10 @@ def tile_image(
     pixel_size_um = image.pixel_size_um
     if pixel_size_um is not None:
         pixel_size_um = (pixel_size_um[0] * settings.downsample, pixel_size_um[1] * settings.downsample)
-    with TileStoreWriter(
-        store_path, stored.shape, stored.dtype, settings.tile_px, channel_names, pixel_size_um
-    ) as writer:
+    with replacing(store_path) as partial:
+        writer = TileStoreWriter(
+            partial, image_name, stored.shape, stored.dtype, settings.tile_px, channel_names, pixel_size_um
+        )
         summary = _write(writer, stored)
         if summary.nonfinite.any():
             raise ImageDataError(f"{image_name}: {_describe_nonfinite(selected, channel_names)}")
