@@ -6,6 +6,7 @@ import pytest
 
 from plexrank.cohort import deal_folds, patient_strata, read_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, problems_of
+from plexrank.image_path import join_image_path, size_and_mtime, split_image_path
 from plexrank.panel import Channel, Panel, locate_channels, read_panel
 from plexrank.study import CohortSettings
 
@@ -44,9 +45,43 @@ def test_aliases_and_a_missing_patient_column(tmp_path: Path) -> None:
     assert "no column patient_id" in cohort.warnings[0]
 
 
+def test_an_empty_patient_column_counts_as_none(tmp_path: Path) -> None:
+    rows = "i1,a.tiff,,low\ni2,b.tiff,,low\ni3,c.tiff,,high\ni4,d.tiff,,high\n"
+    cohort = read_cohort(sheet(tmp_path, rows, "image_id,path,patient_id,grade\n"), folds=2)
+    assert [image.patient_id for image in cohort.images] == ["i1", "i2", "i3", "i4"]
+    assert "every image counts as a patient of its own" in cohort.warnings[0]
+
+
+def test_acquisitions_of_a_file_and_folders_are_images(tmp_path: Path) -> None:
+    (tmp_path / "fov1").mkdir()
+    rows = "i1,a.tiff#1,p1,low\ni2,a.tiff#2,p2,low\ni3,fov1,p3,high\ni4,d.tiff,p4,high\n"
+    cohort = read_cohort(sheet(tmp_path, rows, "image_id,path,patient_id,grade\n"), folds=2)
+    assert [image.path.name for image in cohort.images] == ["a.tiff#1", "a.tiff#2", "fov1", "d.tiff"]
+    assert [image.file.name for image in cohort.images] == ["a.tiff", "a.tiff", "fov1", "d.tiff"]
+
+
+def test_a_file_whose_name_looks_like_an_acquisition_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "a.tiff#1").touch()
+    assert split_image_path(tmp_path / "a.tiff#1") == (tmp_path / "a.tiff#1", None)
+    assert split_image_path(tmp_path / "b.mcd#12") == (tmp_path / "b.mcd", 12)
+    assert join_image_path(tmp_path / "b.mcd", 12) == tmp_path / "b.mcd#12"
+
+
+def test_a_change_within_a_folder_is_seen(tmp_path: Path) -> None:
+    inner = tmp_path / "fov1" / "TIFs" / "CD3.tif"
+    inner.parent.mkdir(parents=True)
+    inner.write_bytes(b"1")
+    before = size_and_mtime(tmp_path / "fov1")
+    inner.write_bytes(b"22")
+    assert size_and_mtime(tmp_path / "fov1") != before
+
+
 @pytest.mark.parametrize(
     ("rows", "words", "code"),
     [
+        (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\ni7,a.tiff#1,p7,low,x\n", "path 'a.tiff#1' stands on line 7 already", 64),
+        (GOOD_ROWS + "i6,z.mcd#3,p6,low,x\n", "z.mcd: no such image", 66),
+        (GOOD_ROWS + "i6,../z.mcd#3,p6,low,x\n", "leads out of", 64),
         (GOOD_ROWS + "i1,f.tiff,p6,low,x\n", "line 7: image_id 'i1' stands on line 2 already", 64),
         (GOOD_ROWS + "i6,a.tiff,p6,low,x\n", "line 7: path 'a.tiff' stands on line 2 already", 64),
         (GOOD_ROWS + "i6,z.tiff,p6,low,x\n", "z.tiff: no such image", 66),
@@ -68,10 +103,11 @@ def test_a_wrong_row_is_named(tmp_path: Path, rows: str, words: str, code: int) 
     assert caught.value.exit_code == code
 
 
-def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["link.tiff", "link.tiff#1"])
+def test_a_link_out_of_the_root_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "secret.tiff").touch()
-    settings = sheet(tmp_path / "data", GOOD_ROWS + "i6,link.tiff,p6,low,x\n")
+    settings = sheet(tmp_path / "data", GOOD_ROWS + f"i6,{path},p6,low,x\n")
     (tmp_path / "data" / "link.tiff").symlink_to(tmp_path / "secret.tiff")
     with pytest.raises(StudyError, match="leads out of"):
         read_cohort(settings, folds=2)

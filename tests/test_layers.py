@@ -12,7 +12,7 @@ import plexrank
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
     {"errors", "plexrank"},
-    {"tables", "study", "progress", "rundir"},
+    {"tables", "study", "progress", "rundir", "image_path"},
     {"panel"},
     {"cohort"},
     {"plan", "images", "tiles", "models", "attribution", "ranking", "report", "distributed"},
@@ -25,7 +25,7 @@ LAYERS = [
 OWNERS = {
     "yaml": {"study", "simulate"},
     "torch.distributed": {"distributed"},
-    "zarr": {"tiles/store", "attribution/store"},
+    "zarr": {"tiles/store", "attribution/store", "images/ome_zarr"},
     "dask": {"images", "tiles", "ranking/aggregate"},
     "scipy.stats": {"ranking"},
     "torch": {"models", "training", "attribution", "distributed", "stages"},

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, problems_of, raise_problems
+from plexrank.image_path import join_image_path, split_image_path
 from plexrank.panel import Panel, read_panel, unknown_channels
 from plexrank.study import CohortSettings
 from plexrank.tables import Table, did_you_mean, read_table
@@ -30,7 +31,10 @@ IMAGE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}")
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One labelled image of the samplesheet; ``path`` is absolute, ``line`` its line in the file."""
+    """One labelled image of the samplesheet; ``line`` is its line in the file.
+
+    ``path`` is absolute and names a file, a folder, or one acquisition of a file (``slide.mcd#3``).
+    """
 
     image_id: str
     path: Path
@@ -38,6 +42,11 @@ class ImageRecord:
     label: str
     site: str | None
     line: int
+
+    @property
+    def file(self) -> Path:
+        """The file or folder that ``path`` lies in."""
+        return split_image_path(self.path)[0]
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def read_cohort(settings: CohortSettings, folds: int) -> Cohort:
         except PlexrankError as error:
             problems += problems_of(error)
     try:
-        table = _rename_aliases(read_table(settings.samplesheet))
+        table = _without_blank_patients(_rename_aliases(read_table(settings.samplesheet)))
         _require_columns(table, settings)
     except PlexrankError as error:
         raise_problems([*problems, *problems_of(error)])
@@ -129,6 +138,15 @@ def _rename_aliases(table: Table) -> Table:
     return Table(table.path, tuple(rows[0]), rows, table.line_numbers)
 
 
+def _without_blank_patients(table: Table) -> Table:
+    """A column ``patient_id`` that is empty in every row, as a draft has it, counts as none."""
+    if any(row.get("patient_id") for row in table.rows):
+        return table
+    columns = tuple(column for column in table.columns if column != "patient_id")
+    rows = tuple({column: row[column] for column in columns} for row in table.rows)
+    return Table(table.path, columns, rows, table.line_numbers)
+
+
 def _require_columns(table: Table, settings: CohortSettings) -> None:
     problems: list[PlexrankError] = []
     for column in ("image_id", "path"):
@@ -173,7 +191,7 @@ def _read_rows(table: Table, settings: CohortSettings) -> tuple[list[ImageRecord
             images.append(
                 ImageRecord(
                     image_id=row["image_id"],
-                    path=(root / row["path"]).resolve(),
+                    path=_resolve(root, row["path"]),
                     patient_id=row.get("patient_id") or row["image_id"],
                     label=row[settings.label],
                     site=row.get("site") or None,
@@ -183,10 +201,16 @@ def _read_rows(table: Table, settings: CohortSettings) -> tuple[list[ImageRecord
     return images, problems
 
 
+def _resolve(root: Path, path: str) -> Path:
+    """Links are followed in the file part, so that none leads out of the root unseen."""
+    file, acquisition = split_image_path(root / path)
+    return join_image_path(file.resolve(), acquisition)
+
+
 def _check_path(root: Path, path: str, where: str) -> PlexrankError | None:
     if not path:
         return StudyError(f"{where}: the column path is empty; give the image's file")
-    target = (root / path).resolve()
+    target, _ = split_image_path(_resolve(root, path))
     if not target.is_relative_to(root.resolve()):
         return StudyError(f"{where}: path {path!r} leads out of {root}; move the image there or set cohort.root")
     if not target.exists():
@@ -215,7 +239,7 @@ def _check_classes(table: Table, settings: CohortSettings, classes: Sequence[str
 def _notice(table: Table, images: Sequence[ImageRecord]) -> list[str]:
     notes = []
     if "patient_id" not in table.columns:
-        notes.append(f"{table.path}: no column patient_id: every image counts as a patient of its own")
+        notes.append(f"{table.path}: no column patient_id, or an empty one: every image counts as a patient of its own")
     labels = Counter(patient for patient, label in {(image.patient_id, image.label) for image in images})
     mixed = sorted(patient for patient, count in labels.items() if count > 1)
     if mixed:

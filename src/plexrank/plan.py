@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.cohort import Cohort, ImageRecord, deal_folds, patient_strata, read_cohort
+from plexrank.image_path import size_and_mtime
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest
 from plexrank.study import Study
 
@@ -51,14 +52,14 @@ class Plan:
 
     def tile(self, image: ImageRecord) -> Unit:
         """The tiles of one image."""
-        status = image.path.stat()
+        num_bytes, mtime_ns = size_and_mtime(image.file)
         panel = self.cohort.panel
         return Unit(
             name=f"tile {image.image_id}",
             record=self.rundir.tile_record(image.image_id),
             outputs=(self.rundir.tile_store(image.image_id), self.rundir.image_tiles(image.image_id)),
             depends={
-                "image": {"path": str(image.path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
+                "image": {"path": str(image.path), "bytes": num_bytes, "mtime_ns": mtime_ns},
                 "channels": [[c.channel_id, c.name, c.keep] for c in panel.channels]
                 if panel
                 else f"as in {self.cohort.images[0].path}",

@@ -1,0 +1,38 @@
+"""How a samplesheet spells an image: a file, a folder, or ``file.mcd#3`` for one acquisition of a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_ACQUISITION = re.compile(r"(?P<file>.+)#(?P<acquisition>[0-9]{1,9})")
+
+
+def split_image_path(path: Path) -> tuple[Path, int | None]:
+    """The file (or folder) of an image, and the acquisition that is meant, if the path names one.
+
+    ``slide.mcd#3`` is acquisition 3 of ``slide.mcd``; where a file is really called ``slide.mcd#3``, it is that file.
+    """
+    match = _ACQUISITION.fullmatch(path.name)
+    if match is None or path.exists():
+        return path, None
+    return path.with_name(match["file"]), int(match["acquisition"])
+
+
+def join_image_path(file: Path, acquisition: int | None) -> Path:
+    """The inverse of :func:`split_image_path`."""
+    return file if acquisition is None else file.with_name(f"{file.name}#{acquisition}")
+
+
+def size_and_mtime(file: Path) -> tuple[int, int]:
+    """Bytes and time of the last change (ns) of an image's file.
+
+    Of a folder: summed and newest over itself and two levels below, which holds a folder of TIFFs whole and of an
+    OME-Zarr at least the metadata and the folders that chunks are written to.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    files = [file, *file.glob("*"), *file.glob("*/*")] if file.is_dir() else [file]
+    states = [file.stat(), *(part.stat() for part in files[1:] if part.exists())]
+    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
