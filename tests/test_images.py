@@ -11,9 +11,9 @@ import pytest
 import tifffile
 
 from plexrank.errors import ImageDataError, MissingInputError
-from plexrank.images import ome_tiff
+from plexrank.images import segments
 from plexrank.images.ome_xml import parse_ome_xml
-from plexrank.images.open import open_image
+from plexrank.images.open import READERS, open_image
 from plexrank.study import TileSettings
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import tile_image
@@ -50,8 +50,8 @@ def test_pixels_of_any_layout_come_back(tmp_path: Path, compression: str | None,
 def test_pixels_are_read_in_pieces_that_join(
     tmp_path: Path, layout: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ome_tiff, "_CHUNK_PX", 32)
-    monkeypatch.setattr(ome_tiff, "_PLAIN_STRIP_BYTES", 5 * 90 * 2)
+    monkeypatch.setattr(segments, "CHUNK_PX", 32)
+    monkeypatch.setattr(segments, "_PLAIN_STRIP_BYTES", 5 * 90 * 2)
     pixels = noise((2, 71, 90))
     image = open_image(write_ome(tmp_path / "a.ome.tiff", pixels, **layout))
     assert image.data.numblocks[0] == 2
@@ -228,7 +228,7 @@ def cut_after(share: float, **options: Any) -> Callable[[Path], None]:
         (lambda path: path.touch(), "empty file"),
         (lambda path: path.write_bytes(b"II*\0"), "not readable as TIFF"),
         (lambda path: path.write_bytes(b"II*\0\xff\xff\xff\x7f"), "not readable as TIFF"),
-        (lambda path: path.write_text("<html>not found</html>"), "not readable as TIFF"),
+        (lambda path: path.write_text("<html>not found</html>"), r"no reader takes it: TIFF \(starts with b'<htm'"),
         (cut_after(0.5), "not readable as TIFF"),
         (cut_after(0.98), "not readable as TIFF"),
         (cut_after(0.98, compression="zstd"), "not readable as TIFF"),
@@ -255,16 +255,19 @@ def test_a_missing_image_is_a_missing_input(tmp_path: Path) -> None:
         open_image(tmp_path / "a.tiff")
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.mcd", "tiff"])
-def test_another_format_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"II*\0")
-    with pytest.raises(ImageDataError, match="convert it to OME-TIFF"):
-        open_image(tmp_path / name)
+@pytest.mark.parametrize("name", ["a.png", "tiff", "a.dat"])
+def test_what_a_file_holds_decides_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    pixels = noise((2, 20, 30))
+    write_ome(tmp_path / name, pixels)
+    np.testing.assert_array_equal(open_image(tmp_path / name).data.compute(), pixels)
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageDataError, match="a folder"):
-        open_image(tmp_path)
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"%PDF-1.7", b"x"])
+def test_another_format_is_refused_with_the_reason_of_every_reader(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.tiff").write_bytes(content)
+    with pytest.raises(ImageDataError, match="Convert it to OME-TIFF") as caught:
+        open_image(tmp_path / "a.tiff")
+    assert all(reader.name in str(caught.value) for reader in READERS)
 
 
 def scramble(path: Path) -> None:

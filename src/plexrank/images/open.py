@@ -1,30 +1,74 @@
-"""Opens an image of any format that plexrank reads."""
+"""Opens an image of any format that plexrank reads; what a file holds decides, not only what it is called."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from plexrank.errors import ImageDataError, MissingInputError
+from plexrank.image_path import split_image_path
 from plexrank.images.lazy import LazyImage
-from plexrank.images.ome_tiff import open_tiff
+from plexrank.images.tiff import open_tiff, why_no_tiff
 
-_TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+
+class Reader(NamedTuple):
+    """One format: ``why_not`` gives the reason for declining a path, or None; ``open`` reads what it does not decline.
+
+    ``open`` takes the file and the acquisition that the path names, if any.
+    """
+
+    name: str
+    why_not: Callable[[Path], str | None]
+    open: Callable[[Path, int | None], LazyImage]
+
+
+def _whole(open_file: Callable[[Path], LazyImage]) -> Callable[[Path, int | None], LazyImage]:
+    """A reader's ``open`` for a format whose files are one image each."""
+
+    def open_whole(file: Path, acquisition: int | None) -> LazyImage:
+        if acquisition is not None:
+            raise ImageDataError(f"{file}#{acquisition}: only .mcd files have acquisitions; leave out #{acquisition}")
+        return open_file(file)
+
+    return open_whole
+
+
+READERS = (Reader("TIFF", why_no_tiff, _whole(open_tiff)),)
 
 
 def open_image(path: Path) -> LazyImage:
-    """Open an OME-TIFF or a plain TIFF stack with one page a channel.
+    """Open an image.
+
+    Args:
+        path: a file or a folder, or ``file.mcd#3`` for acquisition 3 of a file.
 
     Raises:
-        MissingInputError: there is no such file.
-        ImageDataError: it is of another format, damaged, or no stack of channels.
+        MissingInputError: there is no such file or folder.
+        ImageDataError: no reader takes it, or it is damaged, or it is no stack of channels.
     """
-    if not path.exists():
-        raise MissingInputError(f"{path}: no such image; mend the path in the samplesheet")
-    if not path.is_file():
-        raise ImageDataError(f"{path}: a folder, not an image file; give an OME-TIFF or a TIFF stack")
-    if not path.name.lower().endswith(_TIFF_SUFFIXES):
-        raise ImageDataError(
-            f"{path}: not a format that is read ({', '.join(_TIFF_SUFFIXES)}); convert it to OME-TIFF, for example"
-            " with bioformats2raw and raw2ometiff"
-        )
-    return open_tiff(path)
+    file, acquisition = split_image_path(path)
+    return find_reader(file).open(file, acquisition)
+
+
+def find_reader(file: Path) -> Reader:
+    """The reader that takes a file or folder.
+
+    Raises:
+        MissingInputError: there is no such file or folder.
+        ImageDataError: none takes it, with the reason of each.
+    """
+    if not file.exists():
+        raise MissingInputError(f"{file}: no such image; mend the path in the samplesheet")
+    if file.is_file() and file.stat().st_size == 0:
+        raise ImageDataError(f"{file}: empty file (0 bytes); copy or export the file again")
+    reasons = []
+    for reader in READERS:
+        reason = reader.why_not(file)
+        if reason is None:
+            return reader
+        reasons.append(f"{reader.name} ({reason})")
+    raise ImageDataError(
+        f"{file}: no reader takes it: {'; '.join(reasons)}. Convert it to OME-TIFF, for example with bioformats2raw"
+        " and raw2ometiff"
+    )

@@ -1,0 +1,184 @@
+"""TIFFs of instruments and pipelines: names, pixel sizes, interleaved samples, sets of files."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+import tifffile
+
+from plexrank.errors import ImageDataError
+from plexrank.images import segments
+from plexrank.images.open import open_image
+
+
+def noise(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+
+
+def write_qptiff(path: Path, pixels: np.ndarray, descriptions: Sequence[str]) -> None:
+    """As the instrument does: full resolution, a thumbnail, a reduced resolution, macro and label pictures."""
+    options: dict[str, Any] = {"software": "PerkinElmer-QPI", "metadata": None, "photometric": "minisblack"}
+    rgb = {**options, "photometric": "rgb"}
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for plane, description in zip(pixels, descriptions, strict=True):
+            file.write(
+                plane,
+                description=description.encode(),
+                tile=(16, 16),
+                compression="lzw",
+                resolution=(20000, 40000),
+                resolutionunit="CENTIMETER",
+                **options,
+            )
+        file.write(noise((10, 12, 3), "uint8"), **rgb)
+        for plane, description in zip(pixels[:, ::2, ::2], descriptions, strict=True):
+            file.write(plane, description=description.encode(), tile=(16, 16), **options)
+        file.write(noise((14, 16, 3), "uint8"), **rgb)
+        file.write(noise((8, 9, 3), "uint8"), **rgb)
+
+
+def qptiff_description(biomarker: str | None, name: str | None) -> str:
+    parts = [f"<{tag}>{text}</{tag}>" for tag, text in (("Biomarker", biomarker), ("Name", name)) if text is not None]
+    return (
+        '<?xml version="1.0" encoding="utf-16"?><PerkinElmer-QPI-ImageDescription>'
+        f"<Identifier>0</Identifier>{''.join(parts)}<Responsivity><Filter><Name>Cy5</Name></Filter></Responsivity>"
+        "</PerkinElmer-QPI-ImageDescription>"
+    )
+
+
+def test_a_qptiff_is_its_full_resolution_named_by_biomarkers(tmp_path: Path) -> None:
+    pixels = noise((4, 64, 80))
+    marks = [("CD3", "Opal 570"), (None, "DAPI"), ("", "Opal 690"), (None, None)]
+    write_qptiff(tmp_path / "a.qptiff", pixels, [qptiff_description(*mark) for mark in marks])
+    image = open_image(tmp_path / "a.qptiff")
+    assert image.channel_names == ("CD3", "DAPI", "Opal 690", "unnamed_4")
+    assert image.pixel_size_um == pytest.approx((0.25, 0.5))
+    np.testing.assert_array_equal(image.data.compute(), pixels)
+    np.testing.assert_array_equal(image.data[1:3, 10:40, 33:70].compute(), pixels[1:3, 10:40, 33:70])
+
+
+def test_a_damaged_qptiff_description_is_told(tmp_path: Path) -> None:
+    write_qptiff(tmp_path / "a.qptiff", noise((1, 64, 80)), ["<PerkinElmer-QPI-ImageDescription>"])
+    with pytest.raises(ImageDataError, match="QPTIFF description is damaged"):
+        open_image(tmp_path / "a.qptiff")
+
+
+def write_mibitiff(path: Path, pixels: np.ndarray, names: Sequence[str]) -> None:
+    with tifffile.TiffWriter(path) as file:
+        for plane, name in zip(pixels, names, strict=True):
+            file.write(
+                plane,
+                photometric="minisblack",
+                software="IonpathMIBIv1.0",
+                description=json.dumps({"image.type": "SIMS", "channel.target": name.split(" (")[0], "mibi.run": "r"}),
+                metadata=None,
+                compression="zlib",
+                resolution=(20000, 20000),
+                resolutionunit="CENTIMETER",
+                extratags=[(285, "s", 0, name, True)],
+            )
+        file.write(
+            noise((30, 30, 3), "uint8"),
+            photometric="rgb",
+            description=json.dumps({"image.type": "Optical"}),
+            metadata=None,
+        )
+
+
+def test_a_mibitiff_is_named_by_its_pages(tmp_path: Path) -> None:
+    pixels = noise((3, 40, 50), "float32")
+    write_mibitiff(tmp_path / "a.tiff", pixels, ["CD3 (159)", "HLA-DR/DP (150)", "dsDNA (89)"])
+    image = open_image(tmp_path / "a.tiff")
+    assert image.channel_names == ("CD3", "HLA-DR/DP", "dsDNA")
+    assert image.channel_ids == ("159", "150", "89")
+    assert image.pixel_size_um == pytest.approx((0.5, 0.5))
+    np.testing.assert_array_equal(image.data.compute(), pixels)
+
+
+@pytest.mark.parametrize(
+    ("page_names", "names", "ids"),
+    [
+        (["CD3", "Ki-67"], ("CD3", "Ki-67"), None),
+        (["CD3 (159)", "Ki-67"], ("CD3 (159)", "Ki-67"), None),
+        (["CD3", ""], None, None),
+    ],
+)
+def test_page_names_of_other_tiffs(tmp_path: Path, page_names: list[str], names: Any, ids: Any) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tiff") as file:
+        for plane, name in zip(noise((2, 20, 30)), page_names, strict=True):
+            file.write(plane, photometric="minisblack", metadata=None, extratags=[(285, "s", 0, name, True)])
+    image = open_image(tmp_path / "a.tiff")
+    assert (image.channel_names, image.channel_ids, image.pixel_size_um) == (names, ids, None)
+
+
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+@pytest.mark.parametrize("options", [{"compression": "zlib", "rowsperstrip": 7}, {"tile": (16, 32)}, {}])
+def test_samples_of_a_page_are_read_in_pieces(
+    tmp_path: Path, planarconfig: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "CHUNK_PX", 32)
+    monkeypatch.setattr(segments, "_PLAIN_STRIP_BYTES", 5 * 90 * 10)
+    pixels = noise((5, 71, 90))
+    stored = pixels if planarconfig == "separate" else pixels.transpose(1, 2, 0)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="minisblack", planarconfig=planarconfig, metadata=None, **options)
+    image = open_image(path)
+    assert image.data.numblocks[1] > 2
+    np.testing.assert_array_equal(image.data.compute(), pixels)
+    np.testing.assert_array_equal(image.data[[3, 1], 20:50, 4:77].compute(), pixels[[3, 1], 20:50, 4:77])
+
+
+def test_jpeg2000_comes_back_in_pieces(tmp_path: Path) -> None:
+    pixels = noise((3, 70, 90))
+    path = tmp_path / "a.ome.tiff"
+    tifffile.imwrite(
+        path, pixels, photometric="minisblack", compression="jpeg2000", tile=(32, 32), metadata={"axes": "CYX"}
+    )
+    np.testing.assert_array_equal(open_image(path).data[1:, 30:70, 40:].compute(), pixels[1:, 30:70, 40:])
+
+
+@pytest.mark.parametrize("options", [{"tile": (16, 16), "compression": "zstd"}, {}])
+def test_an_image_travels_to_another_process(tmp_path: Path, options: dict[str, Any]) -> None:
+    pixels = noise((2, 40, 50))
+    tifffile.imwrite(tmp_path / "a.ome.tiff", pixels, photometric="minisblack", metadata={"axes": "CYX"}, **options)
+    sent = cloudpickle.dumps(open_image(tmp_path / "a.ome.tiff").data)
+    np.testing.assert_array_equal(pickle.loads(sent).compute(scheduler="synchronous"), pixels)
+
+
+def test_a_region_reads_only_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ome.tiff"
+    tifffile.imwrite(path, noise((3, 256, 256)), photometric="minisblack", tile=(32, 32), compression="zlib", ome=True)
+    monkeypatch.setattr(segments, "CHUNK_PX", 32)
+    image = open_image(path)
+    decoded: list[int] = []
+    original = segments._paste
+    monkeypatch.setattr(segments, "_paste", lambda *arguments: (decoded.append(1), original(*arguments)))
+    image.data[1, 40:60, 70:90].compute()
+    assert len(decoded) == 1
+
+
+def test_a_set_of_ome_tiffs_may_not_name_files_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "secret").mkdir()
+    tifffile.imwrite(tmp_path / "secret" / "b.ome.tiff", noise((1, 20, 30)), photometric="minisblack", ome=True)
+    path = tmp_path / "data" / "a.ome.tiff"
+    tifffile.imwrite(
+        path, noise((2, 20, 30)), photometric="minisblack", ome=True, compression="zlib", metadata={"axes": "CYX"}
+    )
+    xml = tifffile.tiffcomment(path)
+    other = "../secret/b.ome.tiff"
+    start, end = xml.index("<TiffData"), xml.index("</Pixels>")
+    planes = "".join(
+        f'<TiffData IFD="0" FirstC="{c}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{uid}</UUID></TiffData>'
+        for c, name, uid in ((0, "a.ome.tiff", xml.split('UUID="urn:uuid:')[1][:36]), (1, other, "0" * 36))
+    )
+    tifffile.tiffcomment(path, (xml[:start] + planes + xml[end:]).encode())
+    with pytest.raises(ImageDataError, match="outside its folder"):
+        open_image(path)
