@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pytest
 import tifffile
 
+from image_files import noise, qptiff_description, write_mibitiff, write_qptiff
 from plexrank.errors import ImageDataError
 from plexrank.images import segments
 from plexrank.images.open import open_image
-
-
-def noise(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
-
-
-def write_qptiff(path: Path, pixels: np.ndarray, descriptions: Sequence[str]) -> None:
-    """As the instrument does: full resolution, a thumbnail, a reduced resolution, macro and label pictures."""
-    options: dict[str, Any] = {"software": "PerkinElmer-QPI", "metadata": None, "photometric": "minisblack"}
-    rgb = {**options, "photometric": "rgb"}
-    with tifffile.TiffWriter(path, bigtiff=True) as file:
-        for plane, description in zip(pixels, descriptions, strict=True):
-            file.write(
-                plane,
-                description=description.encode(),
-                tile=(16, 16),
-                compression="lzw",
-                resolution=(20000, 40000),
-                resolutionunit="CENTIMETER",
-                **options,
-            )
-        file.write(noise((10, 12, 3), "uint8"), **rgb)
-        for plane, description in zip(pixels[:, ::2, ::2], descriptions, strict=True):
-            file.write(plane, description=description.encode(), tile=(16, 16), **options)
-        file.write(noise((14, 16, 3), "uint8"), **rgb)
-        file.write(noise((8, 9, 3), "uint8"), **rgb)
-
-
-def qptiff_description(biomarker: str | None, name: str | None) -> str:
-    parts = [f"<{tag}>{text}</{tag}>" for tag, text in (("Biomarker", biomarker), ("Name", name)) if text is not None]
-    return (
-        '<?xml version="1.0" encoding="utf-16"?><PerkinElmer-QPI-ImageDescription>'
-        f"<Identifier>0</Identifier>{''.join(parts)}<Responsivity><Filter><Name>Cy5</Name></Filter></Responsivity>"
-        "</PerkinElmer-QPI-ImageDescription>"
-    )
 
 
 def test_a_qptiff_is_its_full_resolution_named_by_biomarkers(tmp_path: Path) -> None:
@@ -68,28 +30,6 @@ def test_a_damaged_qptiff_description_is_told(tmp_path: Path) -> None:
     write_qptiff(tmp_path / "a.qptiff", noise((1, 64, 80)), ["<PerkinElmer-QPI-ImageDescription>"])
     with pytest.raises(ImageDataError, match="QPTIFF description is damaged"):
         open_image(tmp_path / "a.qptiff")
-
-
-def write_mibitiff(path: Path, pixels: np.ndarray, names: Sequence[str]) -> None:
-    with tifffile.TiffWriter(path) as file:
-        for plane, name in zip(pixels, names, strict=True):
-            file.write(
-                plane,
-                photometric="minisblack",
-                software="IonpathMIBIv1.0",
-                description=json.dumps({"image.type": "SIMS", "channel.target": name.split(" (")[0], "mibi.run": "r"}),
-                metadata=None,
-                compression="zlib",
-                resolution=(20000, 20000),
-                resolutionunit="CENTIMETER",
-                extratags=[(285, "s", 0, name, True)],
-            )
-        file.write(
-            noise((30, 30, 3), "uint8"),
-            photometric="rgb",
-            description=json.dumps({"image.type": "Optical"}),
-            metadata=None,
-        )
 
 
 def test_a_mibitiff_is_named_by_its_pages(tmp_path: Path) -> None:
@@ -142,14 +82,6 @@ def test_jpeg2000_comes_back_in_pieces(tmp_path: Path) -> None:
         path, pixels, photometric="minisblack", compression="jpeg2000", tile=(32, 32), metadata={"axes": "CYX"}
     )
     np.testing.assert_array_equal(open_image(path).data[1:, 30:70, 40:].compute(), pixels[1:, 30:70, 40:])
-
-
-@pytest.mark.parametrize("options", [{"tile": (16, 16), "compression": "zstd"}, {}])
-def test_an_image_travels_to_another_process(tmp_path: Path, options: dict[str, Any]) -> None:
-    pixels = noise((2, 40, 50))
-    tifffile.imwrite(tmp_path / "a.ome.tiff", pixels, photometric="minisblack", metadata={"axes": "CYX"}, **options)
-    sent = cloudpickle.dumps(open_image(tmp_path / "a.ome.tiff").data)
-    np.testing.assert_array_equal(pickle.loads(sent).compute(scheduler="synchronous"), pixels)
 
 
 def test_a_region_reads_only_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,12 @@ from typing import NamedTuple
 
 from plexrank.errors import ImageDataError, MissingInputError
 from plexrank.image_path import split_image_path
+from plexrank.images.imc_mcd import open_mcd, why_no_mcd
+from plexrank.images.imc_txt import open_txt, why_no_txt
 from plexrank.images.lazy import LazyImage
+from plexrank.images.ome_zarr import open_ome_zarr, why_no_ome_zarr
 from plexrank.images.tiff import open_tiff, why_no_tiff
+from plexrank.images.tiff_folder import open_tiff_folder, why_no_tiff_folder
 
 
 class Reader(NamedTuple):
@@ -34,7 +38,13 @@ def _whole(open_file: Callable[[Path], LazyImage]) -> Callable[[Path, int | None
     return open_whole
 
 
-READERS = (Reader("TIFF", why_no_tiff, _whole(open_tiff)),)
+READERS = (
+    Reader("TIFF", why_no_tiff, _whole(open_tiff)),
+    Reader("IMC .mcd", why_no_mcd, open_mcd),
+    Reader("IMC .txt", why_no_txt, _whole(open_txt)),
+    Reader("OME-Zarr", why_no_ome_zarr, _whole(open_ome_zarr)),
+    Reader("folder of TIFFs", why_no_tiff_folder, _whole(open_tiff_folder)),
+)
 
 
 def open_image(path: Path) -> LazyImage:

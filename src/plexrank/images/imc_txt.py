@@ -1,0 +1,135 @@
+"""IMC raw ``.txt``: one acquisition as a table, a line a pixel, in the order of the image's lines."""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import mmap
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from plexrank.errors import ImageDataError
+from plexrank.images.lazy import DAMAGE, REMEDY, LazyImage, lazy_array, named, one_line
+
+_LEADING = ("Start_push", "End_push", "Pushes_duration", "X", "Y", "Z")
+_X, _Y = 3, 4
+_CHANNEL = re.compile(r"(?P<label>.*)\((?P<metal>[A-Za-z]+)(?P<mass>[0-9]+)[^0-9()]*\)")  # CD3(Er170Di)
+_BAND_BYTES = 2**23  # of text
+_TAIL_BYTES = 2**16
+_SCAN_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class _TxtPixels:
+    """``header_bytes`` is where the first pixel's line starts, ``shape`` (c, y, x)."""
+
+    path: Path
+    header_bytes: int
+    shape: tuple[int, int, int]
+    dtype = np.dtype(np.float32)
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        num_channels, height, width = self.shape
+        text_per_line = max(1, self.path.stat().st_size // height)
+        return num_channels, min(height, max(1, _BAND_BYTES // text_per_line)), width
+
+    @functools.cached_property
+    def line_starts(self) -> list[int]:
+        """Where each line of the image starts, and where the last one ends, bytes; found by one pass over the file."""
+        _, height, width = self.shape
+        starts, lines = [self.header_bytes], 0
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for offset in range(self.header_bytes, len(content), _SCAN_BYTES):
+                block = np.frombuffer(content[offset : offset + _SCAN_BYTES], np.uint8)
+                breaks = np.flatnonzero(block == ord("\n"))
+                starts += (offset + breaks[(width - 1 - lines) % width :: width] + 1).tolist()
+                lines += len(breaks)
+            if content[-1:] != b"\n":  # the last line may do without a break
+                lines += 1
+                starts += [len(content)] if lines % width == 0 else []
+        if len(starts) != height + 1 or lines != height * width:
+            raise ValueError(f"{lines} pixels; expected {height} × {width}")
+        return starts
+
+    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
+        num_channels, height, width = self.shape
+        first, end, _ = key[1].indices(height)
+        with self.path.open("rb") as file:
+            file.seek(self.line_starts[first])
+            text = file.read(self.line_starts[end] - self.line_starts[first])
+        rows = pd.read_table(io.BytesIO(text), header=None, dtype=np.float32).to_numpy()
+        if rows.shape != ((end - first) * width, len(_LEADING) + num_channels):
+            raise ValueError(f"{rows.shape[0]} pixels of {rows.shape[1]} values in lines {first} to {end} of the image")
+        place = np.arange(first * width, end * width)
+        if not (np.array_equal(rows[:, _X], place % width) and np.array_equal(rows[:, _Y], place // width)):
+            raise ValueError("its pixels are not in the order of the image's lines")
+        band = rows[:, len(_LEADING) :].T.reshape(num_channels, end - first, width)
+        return np.ascontiguousarray(band[key[0], :, key[2]])
+
+
+def why_no_txt(path: Path) -> str | None:
+    """Why this is no IMC table, or None."""
+    if path.is_dir():
+        return "a folder"
+    expected = "\t".join(_LEADING).encode()
+    with path.open("rb") as file:
+        start = file.read(len(expected))
+    return None if start == expected else f"does not start with the columns {', '.join(_LEADING)}"
+
+
+def open_txt(path: Path) -> LazyImage:
+    """Open an IMC table, which does not say how large its pixels are.
+
+    Raises:
+        ImageDataError: a column is no channel, or the table is cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            columns = file.readline().decode().rstrip("\r\n").split("\t")[len(_LEADING) :]
+        pixels = _open_pixels(path)
+    except DAMAGE as error:
+        raise ImageDataError(f"{path}: not readable as IMC table ({one_line(error)}); {REMEDY}") from error
+    matches = [_CHANNEL.fullmatch(column) for column in columns]
+    channels = [match for match in matches if match is not None]
+    if len(channels) != len(columns):
+        wrong = columns[matches.index(None)]
+        raise ImageDataError(
+            f"{path}: column {wrong!r} is no channel; expected a label and a metal, as in CD3(Er170Di)"
+        )
+    metals = tuple(match["metal"] + match["mass"] for match in channels)
+    labels = [match["label"].strip() or metal for match, metal in zip(channels, metals, strict=True)]
+    return LazyImage(lazy_array(path, _open_pixels, pixels), named(labels), None, metals)
+
+
+def _open_pixels(path: Path) -> _TxtPixels:
+    """Size from the first line of the image and the last of the file.
+
+    Raises:
+        ValueError: there is no pixel, or the last pixel is not that of a full line.
+    """
+    with path.open("rb") as file:
+        num_channels = len(file.readline().split(b"\t")) - len(_LEADING)
+        header_bytes = file.tell()
+        width = sum(1 for _ in itertools.takewhile(lambda line: _place(line)[1] == 0, file))
+        file.seek(max(header_bytes, path.stat().st_size - _TAIL_BYTES))
+        lines = file.read().splitlines()
+    if width == 0 or num_channels < 1:
+        raise ValueError("it holds no pixel in its first line, or no channel")
+    x, y = _place(lines[-1])
+    if x != width - 1 or len(lines[-1].split(b"\t")) != len(_LEADING) + num_channels:
+        raise ValueError(f"it ends at pixel {x} of line {y}, but a line has {width}")
+    return _TxtPixels(path, header_bytes, (num_channels, y + 1, width))
+
+
+def _place(line: bytes) -> tuple[int, int]:
+    """x and y of a pixel's line."""
+    cells = line.split(b"\t", _Y + 1)
+    return int(float(cells[_X])), int(float(cells[_Y]))
