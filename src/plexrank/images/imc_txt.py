@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from plexrank.errors import ImageDataError
 from plexrank.images.lazy import DAMAGE, REMEDY, LazyImage, lazy_array, named, one_line
@@ -60,6 +59,8 @@ class _TxtPixels:
         return starts
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
+        import pandas as pd  # not needed to open an image
+
         num_channels, height, width = self.shape
         first, end, _ = key[1].indices(height)
         with self.path.open("rb") as file:

@@ -9,16 +9,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.storage import LocalStore
 
 from plexrank.errors import ImageDataError
 from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, LazyImage, lazy_array, named, one_line
 from plexrank.images.zarr_metadata import check_array, read_json
+
+if TYPE_CHECKING:
+    import zarr
 
 _VERSIONS = ("0.4", "0.5")
 _UM_PER_UNIT = {
@@ -136,6 +137,9 @@ def _attributes(group: Path) -> dict[str, Any]:
 
 
 def _find_pixels(path: Path, group: Path, multiscale: dict[str, Any]) -> _ZarrPixels:
+    import zarr  # images of other formats do without
+    from zarr.storage import LocalStore
+
     folder = group / multiscale["datasets"][0]["path"]
     if not folder.resolve().is_relative_to(path.resolve()):
         raise ImageDataError(f"{path}: its array lies outside of it ({folder}); copy the store as a whole")

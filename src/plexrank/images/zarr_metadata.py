@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _V3_CODECS = frozenset({"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"})
 _NUMCODECS = frozenset(
@@ -33,7 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_array(folder: Path) -> int:
+def check_array(folder: Path) -> Literal[2, 3]:
     """Refuse an array whose storage is not on the list.
 
     Returns:
