@@ -16,7 +16,7 @@ import zarr
 
 from plexrank.errors import ImageDataError, RunDirError
 from plexrank.study import TileSettings
-from plexrank.tiles import store as store_module
+from plexrank.tiles import layout
 from plexrank.tiles.grid import Tile, TileGrid
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import area_mean, tile_image
@@ -97,7 +97,7 @@ def test_untouched_pixels_come_back_exactly_in_their_type(tmp_path: Path, dtype:
 
 
 def test_many_shards_from_ill_fitting_chunks_lose_no_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_SHARD_BYTES", 2 * 16 * 16 * 2 * 4)  # shards of 2 × 2 tiles
+    monkeypatch.setattr(layout, "_SHARD_BYTES", 2 * 16 * 16 * 2 * 4)  # shards of 2 × 2 tiles
     pixels = noise((2, 197, 211), "uint16")
     tile_image(lazy(pixels, (1, 29, 53)), [0, 1], names(2), settings(), tmp_path / "a.ome.zarr")
     shards = [path for path in (tmp_path / "a.ome.zarr" / "0" / "c").rglob("*") if path.is_file()]
@@ -114,7 +114,7 @@ def test_channels_are_selected_and_named_in_the_order_asked_for(tmp_path: Path) 
 
 
 def test_an_empty_part_of_an_image_is_written_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_SHARD_BYTES", 16 * 16)  # one tile a shard
+    monkeypatch.setattr(layout, "_SHARD_BYTES", 16 * 16)  # one tile a shard
     pixels = np.zeros((1, 32, 32), np.uint8)
     pixels[0, :4, :4] = 9
     tile_image(lazy(pixels), [0], ["A"], settings(), tmp_path / "a.ome.zarr")
@@ -269,7 +269,7 @@ def unsharded(metadata: dict[str, Any]) -> None:
         (edit_metadata(lambda metadata: metadata.update(shape=[2, 40])), "not a tile store"),
         (edit_metadata(lambda metadata: metadata.update(shape=[2, 0, 40])), "not a tile store"),
         (edit_metadata(lambda metadata: metadata.update(dimension_names=["x", "y", "c"])), "not a tile store"),
-        (edit_metadata(lambda metadata: metadata.update(data_type="nonsense")), "cannot be opened"),
+        (edit_metadata(lambda metadata: metadata.update(data_type="nonsense")), "data type nonsense"),
     ],
 )
 def test_a_foreign_store_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
@@ -304,7 +304,7 @@ def test_a_hole_within_a_shard_is_refused(tmp_path: Path) -> None:
     leave_hole(path / "0/c/0/0/0")
     store = TileStore(path)
     assert store.read_tile(1, 1)[0, 0, 0] == 1
-    with pytest.raises(RunDirError, match=r"tile \(0, 1\): .* does not hold it"):
+    with pytest.raises(RunDirError, match=r"tile \(0, 1\): .* the tile is not in it"):
         store.read_tile(0, 1)
 
 

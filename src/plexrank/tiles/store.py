@@ -7,28 +7,42 @@ the only place that writes or reads it.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+import os
+import struct
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec, BloscShuffle
+from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from plexrank.errors import RunDirError
 from plexrank.tiles.grid import Tile, TileGrid
+from plexrank.tiles.layout import shard_side
 
-_SHARD_BYTES = 64 * 2**20  # uncompressed; few files, and a few shards fit the memory of any task
 _LEVEL = "0"
-_CHECKSUM_BYTES = 4  # after the index, which stands at the end of a shard
-_ALLOWED_CODECS = frozenset({"sharding_indexed", "bytes", "blosc", "crc32c"})
+_CHECKSUM = struct.Struct("<I")  # CRC32C, after the index of a shard, which stands at its end, and after each chunk
+_PLACE = struct.Struct("<QQ")  # where a chunk begins in its shard, and its length
+_ABSENT = 2**64 - 1  # in place of both
+_LEVEL_ZSTD = 3
+_CODECS = ["bytes", "blosc", "crc32c"]
+_INDEX_CODECS = ["bytes", "crc32c"]
+_TYPES = frozenset(
+    ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
+    + [f"float{bits}" for bits in (16, 32, 64)]
+)
 _COLORS = ("0000FF", "00FF00", "FF0000", "00FFFF", "FF00FF", "FFFF00", "FFFFFF", "FF8000")
 
 
 class TileStoreWriter:
-    """Writes a store, which is whole after :meth:`finish`. Several threads may write at once, each another shard.
+    """Writes a store, which is whole after :meth:`finish`. Several may write at once, each another shard.
+
+    The folder and its metadata are Zarr's own; shards are put together here, since Zarr takes a shard as a whole
+    and copies it several times on the way to the file.
 
     Args:
         path: an absent folder, such as :func:`plexrank.rundir.replacing` gives.
@@ -55,28 +69,56 @@ class TileStoreWriter:
         self._name = name
         self._channel_names = tuple(channel_names)
         self._pixel_size_um = pixel_size_um
-        num_channels, height_px, width_px = shape
-        grid = TileGrid(height_px, width_px, tile_px)
-        tiles_a_side = math.isqrt(_SHARD_BYTES // (num_channels * tile_px**2 * dtype.itemsize))
-        self.shard_px = tile_px * max(1, min(tiles_a_side, max(grid.rows, grid.cols)))
-        self._group = zarr.create_group(store=path, zarr_format=3)
-        self._array = self._group.create_array(
+        self._level = path / _LEVEL
+        self._dtype = dtype.newbyteorder("<")
+        self.grid = TileGrid(shape[1], shape[2], tile_px)
+        self.shard_px = shard_side(shape, dtype, tile_px)
+        group = zarr.create_group(store=path, zarr_format=3)
+        group.create_array(
             _LEVEL,
             shape=shape,
             dtype=dtype,
-            chunks=(num_channels, tile_px, tile_px),
-            shards=(num_channels, self.shard_px, self.shard_px),
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.bitshuffle),
+            chunks=(shape[0], tile_px, tile_px),
+            shards=(shape[0], self.shard_px, self.shard_px),
+            compressors=(
+                BloscCodec(cname="zstd", clevel=_LEVEL_ZSTD, shuffle=BloscShuffle.bitshuffle, typesize=dtype.itemsize),
+                Crc32cCodec(),
+            ),
             filters=None,
             fill_value=0,
             dimension_names=("c", "y", "x"),
-            config={"write_empty_chunks": True},
         )
 
-    def write_shard(self, row: int, col: int, pixels: npt.NDArray[np.generic]) -> None:
-        """Write the whole shard at ``row``, ``col`` of the shard grid: (c, ≤ shard_px, ≤ shard_px)."""
-        y_px, x_px = row * self.shard_px, col * self.shard_px
-        self._array[:, y_px : y_px + pixels.shape[1], x_px : x_px + pixels.shape[2]] = pixels
+    def encode_tile(self, chunk: npt.NDArray[np.generic]) -> bytes:
+        """The bytes of a (c, tile_px, tile_px) chunk, zeros where it reaches over the image's edge."""
+        encoded: bytes = Blosc("zstd", _LEVEL_ZSTD, Blosc.BITSHUFFLE).encode(np.ascontiguousarray(chunk, self._dtype))
+        return encoded + _CHECKSUM.pack(google_crc32c.value(encoded))
+
+    def shard_tiles(self, row: int, col: int) -> list[Tile]:
+        """The tiles of the shard at ``row``, ``col`` of the shard grid, in the order in which they are written."""
+        a_side = self.shard_px // self.grid.tile_px
+        rows = range(row * a_side, min((row + 1) * a_side, self.grid.rows))
+        cols = range(col * a_side, min((col + 1) * a_side, self.grid.cols))
+        return [self.grid.tile(tile_row, tile_col) for tile_row in rows for tile_col in cols]
+
+    def write_shard(self, row: int, col: int, encoded: Iterable[bytes]) -> None:
+        """Write the shard at ``row``, ``col`` of the shard grid as a whole, and to the disk.
+
+        Args:
+            row, col: which shard.
+            encoded: of each of :meth:`shard_tiles` what :meth:`encode_tile` gave, in that order.
+        """
+        a_side = self.shard_px // self.grid.tile_px
+        index = bytearray(_PLACE.pack(_ABSENT, _ABSENT) * a_side**2)
+        path = _shard_path(self._level, row, col)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for tile, chunk in zip(self.shard_tiles(row, col), encoded, strict=True):
+                _PLACE.pack_into(index, _PLACE.size * _index_place(tile, a_side), file.tell(), len(chunk))
+                file.write(chunk)
+            file.write(index + _CHECKSUM.pack(google_crc32c.value(bytes(index))))
+            file.flush()
+            os.fsync(file.fileno())
 
     def finish(self, windows: Sequence[tuple[float, float]]) -> None:
         """Write the metadata.
@@ -84,7 +126,7 @@ class TileStoreWriter:
         Args:
             windows: least and greatest value of each channel.
         """
-        self._group.attrs["ome"] = self._ome(windows)
+        zarr.open_group(store=self._level.parent, mode="r+").attrs["ome"] = self._ome(windows)
 
     def _ome(self, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
         space: dict[str, str] = {"type": "space"}
@@ -141,6 +183,8 @@ class TileStore:
         attributes = _read_json(path, path / "zarr.json").get("attributes", {})
         try:
             self.shape, self.tile_px, self._shard_px = _geometry(metadata)
+            self._dtype = np.dtype(metadata["data_type"])
+            self._index_bytes = _PLACE.size * (self._shard_px // self.tile_px) ** 2 + _CHECKSUM.size
             self.grid = TileGrid(self.shape[1], self.shape[2], self.tile_px)
             self.channel_names = tuple(str(c["label"]) for c in attributes["ome"]["omero"]["channels"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -151,10 +195,6 @@ class TileStore:
             raise RunDirError(
                 f"{path}: {len(self.channel_names)} channel names for {self.shape[0]} channels; {_REMEDY}"
             )
-        try:
-            self._array = zarr.open_array(store=path / _LEVEL, mode="r")
-        except _READ_ERRORS as error:
-            raise RunDirError(f"{path}: cannot be opened ({error}); {_REMEDY}") from error
 
     def read_tile(self, row: int, col: int) -> npt.NDArray[Any]:
         """(c, tile_px, tile_px) in the stored type, zeros where the tile reaches over the image's edge.
@@ -164,42 +204,65 @@ class TileStore:
             IndexError: the grid has no such tile.
         """
         tile = self.grid.tile(row, col)
-        shard = self.path / _LEVEL / "c" / "0" / str(tile.y_px // self._shard_px) / str(tile.x_px // self._shard_px)
-        self._check_shard(tile, shard)
+        shard = _shard_path(self.path / _LEVEL, tile.y_px // self._shard_px, tile.x_px // self._shard_px)
+        pixels = np.empty((self.shape[0], self.tile_px, self.tile_px), self._dtype)
         try:
-            pixels = np.asarray(
-                self._array[:, tile.y_px : tile.y_px + tile.height_px, tile.x_px : tile.x_px + tile.width_px]
-            )
-        except _READ_ERRORS as error:
-            raise RunDirError(f"{self.path}: tile ({row}, {col}): {shard} is damaged ({error}); {_REMEDY}") from error
-        if (tile.height_px, tile.width_px) == (self.tile_px, self.tile_px):
-            return pixels
-        padded = np.zeros((self.shape[0], self.tile_px, self.tile_px), dtype=pixels.dtype)
-        padded[:, : tile.height_px, : tile.width_px] = pixels
-        return padded
-
-    def _check_shard(self, tile: Tile, shard: Path) -> None:
-        """Refuse a shard that lacks the tile: Zarr itself would read a hole as zeros."""
-        tiles_a_side = self._shard_px // self.tile_px
-        index_bytes = 16 * tiles_a_side**2 + _CHECKSUM_BYTES
-        at = f"{self.path}: tile ({tile.row}, {tile.col})"
-        try:
-            size = shard.stat().st_size
-            with shard.open("rb") as file:
-                file.seek(max(0, size - index_bytes))
-                index = file.read(index_bytes)
+            chunk = _read_chunk(shard, _index_place(tile, self._shard_px // self.tile_px), self._index_bytes)
+            _decode(chunk, pixels)
         except OSError as error:
-            raise RunDirError(f"{at}: {shard} is missing or not readable ({error}); {_REMEDY}") from error
-        if len(index) < index_bytes:
-            raise RunDirError(f"{at}: {shard} is cut short at {size} bytes; {_REMEDY}")
-        place = tile.row % tiles_a_side * tiles_a_side + tile.col % tiles_a_side
-        offset, length = np.frombuffer(index, "<u8", count=2, offset=16 * place).tolist()
-        if offset + length > size:  # a tile that is absent has 2^64 − 1 in both
-            raise RunDirError(f"{at}: {shard} does not hold it; {_REMEDY}")
+            problem = f"is missing or not readable ({error})"
+        except (ValueError, RuntimeError) as error:
+            problem = f"is damaged: {error}"
+        else:
+            pixels[:, tile.height_px :] = 0
+            pixels[:, :, tile.width_px :] = 0
+            return pixels
+        raise RunDirError(f"{self.path}: tile ({row}, {col}): {shard} {problem}; {_REMEDY}")
 
 
 _REMEDY = "remove it and run the tile stage again"
-_READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)
+
+
+def _shard_path(level: Path, row: int, col: int) -> Path:
+    return level / "c" / "0" / str(row) / str(col)
+
+
+def _index_place(tile: Tile, tiles_a_side: int) -> int:
+    """Which entry of its shard's index is the tile's."""
+    return tile.row % tiles_a_side * tiles_a_side + tile.col % tiles_a_side
+
+
+def _read_chunk(shard: Path, place: int, index_bytes: int) -> bytes:
+    """A chunk's bytes without their checksum; ValueError if a checksum is wrong or the shard lacks the chunk.
+
+    Zarr itself would read a chunk that is absent as zeros.
+    """
+    with shard.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < index_bytes:
+            raise ValueError(f"cut short at {size} bytes")
+        index = _verified(os.pread(file.fileno(), index_bytes, size - index_bytes), "its index")
+        offset, length = _PLACE.unpack_from(index, _PLACE.size * place)
+        if offset == length == _ABSENT:
+            raise ValueError("the tile is not in it")
+        if offset + length > size - index_bytes:
+            raise ValueError("its index points beyond its end")
+        return _verified(os.pread(file.fileno(), length, offset), "the tile")
+
+
+def _verified(content: bytes, what: str) -> bytes:
+    """``content`` without the checksum that it ends with."""
+    body, checksum = content[: -_CHECKSUM.size], content[-_CHECKSUM.size :]
+    if len(checksum) < _CHECKSUM.size or _CHECKSUM.unpack(checksum)[0] != google_crc32c.value(body):
+        raise ValueError(f"the checksum of {what} is wrong")
+    return body
+
+
+def _decode(chunk: bytes, pixels: npt.NDArray[Any]) -> None:
+    """Decompress into ``pixels``; the length stands in Blosc's header, which begins with 4 bytes and this."""
+    if len(chunk) < 16 or struct.unpack_from("<I", chunk, 4)[0] != pixels.nbytes:
+        raise ValueError(f"the tile does not hold {pixels.nbytes} bytes")
+    Blosc().decode(chunk, out=pixels)
 
 
 def _geometry(metadata: dict[str, Any]) -> tuple[tuple[int, int, int], int, int]:
@@ -210,12 +273,19 @@ def _geometry(metadata: dict[str, Any]) -> tuple[tuple[int, int, int], int, int]
         raise ValueError(f"dimensions {metadata['dimension_names']}, expected c, y, x")
     num_channels, height_px, width_px = (int(side) for side in metadata["shape"])
     outer = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    if metadata["data_type"] not in _TYPES:
+        raise ValueError(f"data type {metadata['data_type']}, expected a real number")
     (sharding,) = metadata["codecs"]
+    if sharding["name"] != "sharding_indexed":
+        raise ValueError(f"codec {sharding['name']}, expected sharding_indexed")
     configuration = sharding["configuration"]
     inner = tuple(configuration["chunk_shape"])
-    names = [sharding["name"]] + [c["name"] for c in configuration["codecs"] + configuration["index_codecs"]]
-    if not _ALLOWED_CODECS.issuperset(names):
-        raise ValueError(f"codecs {', '.join(names)}, expected only {', '.join(sorted(_ALLOWED_CODECS))}")
+    for key, expected in (("codecs", _CODECS), ("index_codecs", _INDEX_CODECS)):
+        found = [codec["name"] for codec in configuration[key]]
+        if found != expected:
+            raise ValueError(f"{key} {', '.join(found)}, expected {', '.join(expected)}")
+        if configuration[key][0].get("configuration", {}).get("endian", "little") != "little":
+            raise ValueError(f"{key}: bytes are not little-endian")
     tile_px, shard_px = int(inner[1]), int(outer[1])
     if inner != (num_channels, tile_px, tile_px) or outer != (num_channels, shard_px, shard_px):
         raise ValueError(f"chunk {inner} and shard {outer} are not (channels, side, side)")

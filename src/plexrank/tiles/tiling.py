@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from plexrank.errors import ImageDataError
 from plexrank.rundir import replacing
 from plexrank.study import TileSettings
 from plexrank.tiles.grid import Tile
-from plexrank.tiles.store import TileStore, TileStoreWriter
+from plexrank.tiles.layout import Region, aligned_chunks, reduced_chunks, region_bytes, regions
+from plexrank.tiles.store import TileStoreWriter
 
 _BLOCK_PX = 8
 _TISSUE_ABOVE = 0.05  # of the way from the least block to the 99th percentile
@@ -34,6 +36,12 @@ class Pixels(Protocol):
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None: ...
+
+
+class DaskClient(Protocol):
+    """What is used of a :class:`distributed.Client`; its workers see the same files as this process."""
+
+    def get(self, dsk: Mapping[Any, Any], keys: Any, **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,105 @@ class TiledImage:
 
 
 @dataclass(frozen=True)
-class _ShardSummary:
-    """Per channel of a shard: number of NaN and infinite pixels, least and greatest of the others."""
+class _TileSummary:
+    """Of the part of a tile that lies in the image.
 
+    Attributes:
+        tile: which.
+        signal: (block,) means of its 8 × 8 blocks, summed over channels.
+        mean: (channel,) means.
+        nonfinite: (channel,) numbers of NaN and infinite pixels.
+        low, high: (channel,) least and greatest values.
+    """
+
+    tile: Tile
+    signal: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
     nonfinite: npt.NDArray[np.int64]
     low: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
+
+
+class _Tiler:
+    """Tiles regions of one image. It may be sent to other processes, where dask takes it as it is."""
+
+    def __init__(self, stored: da.Array, writer: TileStoreWriter) -> None:
+        self._stored = stored
+        self._writer = writer
+
+    def tile(self, region: Region, num_threads: int, memory: npt.NDArray[np.uint8] | None = None) -> list[_TileSummary]:
+        """Read a region, encode its tiles and write its shards. ``memory`` may serve one region after the other."""
+        chunks = self._read(region, num_threads, memory)
+        side = self._writer.shard_px
+        rows = range(region.y_px // side, -(-(region.y_px + region.height_px) // side))
+        cols = range(region.x_px // side, -(-(region.x_px + region.width_px) // side))
+        shards = {(row, col): self._writer.shard_tiles(row, col) for row in rows for col in cols}
+
+        def encode(tile: Tile) -> tuple[bytes, _TileSummary]:
+            chunk = chunks.of(tile)
+            return self._writer.encode_tile(chunk), _summarise_tile(tile, chunk)
+
+        summaries: list[_TileSummary] = []
+
+        def encoded_chunk(encoded: tuple[bytes, _TileSummary]) -> bytes:
+            chunk, summary = encoded
+            summaries.append(summary)
+            return chunk
+
+        with ThreadPoolExecutor(num_threads) as pool:
+            encoded = pool.map(encode, itertools.chain.from_iterable(shards.values()))
+            for (row, col), tiles in shards.items():
+                self._writer.write_shard(row, col, map(encoded_chunk, itertools.islice(encoded, len(tiles))))
+        return summaries
+
+    def _read(self, region: Region, num_threads: int, memory: npt.NDArray[np.uint8] | None) -> _RegionChunks:
+        ys = slice(region.y_px, region.y_px + region.height_px)
+        xs = slice(region.x_px, region.x_px + region.width_px)
+        part = self._stored[:, ys, xs]
+        chunks = _RegionChunks(region, part.shape[0], part.dtype, self._writer.grid.tile_px, memory)
+        scheduler = {"scheduler": "threads", "num_workers": num_threads} if num_threads > 1 else {"scheduler": "sync"}
+        da.store(part, chunks, lock=False, **scheduler)  # type: ignore[arg-type]
+        return chunks
+
+
+class _RegionChunks:
+    """A region's pixels with each tile's in one piece, filled up with zeros; takes (c, y, x) slices, as dask stores."""
+
+    def __init__(
+        self,
+        region: Region,
+        num_channels: int,
+        dtype: np.dtype[Any],
+        tile_px: int,
+        memory: npt.NDArray[np.uint8] | None,
+    ) -> None:
+        self._origin = region.y_px // tile_px, region.x_px // tile_px
+        self._tile_px = tile_px
+        rows, cols = -(-region.height_px // tile_px), -(-region.width_px // tile_px)
+        self._chunks: npt.NDArray[Any] = np.ndarray((rows, cols, num_channels, tile_px, tile_px), dtype, buffer=memory)
+        if region.height_px % tile_px:
+            self._chunks[-1] = 0
+        if region.width_px % tile_px:
+            self._chunks[:, -1] = 0
+
+    def of(self, tile: Tile) -> npt.NDArray[Any]:
+        """(c, tile_px, tile_px)."""
+        chunk: npt.NDArray[Any] = self._chunks[tile.row - self._origin[0], tile.col - self._origin[1]]
+        return chunk
+
+    def __setitem__(self, key: tuple[slice, slice, slice], pixels: npt.NDArray[Any]) -> None:
+        channels, ys, xs = key
+        side = self._tile_px
+        for row in range(ys.start // side, -(-ys.stop // side)):
+            top, bottom = max(ys.start, row * side), min(ys.stop, (row + 1) * side)
+            for col in range(xs.start // side, -(-xs.stop // side)):
+                left, right = max(xs.start, col * side), min(xs.stop, (col + 1) * side)
+                self._chunks[
+                    row, col, channels, top - row * side : bottom - row * side, left - col * side : right - col * side
+                ] = pixels[:, top - ys.start : bottom - ys.start, left - xs.start : right - xs.start]
+
+    def __dask_tokenize__(self) -> str:
+        return uuid.uuid4().hex  # dask must not read the pixels to find a name
 
 
 def tile_image(
@@ -69,6 +170,7 @@ def tile_image(
     channel_names: Sequence[str],
     settings: TileSettings,
     store_path: Path,
+    client: DaskClient | None = None,
 ) -> TiledImage:
     """Write an image's tile store and say which tiles hold tissue.
 
@@ -82,6 +184,7 @@ def tile_image(
         channel_names: how they are called in the store.
         settings: tile side, reduction, least share of tissue.
         store_path: where the store goes; an existing one is replaced, unless this raises.
+        client: of dask.distributed, to spread the image over its workers; else threads of this process.
 
     Raises:
         ImageDataError: pixels cannot be read, are NaN or infinite, or no channel varies.
@@ -98,13 +201,15 @@ def tile_image(
         writer = TileStoreWriter(
             partial, image_name, stored.shape, stored.dtype, settings.tile_px, channel_names, pixel_size_um
         )
-        summary = _write(writer, stored)
-        if summary.nonfinite.any():
+        summaries = _write(writer, stored, client)
+        if any(summary.nonfinite.any() for summary in summaries):
             raise ImageDataError(f"{image_name}: {_describe_nonfinite(selected, channel_names)}")
-        if np.all(summary.low == summary.high):
+        low = np.min([summary.low for summary in summaries], axis=0)
+        high = np.max([summary.high for summary in summaries], axis=0)
+        if np.all(low == high):
             raise ImageDataError(f"{image_name}: no signal, every channel is constant; leave the image out")
-        writer.finish([(float(low), float(high)) for low, high in zip(summary.low, summary.high, strict=True)])
-    return _find_tissue(TileStore(store_path), settings.min_tissue)
+        writer.finish(list(zip(low.tolist(), high.tolist(), strict=True)))
+    return _find_tissue(summaries, settings.min_tissue)
 
 
 def num_workers() -> int:
@@ -115,9 +220,9 @@ def num_workers() -> int:
 def _area_mean(pixels: da.Array, downsample: int) -> da.Array:
     """Mean over squares of ``downsample`` pixels, float32; a partial square counts what it holds."""
     aligned: da.Array = pixels.rechunk(  # type: ignore[no-untyped-call]
-        {axis: tuple(_aligned_chunks(pixels.chunks[axis], downsample)) for axis in (1, 2)}
+        {axis: aligned_chunks(pixels.chunks[axis], downsample) for axis in (1, 2)}
     )
-    reduced = [tuple(-(-side // downsample) for side in aligned.chunks[axis]) for axis in (1, 2)]
+    reduced = [reduced_chunks(pixels.chunks[axis], downsample) for axis in (1, 2)]
     means: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         area_mean,
         aligned,
@@ -127,14 +232,6 @@ def _area_mean(pixels: da.Array, downsample: int) -> da.Array:
         meta=np.empty((0, 0, 0), np.float32),
     )
     return means
-
-
-def _aligned_chunks(chunks: Sequence[int], multiple: int) -> list[int]:
-    """Chunks of the same total whose borders lie on multiples of ``multiple``, near the former ones."""
-    total = sum(chunks)
-    ends = {min(total, -(-int(end) // multiple) * multiple) for end in np.cumsum(chunks)}
-    borders = sorted(ends | {0})
-    return [after - before for before, after in itertools.pairwise(borders)]
 
 
 def area_mean(pixels: npt.NDArray[Any], downsample: int) -> npt.NDArray[np.float32]:
@@ -161,32 +258,19 @@ def _sum_runs(pixels: npt.NDArray[Any], length: int) -> npt.NDArray[np.float64]:
     return np.concatenate([runs, rest], axis=1)
 
 
-def _write(writer: TileStoreWriter, stored: da.Array) -> _ShardSummary:
-    """Write every shard once, as a whole, and summarise its pixels on the way."""
-    side = writer.shard_px
-    (blocks,) = stored.rechunk((-1, side, side)).to_delayed()  # type: ignore[no-untyped-call]
-    tasks = [
-        delayed(_write_shard)(writer, row, col, block)
-        for row, line in enumerate(blocks)
-        for col, block in enumerate(line)
-    ]
-    summaries: tuple[_ShardSummary, ...] = compute(  # type: ignore[no-untyped-call]
-        *tasks, scheduler="threads", num_workers=num_workers()
-    )
-    return _ShardSummary(
-        np.sum([summary.nonfinite for summary in summaries], axis=0),
-        np.min([summary.low for summary in summaries], axis=0),
-        np.max([summary.high for summary in summaries], axis=0),
-    )
-
-
-def _write_shard(writer: TileStoreWriter, row: int, col: int, pixels: npt.NDArray[Any]) -> _ShardSummary:
-    writer.write_shard(row, col, pixels)
-    flat = pixels.reshape(pixels.shape[0], -1)
-    nonfinite = np.zeros(flat.shape[0], dtype=np.int64)
-    if flat.dtype.kind == "f":
-        nonfinite = np.count_nonzero(~np.isfinite(flat), axis=1)
-    return _ShardSummary(nonfinite, flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64))
+def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None) -> list[_TileSummary]:
+    """Write every shard once, as a whole, and summarise the tiles on the way; in row-major order of tiles."""
+    tiler = _Tiler(stored, writer)
+    tile_px = writer.grid.tile_px
+    parts = regions(stored.shape, stored.dtype, tile_px, stored.chunks)
+    if client is None:
+        memory = np.empty(max(region_bytes(stored.shape[0], stored.dtype, tile_px, part) for part in parts), np.uint8)
+        found = [tiler.tile(part, num_workers(), memory) for part in parts]
+    else:
+        shared = delayed(tiler, traverse=False)
+        tasks = [delayed(_Tiler.tile)(shared, part, 1) for part in parts]
+        found = compute(*tasks, scheduler=client.get)  # type: ignore[no-untyped-call]
+    return sorted(itertools.chain.from_iterable(found), key=lambda summary: (summary.tile.row, summary.tile.col))
 
 
 def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str:
@@ -200,17 +284,11 @@ def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str
     return f"NaN or infinite pixels in {', '.join(found)}; mend them or leave the image or channel out"
 
 
-def _find_tissue(store: TileStore, min_tissue: float) -> TiledImage:
-    tiles = store.grid.tiles()
-    with ThreadPoolExecutor(num_workers()) as pool:
-        summaries = list(pool.map(lambda tile: _summarise_tile(store, tile), tiles))
-    signal = np.concatenate([blocks for blocks, _ in summaries])
+def _find_tissue(summaries: Sequence[_TileSummary], min_tissue: float) -> TiledImage:
+    signal = np.concatenate([summary.signal for summary in summaries])
     least = signal.min()
     threshold = least + _TISSUE_ABOVE * (np.percentile(signal, 99) - least)
-    rows = [
-        TileRow(tile, float(np.mean(blocks > threshold)), channel_mean)
-        for tile, (blocks, channel_mean) in zip(tiles, summaries, strict=True)
-    ]
+    rows = [TileRow(summary.tile, float(np.mean(summary.signal > threshold)), summary.mean) for summary in summaries]
     kept = [row for row in rows if row.tissue_fraction >= min_tissue]
     warnings = []
     if not kept:
@@ -223,8 +301,20 @@ def _find_tissue(store: TileStore, min_tissue: float) -> TiledImage:
     return TiledImage(kept, len(rows) - len(kept), warnings)
 
 
-def _summarise_tile(store: TileStore, tile: Tile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Of a tile's valid part: means of its 8 × 8 blocks summed over channels (block,), and channel means (channel,)."""
-    pixels = store.read_tile(tile.row, tile.col)[:, : tile.height_px, : tile.width_px]
-    total = pixels.sum(axis=0, dtype=np.float64)[np.newaxis]
-    return area_mean(total, _BLOCK_PX).astype(np.float64).ravel(), pixels.mean(axis=(1, 2), dtype=np.float64)
+def _summarise_tile(tile: Tile, chunk: npt.NDArray[Any]) -> _TileSummary:
+    pixels = chunk[:, : tile.height_px, : tile.width_px]
+    num_channels, height_px, width_px = pixels.shape
+    # Sums of small whole numbers are exact in any order and type, and faster in whole numbers.
+    exact = np.uint32 if pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2 else np.float64
+    total = pixels.sum(axis=0, dtype=exact)[np.newaxis]
+    nonfinite = np.zeros(num_channels, dtype=np.int64)
+    if pixels.dtype.kind == "f":
+        nonfinite = np.count_nonzero(~np.isfinite(pixels), axis=(1, 2))
+    return _TileSummary(
+        tile,
+        area_mean(total, _BLOCK_PX).astype(np.float64).ravel(),
+        pixels.sum(axis=(1, 2), dtype=np.float64) / (height_px * width_px),
+        nonfinite,
+        pixels.min(axis=(1, 2)).astype(np.float64),
+        pixels.max(axis=(1, 2)).astype(np.float64),
+    )

@@ -1,0 +1,130 @@
+"""How a tile store is cut into shards and worked on in regions, and the memory that takes: pure geometry."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_SHARD_BYTES = 128 * 2**20  # uncompressed, at most: few files, and yet small beside any memory
+_REGION_BYTES = 512 * 2**20  # held at once, unless a single shard or chunk of the source is larger,
+_SMALL_REGION_BYTES = 128 * 2**20  # and rather so few, for memory that was used before is faster than more of it
+
+Chunks = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Sides of a dask array's chunks along c, y and x."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the image that holds whole shards, except where the image ends, and is read at once; pixels."""
+
+    y_px: int
+    x_px: int
+    height_px: int
+    width_px: int
+
+
+def shard_side(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int) -> int:
+    """Side of the square shards of a (c, y, x) image, pixels.
+
+    All of a small image, otherwise a power of two of tiles, so that shards meet the chunks of most images.
+    """
+    num_channels, height_px, width_px = shape
+    tiles_a_side = max(1, math.isqrt(_SHARD_BYTES // (num_channels * tile_px**2 * dtype.itemsize)))
+    whole = -(-max(height_px, width_px) // tile_px)
+    if whole <= tiles_a_side:
+        return tile_px * whole
+    return int(tile_px * 2 ** (tiles_a_side.bit_length() - 1))
+
+
+def regions(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int, chunks: Chunks) -> list[Region]:
+    """Cut a (c, y, x) image into regions of whole shards, in row-major order.
+
+    Regions are read one after the other, so a chunk of the source that lies in several is decoded several times.
+    Their sides are those with the fewest pixels to decode, and among these not larger than is good for speed,
+    within a bound on memory that does not depend on the size of the image.
+
+    Args:
+        shape: of the stored image.
+        dtype: what is stored.
+        tile_px: side of a tile.
+        chunks: of the dask array that gives the stored image.
+    """
+    side = shard_side(shape, dtype, tile_px)
+    num_channels, height_px, width_px = shape
+    whole_chunk = max(chunks[1]) * max(chunks[2]) if max(chunks[0]) == num_channels else 0
+    pixel_bytes = num_channels * dtype.itemsize
+    allowed_px = max(_REGION_BYTES // pixel_bytes, whole_chunk, side**2)
+    small_px = _SMALL_REGION_BYTES // pixel_bytes
+    _, _, _, height, width = min(
+        (decoded_y * decoded_x, max(high * wide, small_px), -high * wide, high, wide)
+        for high, decoded_y in _candidates(side, height_px, chunks[1])
+        for wide, decoded_x in _candidates(side, width_px, chunks[2])
+        if high * wide <= allowed_px
+    )
+    return [
+        Region(y_px, x_px, min(height, height_px - y_px), min(width, width_px - x_px))
+        for y_px in range(0, height_px, height)
+        for x_px in range(0, width_px, width)
+    ]
+
+
+def region_bytes(num_channels: int, dtype: np.dtype[Any], tile_px: int, region: Region) -> int:
+    """Memory of a region's pixels, in whole tiles."""
+    rows, cols = -(-region.height_px // tile_px), -(-region.width_px // tile_px)
+    return int(rows * cols * num_channels * tile_px**2 * dtype.itemsize)
+
+
+def tiling_memory_bytes(
+    shape: tuple[int, int, int], dtype: np.dtype[Any], chunks: Chunks, tile_px: int, downsample: int, num_threads: int
+) -> int:
+    """Most memory that tiling an image takes beyond that of the program itself.
+
+    A region twice, as pixels and encoded, and in each thread the chunks of the source that become one chunk of
+    the region, or a tile in the hands of the codec.
+
+    Args:
+        shape: (c, y, x) of the image as it is read, the kept channels only.
+        dtype: as it is read.
+        chunks: of the image as it is read.
+        tile_px: side of a tile.
+        downsample: reduction of y and x.
+        num_threads: how many work at once.
+    """
+    stored_dtype = np.dtype(np.float32) if downsample > 1 else dtype
+    stored = (shape[0], -(-shape[1] // downsample), -(-shape[2] // downsample))
+    reduced_y, reduced_x = (reduced_chunks(axis, downsample) for axis in chunks[1:])
+    parts = regions(stored, stored_dtype, tile_px, (chunks[0], reduced_y, reduced_x))
+    region = max(region_bytes(shape[0], stored_dtype, tile_px, part) for part in parts)
+    source = math.prod(max(axis) for axis in chunks) * (3 * dtype.itemsize + (0 if downsample == 1 else 16))
+    tile = 4 * shape[0] * tile_px**2 * stored_dtype.itemsize
+    return 2 * region + num_threads * max(source, tile)
+
+
+def aligned_chunks(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """Chunks of the same total whose borders lie on multiples of ``multiple``, near the former ones."""
+    total = sum(chunks)
+    ends = {min(total, -(-end // multiple) * multiple) for end in itertools.accumulate(chunks)}
+    return tuple(after - before for before, after in itertools.pairwise(sorted(ends | {0})))
+
+
+def reduced_chunks(chunks: Sequence[int], downsample: int) -> tuple[int, ...]:
+    """What becomes of chunks of one axis when ``downsample`` pixels become one."""
+    return tuple(-(-side // downsample) for side in aligned_chunks(chunks, downsample))
+
+
+def _candidates(shard_px: int, total_px: int, chunks: Sequence[int]) -> list[tuple[int, int]]:
+    """Sides of a region along one axis: shards in whole numbers, each with the pixels that are decoded in all."""
+    ends = np.cumsum(chunks)
+    starts = ends - chunks
+    found = []
+    for side in range(shard_px, total_px + shard_px, shard_px):
+        lows = np.arange(0, total_px, side)
+        highs = np.minimum(lows + side, total_px)
+        first, last = np.searchsorted(ends, lows, side="right"), np.searchsorted(starts, highs, side="left") - 1
+        found.append((side, int((ends[last] - starts[first]).sum())))
+    return found
