@@ -17,7 +17,7 @@ LAYERS = [
     {"cohort"},
     {"plan", "images", "tiles", "models", "attribution", "ranking", "report", "distributed"},
     {"training", "simulate"},
-    {"check", "demo"},
+    {"check", "demo", "draft"},
     {"stages"},
     {"cli"},
     {"__main__"},

@@ -108,6 +108,21 @@ def simulate(
 
 
 @app.command()
+def init(
+    images: Annotated[Path, typer.Option(help="A folder of images, searched with all folders below it.")],
+    out: Annotated[Path, typer.Option(help="Where to write samplesheet.csv, panel.csv and study.yaml.")],
+) -> None:
+    """Draft a study from a folder of images; fill in the labels, then check it."""
+    from plexrank.draft import draft_study
+
+    draft = draft_study(images, out)
+    for topic, sentence in draft.notes:
+        print(f"{topic:12} {sentence}")
+    print(f"next: fill in the column label in {out / 'samplesheet.csv'} and, where patients have several images,")
+    print(f"patient_id; then: plexrank check {draft.study}")
+
+
+@app.command()
 def check(study: StudyArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
     from plexrank.check import check_study

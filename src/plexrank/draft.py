@@ -1,0 +1,233 @@
+"""Drafts a study from a folder of images: what ``plexrank init`` does. Every guess is said."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plexrank.errors import MissingInputError, PlexrankError, StudyError
+from plexrank.images.find import FoundImage, find_images, show_the_same
+from plexrank.panel import Channel, Panel, read_panel
+from plexrank.rundir import write_text
+
+FILES = ("samplesheet.csv", "panel.csv", "study.yaml")
+_PANELS = ("panel.csv", "markers.csv")
+_LARGEST_TILE_PX, _SMALLEST_TILE_PX = 256, 16
+_PIXELS_IN_MEMORY = 10**9  # float32: 4 GB, which a laptop has
+_SHOWN = 5
+_COMPARED = 3  # pairs of images that must show the same before a folder is taken for a copy
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The study file that was written, and what was found and guessed: (topic, sentence)."""
+
+    study: Path
+    notes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    tile_px: int
+    downsample: int
+    folds: int
+    num_smaller: int
+
+
+def draft_study(images: Path, out: Path) -> Draft:
+    """Write samplesheet.csv, panel.csv and study.yaml for the images in a folder.
+
+    Args:
+        images: searched with all folders below it; image paths start there.
+        out: where the three files go.
+
+    Raises:
+        MissingInputError: there is no such folder, or no image that opens.
+        StudyError: a file that would be written exists.
+    """
+    if not images.is_dir():
+        raise MissingInputError(f"{images}: no such folder; give the folder of the images")
+    taken = [out / name for name in FILES if (out / name).exists()]
+    if taken:
+        raise StudyError(f"{taken[0]}: exists already and is not overwritten; give --out another folder")
+    root = images.resolve()
+    found = find_images(root)
+    if not found.images:
+        reasons = "".join(f"\n{reason}" for reason in found.passed_over[:_SHOWN])
+        raise MissingInputError(f"{images}: no image that can be read is in it{reasons}")
+    chosen, notes = _choose(root, found.images)
+    notes += [("passed over", _inside(root, reason)) for reason in found.passed_over]
+    panel, panel_notes = _draft_panel(root, chosen)
+    sizes = _choose_sizes(chosen)
+    write_text(out / "samplesheet.csv", _samplesheet(root, chosen))
+    write_text(
+        out / "panel.csv", _table(("channel", "name", "keep"), [(c.channel_id, c.name, int(c.keep)) for c in panel])
+    )
+    write_text(out / "study.yaml", _study(root, out.resolve(), sizes))
+    notes += [*panel_notes, ("tiles", _describe_sizes(sizes)), ("folds", f"{sizes.folds}, for {len(chosen)} images")]
+    return Draft(out / "study.yaml", tuple(notes))
+
+
+def _choose(root: Path, images: Sequence[FoundImage]) -> tuple[list[FoundImage], list[tuple[str, str]]]:
+    """Leave out what is there twice, and images with another number of channels than most."""
+    groups: dict[tuple[Path, str], list[FoundImage]] = {}
+    for image in images:
+        groups.setdefault((image.path.parent, image.reader), []).append(image)
+    kept: list[tuple[str, list[FoundImage]]] = []
+    chosen: list[FoundImage] = []
+    notes: list[tuple[str, str]] = []
+    for (folder, reader), group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        where = f"{_inside(root, str(folder))} ({reader})"
+        twin = next(((other, members) for other, members in kept if _same_images(members, group)), None)
+        if twin is None:
+            kept.append((where, [*group]))
+            chosen += group
+        else:
+            notes.append(("left out", f"{len(group)} images in {where}: the same as in {twin[0]}"))
+            twin[1].extend(group)  # what is named like a copy is one too
+    usual = Counter(image.shape[0] for image in chosen).most_common(1)[0][0]
+    for image in chosen:
+        if image.shape[0] != usual:
+            where = _inside(root, str(image.path))
+            notes.append(("left out", f"{where}: {image.shape[0]} channels, where most images have {usual}"))
+    chosen = [image for image in chosen if image.shape[0] == usual]
+    return chosen, [("found", _describe_images(root, chosen)), *notes]
+
+
+def _same_images(known: Sequence[FoundImage], group: Sequence[FoundImage]) -> bool:
+    """Whether most of a group are called like known images, and the first of these show the same."""
+    by_name = {name: image for image in known for name in (image.name, *image.other_names)}
+    pairs = []
+    for image in group:
+        name = next((name for name in (image.name, *image.other_names) if name in by_name), None)
+        if name is not None:
+            pairs.append((by_name[name].path, image.path))
+    return 2 * len(pairs) > len(group) and all(show_the_same(*pair) for pair in pairs[:_COMPARED])
+
+
+def _draft_panel(root: Path, images: Sequence[FoundImage]) -> tuple[list[Channel], list[tuple[str, str]]]:
+    """The panel file beside the images, else the names in them, else numbers."""
+    notes: list[tuple[str, str]] = []
+    num_channels = images[0].shape[0]
+    for path in _panel_files(root, images):
+        where = _inside(root, str(path))
+        try:
+            panel: Panel = read_panel(path)
+        except PlexrankError as error:
+            notes.append(("panel", f"{where} is not used: {_inside(root, str(error))}"))
+            continue
+        if len(panel.channels) == num_channels:
+            return list(panel.channels), [*notes, ("channels", f"{num_channels}, from {where}")]
+        notes.append(
+            ("panel", f"{where} is not used: {len(panel.channels)} rows for images of {num_channels} channels")
+        )
+    names = images[0].channel_names
+    if names is None:
+        numbered = [Channel(str(number), f"channel {number}") for number in range(1, num_channels + 1)]
+        notes.append(("channels", f"{num_channels}, which the images do not name: give the names in panel.csv"))
+        return numbered, notes
+    notes.append(("channels", f"{num_channels}, as the images name them"))
+    others = sum(image.channel_names != names for image in images)
+    if others:
+        notes.append(("channels", f"{others} images name theirs otherwise than {_inside(root, str(images[0].path))}"))
+    return _unique(names, images[0].channel_ids or names, notes), notes
+
+
+def _unique(names: Sequence[str], ids: Sequence[str], notes: list[tuple[str, str]]) -> list[Channel]:
+    """A row a channel; names that stand twice cannot be told apart, and are not kept."""
+    counts = Counter(name.casefold() for name in names)
+    doubled = sorted({name for name in names if counts[name.casefold()] > 1})
+    if doubled:
+        notes.append(("channels", f"{', '.join(doubled)}: several channels of that name, keep is 0 for all of them"))
+    ids = (
+        ids if len({own.casefold() for own in ids}) == len(ids) else [f"{n} {name}" for n, name in enumerate(names, 1)]
+    )
+    return [Channel(own, name, name not in doubled) for own, name in zip(ids, names, strict=True)]
+
+
+def _panel_files(root: Path, images: Sequence[FoundImage]) -> list[Path]:
+    """Panels in the folders between the first image and the root, the nearest first."""
+    folders = [folder for folder in images[0].path.parents if folder.is_relative_to(root)]
+    return [folder / name for folder in folders for name in _PANELS if (folder / name).is_file()]
+
+
+def _choose_sizes(images: Sequence[FoundImage]) -> _Sizes:
+    """The largest tile that half of the images hold, reduced until the tiles of all fit into a laptop's memory."""
+    num_pixels = sum(c * y * x for c, y, x in (image.shape for image in images))
+    downsample = 1
+    while num_pixels / downsample**2 > _PIXELS_IN_MEMORY:
+        downsample *= 2
+    sides = [min(image.shape[1:]) // downsample for image in images]
+    tile_px = _LARGEST_TILE_PX
+    while tile_px > max(_SMALLEST_TILE_PX, statistics.median(sides)):
+        tile_px //= 2
+    folds = min(5, max(2, len(images) // 3))
+    return _Sizes(tile_px, downsample, folds, sum(side < tile_px for side in sides))
+
+
+def _describe_sizes(sizes: _Sizes) -> str:
+    reduced = f"after reducing by {sizes.downsample}" if sizes.downsample > 1 else "not reduced"
+    smaller = f"; images smaller than a tile: {sizes.num_smaller}" if sizes.num_smaller else ""
+    return f"{sizes.tile_px} px, {reduced}{smaller}"
+
+
+def _describe_images(root: Path, images: Sequence[FoundImage]) -> str:
+    places = sorted({f"{_inside(root, str(image.path.parent))} ({image.reader})" for image in images})
+    shown = ", ".join(places[:_SHOWN]) + (", …" if len(places) > _SHOWN else "")
+    heights, widths = (sorted({image.shape[axis] for image in images}) for axis in (1, 2))
+    size = " × ".join(f"{side[0]}–{side[-1]}" if len(side) > 1 else f"{side[0]}" for side in (heights, widths))
+    return f"{len(images)} images of {images[0].shape[0]} channels, {size} px, in {shown}"
+
+
+def _samplesheet(root: Path, images: Sequence[FoundImage]) -> str:
+    plain = [_image_id(image.name) for image in images]
+    ids: list[str] = []
+    for own, image in zip(plain, images, strict=True):
+        wanted = _image_id(f"{image.path.parent.name}_{own}") if plain.count(own) > 1 else own
+        numbered = (f"{wanted}-{number}" for number in range(2, len(images) + 2))
+        ids.append(next(candidate for candidate in (wanted, *numbered) if candidate not in ids))
+    rows = [(own, image.path.relative_to(root).as_posix(), "", "") for own, image in zip(ids, images, strict=True)]
+    return _table(("image_id", "path", "patient_id", "label"), rows)
+
+
+def _image_id(name: str) -> str:
+    own = re.sub(r"[^A-Za-z0-9._ +-]", "_", name)[:190]
+    return own if re.match("[A-Za-z0-9]", own) else f"i{own}"
+
+
+def _study(root: Path, out: Path, sizes: _Sizes) -> str:
+    start = root.relative_to(out) if root.is_relative_to(out) else root
+    name = re.sub("[^A-Za-z0-9._-]", "-", root.name).lstrip("._-")[:64] or "study"
+    return f"""\
+# Drafted by plexrank init. Every key: docs/study.md
+name: {json.dumps(name)}
+cohort:
+  samplesheet: samplesheet.csv   # fill in label; patient_id where patients have several images
+  root: {json.dumps(str(start), ensure_ascii=False)}
+  panel: panel.csv               # keep 0 leaves a channel out
+  label: label
+  exclude_channels: []           # negative controls, such as DNA: shown, but out of the ranking
+tile: {{tile_px: {sizes.tile_px}, downsample: {sizes.downsample}}}
+model: {{backbone: shallow, weights: none}}   # runs on a CPU; resnet18 for a GPU
+train: {{epochs: 30, crop_px: {sizes.tile_px}, learning_rate: 1.0e-3, folds: {sizes.folds}, seeds: 3}}
+"""
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _inside(root: Path, text: str) -> str:
+    """A path or message with paths told from the root on."""
+    return "." if text == str(root) else text.replace(f"{root}/", "")

@@ -1,0 +1,144 @@
+"""Finds the images in a folder: files of any format, folders that are one image, and the acquisitions of ``.mcd``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plexrank.errors import ImageDataError, PlexrankError
+from plexrank.image_path import join_image_path
+from plexrank.images.imc_mcd import list_acquisitions, why_no_mcd
+from plexrank.images.ome_zarr import why_no_ome_zarr
+from plexrank.images.open import find_reader, open_image
+from plexrank.images.tiff_folder import why_no_tiff_folder
+
+_IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr)", re.IGNORECASE)
+_ENDING = re.compile(rf"{_IMAGE_ENDING.pattern}$|\.txt$", re.IGNORECASE)
+_IMCTOOLS_NAME = re.compile(r"(?P<slide>.+)_s[0-9]+_a(?P<acquisition>[0-9]+)_ac")
+_NO_IMAGES = re.compile(
+    r"masks?|labels?|segmentations?|(cell|nuclei|nuclear)_?masks?|deepcell(_output)?", re.IGNORECASE
+)
+_INNER_FOLDER = "tifs"
+_COMPARED_PX = 64
+_RUN_FILES = ("study.yaml", "provenance.json")
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image that opens.
+
+    Attributes:
+        path: as :func:`~plexrank.images.open.open_image` takes it.
+        name: that of its file without ending; ``slide_003`` for acquisition 3 of ``slide.mcd``, as steinbock has it.
+        other_names: what the same image is called where the instrument or imctools export it.
+        reader: the format.
+        shape: (c, y, x).
+        channel_names, channel_ids: as :class:`~plexrank.images.lazy.LazyImage` has them.
+    """
+
+    path: Path
+    name: str
+    other_names: frozenset[str]
+    reader: str
+    shape: tuple[int, int, int]
+    channel_names: tuple[str, ...] | None
+    channel_ids: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """What a folder holds: images in the order of their paths, and what was passed over, each with the reason."""
+
+    images: tuple[FoundImage, ...]
+    passed_over: tuple[str, ...]
+
+
+def find_images(root: Path) -> FoundImages:
+    """Look through a folder and those below it; hidden ones, masks and run directories do not count.
+
+    Files of other kinds (tables, notes) are passed over in silence, files that are called like images are not.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    images: list[FoundImage] = []
+    passed_over: list[str] = []
+    for file in [root] if _is_one_image(root) else _walk(root, passed_over):
+        try:
+            spellings = list(_spellings(root, file))
+        except PlexrankError as error:
+            if _IMAGE_ENDING.search(file.name):
+                passed_over.append(str(error))
+            continue
+        for path, name, other_names in spellings:
+            try:
+                image = open_image(path)
+            except PlexrankError as error:
+                passed_over.append(str(error))
+                continue
+            reader = find_reader(file).name
+            shape = (image.data.shape[0], image.data.shape[1], image.data.shape[2])
+            images.append(FoundImage(path, name, other_names, reader, shape, image.channel_names, image.channel_ids))
+    return FoundImages(tuple(images), tuple(passed_over))
+
+
+def show_the_same(first: Path, second: Path) -> bool:
+    """Whether two images are copies of one, perhaps rounded or with hot pixels taken out.
+
+    They are of one size, and of the pixels in their middle that are not 0 in both, more than half are equal to 0.001.
+    """
+    try:
+        one, other = open_image(first).data, open_image(second).data
+        if one.shape != other.shape:
+            return False
+        middle = tuple(slice(max(0, side // 2 - _COMPARED_PX), side // 2 + _COMPARED_PX) for side in one.shape[1:])
+        pixels, others = (data[(slice(None), *middle)].compute().astype(np.float64) for data in (one, other))
+    except PlexrankError:
+        return False
+    signal = (pixels != 0) | (others != 0)
+    return bool(np.isclose(pixels, others, rtol=1e-5, atol=1e-3)[signal].mean() > 0.5) if signal.any() else True
+
+
+def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
+    """Files and folders that may be images, in the order of their paths."""
+    for part in sorted(folder.iterdir()):
+        if part.name.startswith("."):
+            continue
+        if not part.is_dir():
+            yield part
+        elif _NO_IMAGES.fullmatch(part.name):
+            passed_over.append(f"{part}: taken for masks by its name")
+        elif _is_one_image(part):
+            yield part
+        elif not part.is_symlink() and not all((part / name).is_file() for name in _RUN_FILES):
+            yield from _walk(part, passed_over)
+
+
+def _is_one_image(folder: Path) -> bool:
+    """An OME-Zarr; or single-channel TIFFs: in a folder TIFs, or two or more without folders beside them."""
+    if why_no_ome_zarr(folder) is None:
+        return True
+    parts = [part for part in folder.iterdir() if not part.name.startswith(".")]
+    folders = [part for part in parts if part.is_dir()]
+    if any(part.name.lower() == _INNER_FOLDER for part in folders):
+        return why_no_tiff_folder(folder) is None
+    return not folders and len(parts) > 1 and why_no_tiff_folder(folder) is None
+
+
+def _spellings(root: Path, file: Path) -> Iterator[tuple[Path, str, frozenset[str]]]:
+    """Path, name and other names of every image in a file."""
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise ImageDataError(f"{file}: a link that leads out of {root}; copy the image there")
+    find_reader(file)
+    stem = _ENDING.sub("", file.name)
+    if why_no_mcd(file) is not None:
+        match = _IMCTOOLS_NAME.fullmatch(stem)
+        yield file, stem, frozenset({f"{match['slide']}_{int(match['acquisition']):03d}"} if match else ())
+        return
+    for part in list_acquisitions(file):
+        names = frozenset({f"{stem}_{part.description}_{part.number}"})
+        yield join_image_path(file, part.number), f"{stem}_{part.number:03d}", names

@@ -1,0 +1,252 @@
+"""`plexrank init`: what it finds, guesses and says, and that its draft checks once the labels are filled in."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from ome_zarr.format import FormatV05
+
+from image_files import IMC, METALS, NAMES, noise, write_mcd, write_ome, write_ome_zarr, write_tiff_folder, write_txt
+from plexrank import draft
+from plexrank.check import check_study
+from plexrank.draft import FILES, draft_study
+from plexrank.errors import MissingInputError, StudyError
+from plexrank.images.find import find_images
+from plexrank.panel import read_panel
+from plexrank.study import load_study
+
+
+def other(seed: int, shape: tuple[int, int, int] = (3, 40, 50)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 2000, shape).astype("uint16")
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "samplesheet.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fill_in_labels(out: Path, patients: bool = False) -> None:
+    filled = rows(out)
+    with (out / "samplesheet.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, filled[0].keys())
+        writer.writeheader()
+        for index, row in enumerate(filled):
+            row["label"] = ("low", "high")[index % 2]
+            row["patient_id"] = f"P{index}" if patients else ""
+            writer.writerow(row)
+
+
+def eight(write: Callable[[Path, np.ndarray], object], pattern: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        for number in range(8):
+            path = folder / pattern.format(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, other(number))
+
+    return make
+
+
+def mcd_files(folder: Path) -> None:
+    for slide in "ab":
+        write_mcd(folder / f"{slide}.mcd", {number: other(number) for number in range(1, 5)})
+
+
+def zarr_store(path: Path, pixels: np.ndarray) -> None:
+    write_ome_zarr(path, pixels, FormatV05())
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "ome-tiff": (eight(write_ome, "image{}.ome.tiff"), "image0", "image0.ome.tiff"),
+    "a folder a patient": (eight(write_ome, "P{}/ROI 1.ome.tiff"), "P0_ROI 1", "P0/ROI 1.ome.tiff"),
+    "tiff folders": (eight(write_tiff_folder, "fov{}"), "fov0", "fov0"),
+    "tiff folders of mibi": (eight(write_tiff_folder, "fov{}/TIFs"), "fov0", "fov0"),
+    "mcd": (mcd_files, "a_001", "a.mcd#1"),
+    "txt": (eight(write_txt, "image{}.txt"), "image0", "image0.txt"),
+    "ome-zarr": (eight(zarr_store, "image{}.ome.zarr"), "image0", "image0.ome.zarr"),
+    "no names": (
+        eight(lambda path, pixels: tifffile.imwrite(path, pixels, photometric="minisblack"), "é{}.tif"),
+        "i_0",
+        "é0.tif",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("patients", [True, False])
+def test_a_draft_checks_once_the_labels_are_filled_in(tmp_path: Path, name: str, patients: bool) -> None:
+    make, image_id, path = FOLDERS[name]
+    (tmp_path / "data").mkdir()
+    make(tmp_path / "data")
+    drafted = draft_study(tmp_path / "data", tmp_path / "out")
+    assert len(rows(tmp_path / "out")) == 8
+    assert rows(tmp_path / "out")[0] == {"image_id": image_id, "path": path, "patient_id": "", "label": ""}
+    fill_in_labels(tmp_path / "out", patients)
+    result = check_study(load_study(drafted.study))
+    assert not result.problems
+    assert result.cost is not None
+    assert (result.cost.n_images, result.cost.n_channels) == (8, 3)
+
+
+def test_the_labels_are_what_check_asks_for(tmp_path: Path) -> None:
+    eight(write_ome, "image{}.ome.tiff")(tmp_path / "data")
+    drafted = draft_study(tmp_path / "data", tmp_path / "out")
+    problems = check_study(load_study(drafted.study)).problems
+    assert [str(problem).split(": ", 1)[1] for problem in problems] == [
+        "column 'label' holds no value at all; two classes or more are needed"
+    ]
+
+
+def notes(images: Path, out: Path) -> str:
+    return "\n".join(f"{topic}: {sentence}" for topic, sentence in draft_study(images, out).notes)
+
+
+def test_copies_in_another_folder_or_format_are_left_out(tmp_path: Path) -> None:
+    write_mcd(slide := tmp_path / "slide.mcd", {1: other(1), 2: other(2)})
+    write_txt(tmp_path / "slide_ROI_001_1.txt", other(1))
+    write_txt(tmp_path / "slide_ROI_002_2.txt", other(2))
+    for folder in ("img", "ome"):
+        (tmp_path / folder).mkdir()
+        write_ome(tmp_path / folder / "slide_001.ome.tiff", other(1))
+        write_ome(tmp_path / folder / "slide_002.ome.tiff", other(2))
+    (tmp_path / "ometiff").mkdir()
+    write_ome(tmp_path / "ometiff" / "slide_s0_a2_ac.ome.tiff", other(2))
+    said = notes(tmp_path, tmp_path / "out")
+    assert [row["path"] for row in rows(tmp_path / "out")] == [f"{slide.name}#1", f"{slide.name}#2"]
+    assert "2 images in img (TIFF): the same as in . (IMC .mcd)" in said
+    assert "2 images in ome (TIFF): the same" in said
+    assert "2 images in . (IMC .txt): the same" in said
+    assert "1 images in ometiff (TIFF): the same" in said
+
+
+def test_images_of_one_name_that_differ_are_no_copies(tmp_path: Path) -> None:
+    for number, folder in enumerate(("P1", "P2")):
+        (tmp_path / folder).mkdir()
+        write_ome(tmp_path / folder / "ROI1.tiff", other(number))
+        write_ome(tmp_path / folder / "ROI2.tiff", other(10 + number))
+    draft_study(tmp_path, tmp_path / "out")
+    assert [row["image_id"] for row in rows(tmp_path / "out")] == ["P1_ROI1", "P1_ROI2", "P2_ROI1", "P2_ROI2"]
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_ome(data / "good.ome.tiff", noise())
+    write_ome(data / "also.ome.tiff", other(1))
+    write_ome(data / "cut.ome.tiff", noise())
+    (data / "cut.ome.tiff").write_bytes((data / "cut.ome.tiff").read_bytes()[:3000])
+    (data / "empty.mcd").touch()
+    write_mcd(data / "slide.mcd", {5: noise((3, 0, 0))})
+    tifffile.imwrite(data / "overview.tif", noise((40, 50)))
+    (data / "readme.txt").write_text("notes")
+    (data / "masks").mkdir()
+    write_ome(data / "masks" / "good.tiff", noise())
+    write_ome(tmp_path / "secret.ome.tiff", noise())
+    (data / "link.ome.tiff").symlink_to(tmp_path / "secret.ome.tiff")
+    said = notes(data, tmp_path / "out")
+    assert [row["image_id"] for row in rows(tmp_path / "out")] == ["also", "good"]
+    for words in (
+        "passed over: cut.ome.tiff: not readable as TIFF",
+        "passed over: empty.mcd: empty file",
+        "passed over: slide.mcd#5 (ROI_005): an empty acquisition",
+        "left out: overview.tif: 1 channels, where most images have 3",
+        "passed over: masks: taken for masks",
+        "passed over: link.ome.tiff: a link that leads out",
+    ):
+        assert words in said
+    assert "readme" not in said
+
+
+def test_a_run_directory_is_not_searched(tmp_path: Path) -> None:
+    write_ome(tmp_path / "a.ome.tiff", noise())
+    (tmp_path / "run").mkdir()
+    for name in ("study.yaml", "provenance.json"):
+        (tmp_path / "run" / name).touch()
+    write_ome(tmp_path / "run" / "b.ome.tiff", noise())
+    assert [image.name for image in find_images(tmp_path).images] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "said"),
+    [
+        ("channel,name,keep\nA,a,1\nB,b,0\nC,c,1\n", ("a", "b", "c"), "3, from panel.csv"),
+        ("channel,name\nA,a\nB,b\n", NAMES, "panel.csv is not used: 2 rows for images of 3 channels"),
+        ("marker\nA\n", NAMES, "panel.csv is not used: panel.csv: column 'channel' is missing"),
+    ],
+)
+def test_a_panel_beside_the_images_is_used_where_it_fits(
+    tmp_path: Path, text: str, names: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "img").mkdir()
+    write_ome(tmp_path / "img" / "a.ome.tiff", noise())
+    (tmp_path / "panel.csv").write_text(text)
+    assert said in notes(tmp_path, tmp_path / "out")
+    assert tuple(channel.name for channel in read_panel(tmp_path / "out" / "panel.csv").channels) == names
+
+
+def test_metals_become_the_ids_of_a_panel(tmp_path: Path) -> None:
+    write_mcd(tmp_path / "a.mcd", {1: noise()})
+    draft_study(tmp_path, tmp_path / "out")
+    channels = read_panel(tmp_path / "out" / "panel.csv").channels
+    assert [(channel.channel_id, channel.name) for channel in channels] == list(zip(METALS, NAMES, strict=True))
+
+
+def test_channels_of_one_name_are_not_kept(tmp_path: Path) -> None:
+    eight(lambda path, pixels: write_ome(path, pixels, ("CD3", "DNA", "DNA")), "{}.ome.tiff")(tmp_path / "data")
+    assert "DNA: several channels of that name" in notes(tmp_path / "data", tmp_path / "out")
+    assert read_panel(tmp_path / "out" / "panel.csv").kept_names == ("CD3",)
+    fill_in_labels(tmp_path / "out")
+    assert not check_study(load_study(tmp_path / "out" / "study.yaml")).problems
+
+
+@pytest.mark.parametrize(
+    ("sides", "tile_px"), [([(40, 50)], 32), ([(10, 10)], 16), ([(300, 900), (400, 300), (20, 20)], 256)]
+)
+def test_the_tile_fits_half_of_the_images(tmp_path: Path, sides: list[tuple[int, int]], tile_px: int) -> None:
+    for number, side in enumerate(sides):
+        write_ome(tmp_path / f"{number}.ome.tiff", noise((3, *side)))
+    study = load_study(draft_study(tmp_path, tmp_path / "out").study)
+    assert (study.tile.tile_px, study.train.crop_px, study.tile.downsample) == (tile_px, tile_px, 1)
+
+
+def test_large_images_are_reduced_until_they_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft, "_PIXELS_IN_MEMORY", 3 * 40 * 50 // 4)
+    write_ome(tmp_path / "a.ome.tiff", noise())
+    study = load_study(draft_study(tmp_path, tmp_path / "out").study)
+    assert (study.tile.downsample, study.tile.tile_px) == (2, 16)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
+    write_ome(tmp_path / "a.ome.tiff", noise())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(StudyError, match="exists already and is not overwritten"):
+        draft_study(tmp_path, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.tiff").touch()
+    with pytest.raises(MissingInputError, match=r"no image that can be read[\s\S]*empty file"):
+        draft_study(tmp_path, tmp_path / "out")
+    with pytest.raises(MissingInputError, match="no such folder"):
+        draft_study(tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not IMC.is_dir(), reason=f"{IMC} is absent")
+def test_steinbock_output_becomes_a_study_that_checks(tmp_path: Path, plexrank: Callable[..., object]) -> None:
+    out = tmp_path / "out"
+    drafted = plexrank("init", "--images", IMC / "steinbock", "--out", out)
+    assert drafted.returncode == 0, drafted.stderr
+    assert "15 images in ome (TIFF): the same as in img (TIFF)" in drafted.stdout
+    assert read_panel(out / "panel.csv").kept_names == read_panel(IMC / "steinbock" / "panel.csv").kept_names
+    fill_in_labels(out)
+    checked = plexrank("check", out / "study.yaml")
+    assert checked.returncode == 0, checked.stderr
+    assert "n_images           15" in checked.stdout
