@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-import mmap
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ _X, _Y = 3, 4
 _CHANNEL = re.compile(r"(?P<label>.*)\((?P<metal>[A-Za-z]+)(?P<mass>[0-9]+)[^0-9()]*\)")  # CD3(Er170Di)
 _BAND_BYTES = 2**23  # of text
 _TAIL_BYTES = 2**16
-_SCAN_BYTES = 2**26
+_SCAN_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,16 @@ class _TxtPixels:
     def line_starts(self) -> list[int]:
         """Where each line of the image starts, and where the last one ends, bytes; found by one pass over the file."""
         _, height, width = self.shape
-        starts, lines = [self.header_bytes], 0
-        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for offset in range(self.header_bytes, len(content), _SCAN_BYTES):
-                block = np.frombuffer(content[offset : offset + _SCAN_BYTES], np.uint8)
-                breaks = np.flatnonzero(block == ord("\n"))
+        starts, lines, offset, last = [self.header_bytes], 0, self.header_bytes, b""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            while block := file.read(_SCAN_BYTES):
+                breaks = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
                 starts += (offset + breaks[(width - 1 - lines) % width :: width] + 1).tolist()
-                lines += len(breaks)
-            if content[-1:] != b"\n":  # the last line may do without a break
-                lines += 1
-                starts += [len(content)] if lines % width == 0 else []
+                lines, offset, last = lines + len(breaks), offset + len(block), block[-1:]
+        if last != b"\n":  # the last line may do without a break
+            lines += 1
+            starts += [offset] if lines % width == 0 else []
         if len(starts) != height + 1 or lines != height * width:
             raise ValueError(f"{lines} pixels; expected {height} × {width}")
         return starts
