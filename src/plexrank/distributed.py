@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -129,6 +129,26 @@ def from_first(value: T, info: ProcessInfo) -> T:
     box: list[Any] = [value if info.is_first else None]
     dist.broadcast_object_list(box, src=0, device=info.device)
     return cast(T, box[0])
+
+
+def on_first(action: Callable[[], T], info: ProcessInfo) -> T:
+    """Do something on the first process only; its result, or its error, reaches every process.
+
+    Raises:
+        PlexrankError, OSError: what ``action`` raised, on all processes, so that none waits for one that gave up.
+    """
+    if info.world_size == 1:
+        return action()
+    outcome: tuple[T | None, PlexrankError | OSError | None] = (None, None)
+    if info.is_first:
+        try:
+            outcome = (action(), None)
+        except (PlexrankError, OSError) as error:
+            outcome = (None, error)
+    value, failure = from_first(outcome, info)
+    if failure is not None:
+        raise failure
+    return cast(T, value)
 
 
 def barrier(info: ProcessInfo) -> None:

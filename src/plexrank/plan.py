@@ -52,17 +52,16 @@ class Plan:
 
     def tile(self, image: ImageRecord) -> Unit:
         """The tiles of one image."""
-        num_bytes, mtime_ns = size_and_mtime(image.file)
         panel = self.cohort.panel
         return Unit(
             name=f"tile {image.image_id}",
             record=self.rundir.tile_record(image.image_id),
             outputs=(self.rundir.tile_store(image.image_id), self.rundir.image_tiles(image.image_id)),
             depends={
-                "image": {"path": str(image.path), "bytes": num_bytes, "mtime_ns": mtime_ns},
+                "image": _file_as_it_is(image),
                 "channels": [[c.channel_id, c.name, c.keep] for c in panel.channels]
                 if panel
-                else f"as in {self.cohort.images[0].path}",
+                else _file_as_it_is(self.cohort.images[0]),
                 "tile": self.study.tile.model_dump(mode="json"),
             },
         )
@@ -89,6 +88,7 @@ class Plan:
                 "cohort": digest([[i.image_id, i.patient_id, i.label, i.site] for i in self.cohort.images]),
                 "intensity": study.intensity.model_dump(mode="json"),
                 "model": study.model.model_dump(mode="json"),
+                "weights": _weights_as_they_are(study.model.weights),
                 "train": study.train.model_dump(mode="json", exclude={"seeds"}),
                 "seed": study.seed,
             },
@@ -169,6 +169,16 @@ def make_plan(rundir: RunDir, study: Study) -> Plan:
     cohort = read_cohort(study.cohort, study.train.folds)
     folds = deal_folds(patient_strata(cohort.images), study.train.folds, study.seed)
     return Plan(rundir, study, cohort, folds)
+
+
+def _file_as_it_is(image: ImageRecord) -> dict[str, Json]:
+    """What tells whether an image's file was changed; without a panel the first image names the channels."""
+    num_bytes, mtime_ns = size_and_mtime(image.file)
+    return {"path": str(image.path), "bytes": num_bytes, "mtime_ns": mtime_ns}
+
+
+def _weights_as_they_are(weights: Path | str) -> list[int] | None:
+    return list(size_and_mtime(weights)) if isinstance(weights, Path) else None
 
 
 def _finished(unit: Unit) -> Json:

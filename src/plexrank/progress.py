@@ -54,6 +54,9 @@ class Counting:
     def advance(self, note: str = "") -> None:
         """One more unit is done; ``note`` may say what it was."""
 
+    def note(self, text: str) -> None:
+        """What the present unit is at; shown now and then."""
+
 
 class _LineCounting(Counting):
     def __init__(self, reporter: Reporter, what: str, total: int) -> None:
@@ -68,6 +71,12 @@ class _LineCounting(Counting):
             seconds_left = (moment - self.started) / self.done * (self.total - self.done)
             left = f", about {seconds_left:.0f} s left" if self.done < self.total else ""
             self.reporter.say(f"{self.what}: {self.done} of {self.total}{left}{'; ' + note if note else ''}")
+            self.last_line = moment
+
+    def note(self, text: str) -> None:
+        moment = time.monotonic()
+        if moment - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.reporter.say(f"{self.what}: {text}")
             self.last_line = moment
 
 
@@ -93,3 +102,6 @@ class _BarCounting(Counting):
 
     def advance(self, note: str = "") -> None:
         self.bar.update(self.task, advance=1, note=note)
+
+    def note(self, text: str) -> None:
+        self.bar.update(self.task, note=text)

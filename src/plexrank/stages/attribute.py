@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import torch
 
 from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import UnitAttribution, write_attribution
-from plexrank.distributed import ProcessInfo, barrier, from_first, process_group
+from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.rundir import file_digest
+from plexrank.rundir import Unit, file_digest
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import read_unit
@@ -20,20 +23,22 @@ def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     with process_group() as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
-        todo = from_first(units_to_do(list(plan.units("attribute")), reporter), info)
+        todo = on_first(lambda: units_to_do(list(plan.units("attribute")), reporter), info)
         cohort = TiledCohort(plan)
         with reporter.counting("attribute", len(todo)) as counting:
             for fold, seed in plan.fold_seeds:
                 unit = plan.attribute(fold, seed)
                 if unit.record not in todo:
                     continue
+                on_first(unit.begin, info)
                 attribution = _attribute_one(plan, cohort, fold, seed, info)
-                if info.is_first:
-                    unit.begin()
-                    write_attribution(plan.rundir.attribution(fold, seed), attribution)
-                    unit.finish()
-                barrier(info)
+                on_first(partial(_write, unit, plan.rundir.attribution(fold, seed), attribution), info)
                 counting.advance()
+
+
+def _write(unit: Unit, store: Path, attribution: UnitAttribution) -> None:
+    write_attribution(store, attribution)
+    unit.finish()
 
 
 def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> UnitAttribution:

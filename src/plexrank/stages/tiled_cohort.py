@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plexrank.errors import RunDirError
 from plexrank.plan import Plan
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
@@ -26,6 +27,12 @@ class TiledCohort:
         self.plan = plan
         table = pd.read_parquet(plan.rundir.tiles_table)
         self.stores = [TileStore(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images]
+        for store in self.stores:
+            if store.channel_names != self.channels:
+                raise RunDirError(
+                    f"{store.path}: channels {', '.join(store.channel_names)}, but {self.stores[0].path.name} has "
+                    f"{', '.join(self.channels)}; remove the store and run the tile stage again"
+                )
         position = {image.image_id: index for index, image in enumerate(plan.cohort.images)}
         self.image_of_tile: IntArray = np.array([position[image_id] for image_id in table["image_id"]], dtype=np.int64)
         self.channel_means = np.stack(table["channel_mean"].to_list()).astype(np.float32)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from plexrank.distributed import ProcessInfo, from_first, process_group
+from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.stages.tiled_cohort import TiledCohort
@@ -19,7 +19,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     with process_group() as info, _stop_signals() as should_stop:
         reporter = reporter if info.is_first else Reporter(quiet=True)
-        todo = from_first(units_to_do(list(plan.units("train")), reporter), info)
+        todo = on_first(lambda: units_to_do(list(plan.units("train")), reporter), info)
         cohort = TiledCohort(plan)
         with reporter.counting("train", len(todo)) as counting:
             for fold in range(plan.study.train.folds):
@@ -28,8 +28,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
                     continue
                 tiles = cohort.training_tiles(cohort.fit_intensity(fold))
                 for seed in seeds:
-                    note = _train_one(plan, cohort, tiles, fold, seed, info, should_stop)
-                    counting.advance(note)
+                    counting.advance(_train_one(plan, cohort, tiles, fold, seed, info, counting.note, should_stop))
 
 
 def _train_one(
@@ -39,12 +38,12 @@ def _train_one(
     fold: int,
     seed: int,
     info: ProcessInfo,
+    report: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> str:
     unit = plan.train(fold, seed)
     folder = plan.rundir.training(fold, seed)
-    if info.is_first:
-        unit.begin()
+    on_first(unit.begin, info)
     result = train_unit(
         tiles,
         Unit(
@@ -59,11 +58,10 @@ def _train_one(
         info=info,
         paths=UnitPaths(last=folder / "last.pt", best=folder / "best.pt", history=folder / "history.csv"),
         key=unit.key,
-        report=lambda line: None,
+        report=report,
         should_stop=should_stop,
     )
-    if info.is_first:
-        unit.finish()
+    on_first(unit.finish, info)
     return (
         f"fold {fold} seed {seed}: best of {result.epochs} epochs is {result.best_epoch + 1},"
         f" validation AUC {result.validation_auc:.2f}"

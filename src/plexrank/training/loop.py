@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, barrier, from_first, unwrap, wrap
+from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, from_first, on_first, unwrap, wrap
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.encoders import ResNet18Encoder
@@ -178,8 +178,7 @@ class _Training:
 
     def start_or_resume(self) -> None:
         """Build network and optimiser, afresh or as ``last.pt`` has them."""
-        found = read_progress(self.paths.last, self.progress.key) if self.info.is_first else None
-        found = from_first(found, self.info)
+        found = on_first(lambda: read_progress(self.paths.last, self.progress.key), self.info)
         network = self._fresh_network(load_weights=found is None)
         self.wrapped = wrap(network.to(self.info.device), self.info)
         self.optimiser = torch.optim.Adam(
@@ -317,8 +316,9 @@ class _Training:
 
     def save(self) -> None:
         """Write ``last.pt`` and ``history.csv``."""
-        if not self.info.is_first:
-            return
+        on_first(self._write_progress, self.info)
+
+    def _write_progress(self) -> None:
         self.progress.model = self._state()
         self.progress.optimiser = self.optimiser.state_dict()
         self.progress.scheduler = self.scheduler.state_dict()
@@ -336,8 +336,12 @@ class _Training:
             self._recenter(index)
         r = embed_tiles(self.network, tiles, index, self.info)
         images, first, mean = mean_over_images(r, tiles.image_index[index])
-        if self.info.is_first:
-            seen = index[first]
+        seen = index[first]
+
+        def write_best() -> None:
+            classifier = None
+            if refit:
+                classifier = fit_linear_classifier(mean, tiles.labels[seen], tiles.patient_ids[seen], self.unit.seed)
             trained = TrainedUnit(
                 key=progress.key,
                 fold=self.unit.fold,
@@ -348,15 +352,14 @@ class _Training:
                 intensity=tiles.intensity,
                 settings=self.settings,
                 model_state=self._state(),
-                classifier=fit_linear_classifier(mean, tiles.labels[seen], tiles.patient_ids[seen], self.unit.seed)
-                if refit
-                else None,
+                classifier=classifier,
                 embedding_images=images,
                 embedding_mean=mean.astype(np.float32),
             )
             write_unit(self.paths.best, trained)
             previous_path(self.paths.last).unlink(missing_ok=True)
-        barrier(self.info)
+
+        on_first(write_best, self.info)
 
     def _recenter(self, index: IntArray) -> None:
         """Standardise r by the images of these tiles: the scale on which channels are compared and classified."""

@@ -36,11 +36,6 @@ def weighted_log_loss(labels: IntArray, logits: FloatArray, weights: FloatArray)
     return float(-(own * log_probability[np.arange(len(labels)), labels]).sum() / own.sum())
 
 
-def balanced_accuracy(labels: IntArray, predicted: IntArray) -> float:
-    """Mean over the classes that occur of the share predicted right."""
-    return float(np.mean([(predicted[labels == label] == label).mean() for label in np.unique(labels)]))
-
-
 def area_under_curve(labels: IntArray, probabilities: FloatArray) -> float:
     """Area under the ROC curve of (image, class) probabilities.
 
