@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plexrank.cohort import deal_folds, patient_strata, read_cohort
+from plexrank.cohort import deal_folds, patient_strata, read_cohort, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, problems_of
 from plexrank.image_path import join_image_path, size_and_mtime, split_image_path
 from plexrank.panel import Channel, Panel, locate_channels, read_panel
@@ -80,6 +80,14 @@ def test_a_change_within_a_folder_is_seen(tmp_path: Path) -> None:
     ("rows", "words", "code"),
     [
         (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\ni7,a.tiff#1,p7,low,x\n", "path 'a.tiff#1' stands on line 7 already", 64),
+        (GOOD_ROWS + "i6,./a.tiff,p6,low,x\n", "path './a.tiff' stands on line 2 already, as 'a.tiff'", 64),
+        (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\ni7,./a.tiff#01,p7,low,x\n", "stands on line 7 already, as 'a.tiff#1'", 64),
+        (GOOD_ROWS + 'i6,"f.tiff,p6,low,x\n', "close every quote", 64),
+        (GOOD_ROWS + f"i6,{'f' * 140000},p6,low,x\n", "line 7: no CSV (field larger than", 64),
+        (GOOD_ROWS + "i6,f\0.tiff,p6,low,x\n", "line 7: a cell holds a NUL", 64),
+        (GOOD_ROWS + f"i6,{'f' * 300},p6,low,x\n", "line 7: path 'fff", 64),
+        (GOOD_ROWS + "i6,f.tiff,p6,NA,x\n", "column 'grade' holds 'NA' in 1 rows (lines 7), which reads like", 64),
+        (GOOD_ROWS + "i6,f.tiff,nan,low,x\n", "column 'patient_id' holds 'nan' in 1 rows", 64),
         (GOOD_ROWS + "i6,z.mcd#3,p6,low,x\n", "z.mcd: no such image", 66),
         (GOOD_ROWS + "i6,../z.mcd#3,p6,low,x\n", "leads out of", 64),
         (GOOD_ROWS + "i1,f.tiff,p6,low,x\n", "line 7: image_id 'i1' stands on line 2 already", 64),
@@ -101,6 +109,46 @@ def test_a_wrong_row_is_named(tmp_path: Path, rows: str, words: str, code: int) 
         read_cohort(sheet(tmp_path, rows), folds=2)
     assert words in str(caught.value)
     assert caught.value.exit_code == code
+
+
+def test_a_link_to_an_image_is_that_image(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, GOOD_ROWS + "i6,link.tiff,p6,low,x\n")
+    (tmp_path / "link.tiff").symlink_to("a.tiff")
+    with pytest.raises(StudyError, match=r"line 7: path 'link\.tiff' stands on line 2 already"):
+        read_cohort(settings, folds=2)
+
+
+def test_a_circle_of_links_is_named(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, GOOD_ROWS + "i6,round.tiff,p6,low,x\n")
+    (tmp_path / "round.tiff").symlink_to("round.tiff")
+    with pytest.raises(PlexrankError, match=r"line 7: .*round\.tiff"):
+        read_cohort(settings, folds=2)
+
+
+def test_two_columns_of_one_meaning_are_refused(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, "a,b,a.tiff,p1,low\n", "sample_id,slide_id,path,patient,grade\n")
+    with pytest.raises(StudyError, match="the columns 'sample_id' and 'slide_id' both mean 'image_id'"):
+        read_cohort(settings, folds=2)
+
+
+def test_only_line_breaks_of_csv_break_rows(tmp_path: Path) -> None:
+    rows = GOOD_ROWS.replace("p1,low,x", "p1,low,\u2028x\x85y").replace("p2,low,y", 'p2,low,"x\ny"')
+    cohort = read_cohort(sheet(tmp_path, rows), folds=2)
+    assert [image.site for image in cohort.images[:2]] == ["x\x85y", "x\ny"]
+
+
+def test_images_that_are_gone_do_not_matter_after_tiling(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, GOOD_ROWS)
+    (tmp_path / "a.tiff").unlink()
+    assert len(read_cohort(settings, folds=2, need_images=False).images) == 4
+
+
+def test_good_rows_are_kept_beside_the_problems(tmp_path: Path) -> None:
+    settings = sheet(tmp_path, GOOD_ROWS + "i6,z.tiff,p6,low,x\n")
+    cohort, problems = survey_cohort(settings, folds=2)
+    assert [type(problem) for problem in problems] == [MissingInputError]
+    assert cohort is not None
+    assert len(cohort.images) == 4
 
 
 @pytest.mark.parametrize("path", ["link.tiff", "link.tiff#1"])
@@ -159,6 +207,8 @@ def test_a_missing_panel_is_missing_input(tmp_path: Path) -> None:
 
 PANEL = Panel(Path("panel.csv"), (Channel("Nd1", "CD3"), Channel("Nd2", "junk", keep=False), Channel("Nd3", "CD-8")))
 
+MARKERS = Panel(Path("panel.csv"), tuple(Channel(name, name) for name in ("CD3", "CD8", "ER", "PR")))
+
 
 @pytest.mark.parametrize(
     ("panel", "wanted", "found", "count", "names", "indices"),
@@ -167,6 +217,7 @@ PANEL = Panel(Path("panel.csv"), (Channel("Nd1", "CD3"), Channel("Nd2", "junk", 
         (PANEL, None, ("Nd3", "Nd2", "Nd1"), 3, ("CD3", "CD-8"), (2, 0)),
         (PANEL, None, ("CD 8", "cd3", "junk"), 3, ("CD3", "CD-8"), (1, 0)),
         (PANEL, None, ("x", "y", "z"), 3, ("CD3", "CD-8"), (0, 2)),
+        (PANEL, None, ("CD3", "y", "z"), 3, ("CD3", "CD-8"), (0, 2)),
         (None, None, ("b", "a"), 2, ("b", "a"), (0, 1)),
         (None, ("a", "b"), ("b", "a"), 2, ("a", "b"), (1, 0)),
     ],
@@ -183,6 +234,8 @@ def test_channels_are_found_by_name(panel, wanted, found, count, names, indices)
         (None, ("CD4",), ("CD24",), 1, "lacks it"),
         (None, ("CD4",), ("CD4", "cd4"), 2, "holds it 2 times"),
         (PANEL, None, ("Nd1", "Nd2", "Nd4"), 3, "'Nd3': the image lacks it"),
+        (MARKERS, None, ("CD8", "CD3", "oestrogen", "progesterone"), 4, "another order: 'CD8' (channel 1 of the image"),
+        (MARKERS, None, ("x", "CD3", "oestrogen", "y"), 4, "'CD3' (channel 2 of the image, row 1 of the panel)"),
     ],
 )
 def test_channels_that_do_not_fit_are_refused(panel, wanted, found, count, words) -> None:

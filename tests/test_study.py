@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from plexrank.errors import MissingInputError, PlexrankError, Problems, StudyError
-from plexrank.study import dump_study, load_study
+from plexrank.study import dump_study, load_study, survey_study
 
 GOOD = {"name": "grade", "cohort": {"samplesheet": "sheet.csv", "label": "grade"}}
 
@@ -30,6 +30,13 @@ def write(folder: Path, content: object) -> Path:
         ({"model": {"backbone": "shallow"}}, "set model.weights: none"),
         ({"attribute": {"methods": ["gradient"]}, "rank": {"by": "occlusion"}}, "rank.by is 'occlusion'"),
         ({"model": {"architecture": "unet"}}, "model.architecture"),
+        ({"model": {"weights": 5}}, "model.weights: expected imagenet, none or the path of a file, got 5"),
+        ({"cohort": {"samplesheet": 5, "label": "a"}}, "cohort.samplesheet: expected a path, got 5"),
+        ({"cohort": {"samplesheet": "a\0b", "label": "a"}}, "cohort.samplesheet: no usable path"),
+        ({"intensity": {"cofactor": float("inf")}}, "intensity.cofactor: input should be a finite number"),
+        ({"attribute": {"methods": ["gradient", "gradient"]}}, "attribute.methods: 'gradient' stands 2 times"),
+        ({"tile": 5}, "tile: input should be a valid dictionary"),
+        ({"seed": "x" * 500}, "x…"),
     ],
 )
 def test_a_wrong_study_is_refused_naming_file_and_key(tmp_path: Path, change: dict, words: str) -> None:
@@ -46,6 +53,36 @@ def test_all_wrong_keys_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(Problems) as caught:
         load_study(path)
     assert len(caught.value.problems) == 3
+
+
+def test_what_is_right_is_kept_beside_the_problems(tmp_path: Path) -> None:
+    wrong = {"name": "a b", "tile": {"tilepx": 1, "tile_px": 64}, "train": {"epochs": 0, "folds": 3}}
+    study, problems = survey_study(write(tmp_path, {**GOOD, **wrong}), ["nonsense"])
+    assert len(problems) == 4
+    assert study is not None
+    assert (study.tile.tile_px, study.train.folds, study.train.epochs) == (64, 3, 100)
+
+
+def test_an_empty_section_has_the_defaults(tmp_path: Path) -> None:
+    text = "name: grade\ncohort: {samplesheet: s.csv, label: grade}\ntile:\ntrain:\n"
+    study = load_study(write(tmp_path, text), ["train.epochs=7"])
+    assert (study.tile.tile_px, study.train.epochs) == (256, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\nname: b\n", "key 'name' stands twice"),
+        ("train: {folds: 2, folds: 3}\n", "key 'folds' stands twice"),
+        ("[" * 3000, "nested too deeply"),
+        ("1: 2\n", "key 1 is no text"),
+        ("a: 2001-99-99\n", "month must be in 1..12"),
+    ],
+)
+def test_what_yaml_would_lose_or_choke_on_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        load_study(write(tmp_path, text))
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "", "\x00"])

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from plexrank.errors import MissingInputError, PlexrankError, StudyError, problems_of, raise_problems
+from plexrank.errors import (
+    MissingInputError,
+    PlexrankError,
+    Problems,
+    StudyError,
+    naming_input,
+    problems_of,
+    raise_problems,
+    resolve_input,
+)
 from plexrank.image_path import join_image_path, split_image_path
 from plexrank.panel import Panel, read_panel, unknown_channels
 from plexrank.study import CohortSettings
@@ -26,6 +35,9 @@ COLUMN_ALIASES = {
     "case_id": "patient_id",
     "patient": "patient_id",
 }
+MISSING_WORDS = frozenset({"na", "n/a", "nan", "null", "none", "<na>"})
+"""What tables write for an unknown value; as a class or a patient it would join what does not belong together."""
+
 IMAGE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}")
 
 
@@ -60,15 +72,31 @@ class Cohort:
     warnings: tuple[str, ...]
 
 
-def read_cohort(settings: CohortSettings, folds: int) -> Cohort:
+def read_cohort(settings: CohortSettings, folds: int, need_images: bool = True) -> Cohort:
     """Read samplesheet and panel of a resolved study.
 
     Args:
         settings: the study's ``cohort`` section with absolute paths.
         folds: number of folds, which every class must be able to fill with patients.
+        need_images: refuse images that do not exist; what comes after tiling needs none.
 
     Raises:
         PlexrankError: one problem, or :class:`~plexrank.errors.Problems` with all of them.
+    """
+    cohort, problems = survey_cohort(settings, folds, need_images)
+    if cohort is None or problems:
+        raise problems[0] if len(problems) == 1 else Problems(problems)
+    return cohort
+
+
+def survey_cohort(
+    settings: CohortSettings, folds: int, need_images: bool = True
+) -> tuple[Cohort | None, list[PlexrankError]]:
+    """Like :func:`read_cohort`, but returns the problems beside the cohort of the good rows.
+
+    Returns:
+        The cohort, ``None`` where the samplesheet cannot be read at all, without panel where that is wrong;
+        and every problem.
     """
     problems: list[PlexrankError] = []
     panel = None
@@ -82,20 +110,19 @@ def read_cohort(settings: CohortSettings, folds: int) -> Cohort:
         table = _without_blank_patients(_rename_aliases(read_table(settings.samplesheet)))
         _require_columns(table, settings)
     except PlexrankError as error:
-        raise_problems([*problems, *problems_of(error)])
-        raise
-    images, row_problems = _read_rows(table, settings)
+        return None, [*problems, *problems_of(error)]
+    images, row_problems = _read_rows(table, settings, need_images)
     problems += row_problems
     classes = tuple(sorted({row[settings.label] for row in table.rows} - {""}))
     problems += _check_classes(table, settings, classes, folds)
-    raise_problems(problems)
-    return Cohort(
+    cohort = Cohort(
         images=tuple(images),
         classes=classes,
         panel=panel,
         unlabelled=sum(not row[settings.label] for row in table.rows),
         warnings=tuple(_notice(table, images)),
     )
+    return cohort, problems
 
 
 def patient_strata(images: Iterable[ImageRecord]) -> dict[str, tuple[str, str]]:
@@ -134,6 +161,13 @@ def _rename_aliases(table: Table) -> Table:
     }
     if not renamed:
         return table
+    for target in sorted(set(renamed.values())):
+        sources = [column for column, name in renamed.items() if name == target]
+        if len(sources) > 1:
+            raise StudyError(
+                f"{table.path}: the columns {' and '.join(map(repr, sources))} both mean {target!r}; "
+                f"name the right one {target}"
+            )
     rows = tuple({renamed.get(column, column): cell for column, cell in row.items()} for row in table.rows)
     return Table(table.path, tuple(rows[0]), rows, table.line_numbers)
 
@@ -165,34 +199,38 @@ def _require_columns(table: Table, settings: CohortSettings) -> None:
     raise_problems(problems)
 
 
-def _read_rows(table: Table, settings: CohortSettings) -> tuple[list[ImageRecord], list[PlexrankError]]:
+def _read_rows(
+    table: Table, settings: CohortSettings, need_images: bool
+) -> tuple[list[ImageRecord], list[PlexrankError]]:
     root = settings.root or table.path.parent
     images: list[ImageRecord] = []
-    problems: list[PlexrankError] = []
-    seen: dict[str, dict[str, int]] = {"image_id": {}, "path": {}}
+    problems: list[PlexrankError] = _missing_words(table, settings)
+    line_of_id: dict[str, int] = {}
+    line_of_image: dict[tuple[Path, int | None], tuple[int, str]] = {}
     for line, row in zip(table.line_numbers, table.rows, strict=True):
         where = f"{table.path}: line {line}"
-        if not IMAGE_ID_PATTERN.fullmatch(row["image_id"]):
-            problems.append(
-                StudyError(f"{where}: image_id {row['image_id']!r}: expected letters, digits and . _ + - or blanks")
-            )
-        for column, lines in seen.items():
-            if row[column] in lines:
-                problems.append(
-                    StudyError(f"{where}: {column} {row[column]!r} stands on line {lines[row[column]]} already")
-                )
-            lines.setdefault(row[column], line)
+        wrong: list[PlexrankError] = []
+        image_id = row["image_id"]
+        if not IMAGE_ID_PATTERN.fullmatch(image_id):
+            wrong.append(StudyError(f"{where}: image_id {image_id!r}: expected letters, digits and . _ + - or blanks"))
+        if image_id in line_of_id:
+            wrong.append(StudyError(f"{where}: image_id {image_id!r} stands on line {line_of_id[image_id]} already"))
+        line_of_id.setdefault(image_id, line)
         if "patient_id" in row and not row["patient_id"]:
-            problems.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
-        path_problem = _check_path(root, row["path"], where)
-        if path_problem is not None:
-            problems.append(path_problem)
-        elif row[settings.label]:
+            wrong.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
+        try:
+            file, acquisition = _find_image(root, row["path"], where, need_images)
+            _refuse_twice(line_of_image, (file, acquisition), line, row["path"], where)
+        except PlexrankError as error:
+            problems += [*wrong, error]
+            continue
+        problems += wrong
+        if row[settings.label] and not wrong:
             images.append(
                 ImageRecord(
-                    image_id=row["image_id"],
-                    path=_resolve(root, row["path"]),
-                    patient_id=row.get("patient_id") or row["image_id"],
+                    image_id=image_id,
+                    path=join_image_path(file, acquisition),
+                    patient_id=row.get("patient_id") or image_id,
                     label=row[settings.label],
                     site=row.get("site") or None,
                     line=line,
@@ -201,21 +239,60 @@ def _read_rows(table: Table, settings: CohortSettings) -> tuple[list[ImageRecord
     return images, problems
 
 
-def _resolve(root: Path, path: str) -> Path:
-    """Links are followed in the file part, so that none leads out of the root unseen."""
-    file, acquisition = split_image_path(root / path)
-    return join_image_path(file.resolve(), acquisition)
+def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError]:
+    """Labels and patients that say they are unknown: neither a class nor silently left out."""
+    problems: list[PlexrankError] = []
+    for column, remedy in (
+        (settings.label, "empty these cells to leave the images out, or give the class another name"),
+        ("patient_id", "give each image the patient it comes from"),
+    ):
+        found = [
+            (line, row[column])
+            for line, row in zip(table.line_numbers, table.rows, strict=True)
+            if row.get(column, "").casefold() in MISSING_WORDS
+        ]
+        if found:
+            lines = ", ".join(str(line) for line, _ in found[:5]) + (", …" if len(found) > 5 else "")
+            problems.append(
+                StudyError(
+                    f"{table.path}: column {column!r} holds {found[0][1]!r} in {len(found)} rows (lines {lines}), "
+                    f"which reads like a missing value; {remedy}"
+                )
+            )
+    return problems
 
 
-def _check_path(root: Path, path: str, where: str) -> PlexrankError | None:
+def _find_image(root: Path, path: str, where: str, need_images: bool) -> tuple[Path, int | None]:
+    """The file of an image and its acquisition; links are followed, so that none leads out of the root unseen."""
     if not path:
-        return StudyError(f"{where}: the column path is empty; give the image's file")
-    target, _ = split_image_path(_resolve(root, path))
-    if not target.is_relative_to(root.resolve()):
-        return StudyError(f"{where}: path {path!r} leads out of {root}; move the image there or set cohort.root")
-    if not target.exists():
-        return MissingInputError(f"{where}: {target}: no such image; mend the path or leave the row out")
-    return None
+        raise StudyError(f"{where}: the column path is empty; give the image's file")
+    with naming_input(f"{where}: path {_shown(path)}"):
+        file, acquisition = split_image_path(root / path)
+        target = resolve_input(file, f"{where}: path {_shown(path)}")
+        if not target.is_relative_to(root.resolve()):
+            raise StudyError(f"{where}: path {path!r} leads out of {root}; move the image there or set cohort.root")
+        if need_images and not target.exists():
+            raise MissingInputError(f"{where}: {target}: no such image; mend the path or leave the row out")
+    return target, acquisition
+
+
+def _refuse_twice(
+    seen: dict[tuple[Path, int | None], tuple[int, str]],
+    image: tuple[Path, int | None],
+    line: int,
+    path: str,
+    where: str,
+) -> None:
+    """One image under two patients would stand in two folds; a spelling or a link does not make it another."""
+    if image in seen:
+        before, spelling = seen[image]
+        alias = "" if spelling == path else f", as {spelling!r}"
+        raise StudyError(f"{where}: path {path!r} stands on line {before} already{alias}")
+    seen[image] = (line, path)
+
+
+def _shown(path: str) -> str:
+    return repr(path if len(path) <= 80 else f"{path[:77]}…")
 
 
 def _check_classes(table: Table, settings: CohortSettings, classes: Sequence[str], folds: int) -> list[PlexrankError]:

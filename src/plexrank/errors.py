@@ -12,7 +12,10 @@ A message names the file, the row or key, what was found, what was expected, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import errno
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 
 class PlexrankError(Exception):
@@ -80,3 +83,34 @@ def raise_problems(problems: Sequence[PlexrankError]) -> None:
 def problems_of(error: PlexrankError) -> list[PlexrankError]:
     """The single problems behind an error: its parts where it is :class:`Problems`, otherwise itself."""
     return list(error.problems) if isinstance(error, Problems) else [error]
+
+
+@contextlib.contextmanager
+def naming_input(where: str) -> Iterator[None]:
+    """Turn what the system says of an input file into an error that begins with ``where``.
+
+    Raises:
+        StudyError: no path can be like that (too long, a circle of links).
+        MissingInputError: the file cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise StudyError(f"{where}: no usable path ({reason}); mend it") from error
+        raise MissingInputError(f"{where}: cannot be read ({reason}); mend the path or its permissions") from error
+
+
+def resolve_input(path: Path, where: str) -> Path:
+    """The absolute path of an input, links followed.
+
+    Raises:
+        StudyError: no path can be like that.
+        MissingInputError: a folder on the way cannot be read.
+    """
+    try:
+        with naming_input(where):
+            return path.resolve()
+    except (RuntimeError, ValueError) as error:  # a circle of links before Python 3.13; a NUL
+        raise StudyError(f"{where}: no usable path ({error}); mend it") from error

@@ -68,7 +68,8 @@ def locate_channels(
     """Where an image holds the cohort's channels.
 
     With a panel, its rows are matched to the image's own names where most of these are the panel's
-    ids or names (in any order), otherwise taken in order. Without one, the image's own names serve.
+    ids or names (in any order). Where the image has no name of the panel's, or only such as stand at
+    the panel's place, the rows are taken in order. Without a panel, the image's own names serve.
 
     Args:
         panel: the cohort's sidecar panel, if any.
@@ -98,6 +99,7 @@ def locate_channels(
     for ids in ([c.channel_id for c in panel.channels], [c.name for c in panel.channels]):
         if found is not None and 2 * sum(_fold(name) in own for name in ids) > count:
             return panel.kept_names, _by_name([ids[index] for index in kept], found, source)
+    _refuse_another_order(panel, found or (), source)
     return panel.kept_names, tuple(kept)
 
 
@@ -129,6 +131,25 @@ def _doubled(path: Path, column: str, values: Sequence[str]) -> list[PlexrankErr
         for folded, same in spellings.items()
         if folded and len(same) > 1
     ]
+
+
+def _refuse_another_order(panel: Panel, found: Sequence[str], source: str) -> None:
+    """Rows are taken in order only where no name of the image says otherwise."""
+    rows: dict[str, set[int]] = {}
+    for index, channel in enumerate(panel.channels):
+        for name in (channel.channel_id, channel.name):
+            rows.setdefault(_fold(name), set()).add(index)
+    elsewhere = [
+        f"{name!r} (channel {index + 1} of the image, row {min(rows[_fold(name)]) + 1} of the panel)"
+        for index, name in enumerate(found)
+        if _fold(name) in rows and index not in rows[_fold(name)]
+    ]
+    if elsewhere:
+        raise StudyError(
+            f"{panel.path}: too few of its channels are names of {source} to match by name, and these stand in "
+            f"another order: {', '.join(elsewhere)}. The image has: {', '.join(found)}. Write these names into the "
+            "panel's column channel"
+        )
 
 
 def _by_name(names: Sequence[str], found: Sequence[str], source: str) -> tuple[int, ...]:

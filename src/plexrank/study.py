@@ -5,15 +5,26 @@ This module is the only reader of study files. Every default stands here, once.
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from plexrank.errors import MissingInputError, PlexrankError, StudyError, raise_problems
+from plexrank.errors import (
+    MissingInputError,
+    PlexrankError,
+    Problems,
+    StudyError,
+    naming_input,
+    problems_of,
+    raise_problems,
+    resolve_input,
+)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -21,7 +32,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 class Section(BaseModel):
     """A frozen part of a study that knows all of its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CohortSettings(Section):
@@ -65,6 +76,13 @@ class ModelSettings(Section):
     standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
     classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights_are_a_word_or_a_path(cls, weights: object) -> object:
+        if weights is None or not isinstance(weights, str | Path) or not str(weights):
+            raise ValueError(f"expected imagenet, none or the path of a file, got {_shown(weights)}")
+        return weights
+
     @model_validator(mode="after")
     def _weights_fit_the_backbone(self) -> ModelSettings:
         if self.backbone == "shallow" and self.weights != "none":
@@ -92,6 +110,14 @@ class AttributeSettings(Section):
         ("gradient", "occlusion"), min_length=1, description="importances to compute"
     )
 
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        for method, count in Counter(methods).items():
+            if count > 1:
+                raise ValueError(f"{method!r} stands {count} times; name each importance once")
+        return methods
+
 
 class RankSettings(Section):
     """How importances become a ranking."""
@@ -114,6 +140,13 @@ class Study(Section):
     attribute: AttributeSettings = AttributeSettings()
     rank: RankSettings = RankSettings()
     seed: int = Field(0, ge=0, lt=2**31, description="decides folds, training and resampling; same seed, same result")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_empty_section_has_the_defaults(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        return {key: {} if value is None and _is_section(key) else value for key, value in raw.items()}
 
     @field_validator("rank")
     @classmethod
@@ -139,15 +172,65 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         StudyError: it is no YAML mapping, or an override is malformed.
         Problems: several keys are unknown or have wrong values.
     """
-    raw = _read_mapping(path)
-    for override in overrides:
-        _apply_override(raw, override)
+    study, problems = survey_study(path, overrides)
+    if study is None or problems:
+        raise problems[0] if len(problems) == 1 else Problems(problems)
+    return study
+
+
+def survey_study(path: Path, overrides: Sequence[str] = ()) -> tuple[Study | None, list[PlexrankError]]:
+    """Like :func:`load_study`, but returns the problems beside what remains without the keys they are about.
+
+    Returns:
+        The study with defaults in place of wrong values, ``None`` where a key without default is wrong;
+        and every problem.
+    """
     try:
-        study = Study.model_validate(raw)
-    except ValidationError as error:
-        raise_problems(_explain(path, error))
-        raise
-    return _resolve_paths(study, path.resolve().parent)
+        raw = _read_mapping(path)
+    except PlexrankError as error:
+        return None, problems_of(error)
+    problems: list[PlexrankError] = []
+    for override in overrides:
+        try:
+            _apply_override(raw, override)
+        except PlexrankError as error:
+            problems += problems_of(error)
+    study, wrong = _validate(path, raw)
+    problems += wrong
+    if study is None:
+        return None, problems
+    try:
+        return _resolve_paths(path, study), problems
+    except PlexrankError as error:
+        return None, [*problems, *problems_of(error)]
+
+
+def _validate(path: Path, raw: dict[str, Any]) -> tuple[Study | None, list[PlexrankError]]:
+    """The study of what is right, and what is wrong at first sight; leaving out a key may bring up more."""
+    raw = copy.deepcopy(raw)
+    problems: list[PlexrankError] = []
+    while True:
+        try:
+            return Study.model_validate(raw), problems
+        except ValidationError as error:
+            problems = problems or _explain(path, error)
+            left_out = [_leave_out(raw, detail["loc"]) for detail in error.errors()]
+            if not any(left_out):
+                return None, problems
+            raw.setdefault("name", "unnamed")
+
+
+def _leave_out(raw: Any, location: Sequence[int | str]) -> bool:
+    """Delete the deepest key on the way to ``location``; whether there was one."""
+    owner, last = None, None
+    for part in location:
+        if not isinstance(raw, dict) or part not in raw:
+            break
+        owner, last, raw = raw, part, raw[part]
+    if owner is None:
+        return False
+    del owner[last]
+    return True
 
 
 def dump_study(study: Study) -> str:
@@ -156,15 +239,42 @@ def dump_study(study: Study) -> str:
     return text
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such study file; give the path of a study.yaml")
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses what YAML loses silently: a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not readable as YAML ({_one_line(error)}); mend the syntax there") from error
+        return yaml.load(text, Loader=_StrictLoader)
+    except RecursionError as error:
+        raise StudyError(f"{where}: nested too deeply; a study has sections and keys, no deeper") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
+        raise StudyError(f"{where}: not readable as YAML ({_one_line(error)}); mend the syntax there") from error
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    with naming_input(str(path)):
+        if not path.is_file():
+            raise MissingInputError(f"{path}: no such study file; give the path of a study.yaml")
+        content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    raw = _parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: expected a mapping of sections such as cohort:, found {type(raw).__name__}")
+    odd = [key for key in raw if not isinstance(key, str)]
+    if odd:
+        raise StudyError(f"{path}: key {odd[0]!r} is no text; the sections are {', '.join(Study.model_fields)}")
     return raw
 
 
@@ -175,29 +285,39 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise StudyError(f"--set {override}: expected section.key=value, such as train.epochs=20")
     target = raw
     for section in sections:
-        target = target.setdefault(section, {})
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
         if not isinstance(target, dict):
             raise StudyError(f"--set {override}: {section} is a single value, not a section")
-    try:
-        target[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise StudyError(f"--set {override}: the value is no YAML ({_one_line(error)})") from error
+    target[last] = _parse_yaml(value, f"--set {override}")
 
 
-def _resolve_paths(study: Study, base: Path) -> Study:
+def _resolve_paths(path: Path, study: Study) -> Study:
+    base = resolve_input(path, str(path)).parent
+    problems: list[PlexrankError] = []
+
+    def resolve(key: str, value: Path) -> Path:
+        try:
+            return resolve_input(base / value, f"{path}: {key}")
+        except PlexrankError as error:
+            problems.append(error)
+            return value
+
     cohort = study.cohort
-    samplesheet = (base / cohort.samplesheet).resolve()
+    samplesheet = resolve("cohort.samplesheet", cohort.samplesheet)
     resolved = cohort.model_copy(
         update={
             "samplesheet": samplesheet,
-            "root": (base / cohort.root).resolve() if cohort.root else samplesheet.parent,
-            "panel": (base / cohort.panel).resolve() if cohort.panel else None,
-            "truth": (base / cohort.truth).resolve() if cohort.truth else None,
+            "root": resolve("cohort.root", cohort.root) if cohort.root else samplesheet.parent,
+            "panel": resolve("cohort.panel", cohort.panel) if cohort.panel else None,
+            "truth": resolve("cohort.truth", cohort.truth) if cohort.truth else None,
         }
     )
     model = study.model
     if isinstance(model.weights, Path):
-        model = model.model_copy(update={"weights": (base / model.weights).resolve()})
+        model = model.model_copy(update={"weights": resolve("model.weights", model.weights)})
+    raise_problems(problems)
     return study.model_copy(update={"cohort": resolved, "model": model})
 
 
@@ -215,10 +335,23 @@ def _explain_one(detail: Any) -> str:
         return f"{key}: required and missing"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
-        return message if message.startswith(location[0]) else f"{key}: {message}"
+        return message if message.startswith(f"{location[0]}.") else f"{key}: {message}"
+    if detail["type"] == "path_type":
+        message = "expected a path"
     if detail["type"] == "string_pattern_mismatch":
         message = "letters, digits, '.', '_' and '-' only, at most 64, starting with a letter or digit"
-    return f"{key}: {message[0].lower()}{message[1:]}, got {found!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}, got {_shown(found)}"
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it, shortened where a message would drown in it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _is_section(key: object) -> bool:
+    field = Study.model_fields.get(str(key))
+    return field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _suggest(location: Sequence[str]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plexrank.errors import MissingInputError, StudyError
+from plexrank.errors import MissingInputError, StudyError, naming_input
 
 
 @dataclass(frozen=True)
@@ -26,37 +27,54 @@ def read_table(path: Path) -> Table:
     """Read a CSV file with a header.
 
     Raises:
-        MissingInputError: there is no such file.
-        StudyError: it is no text, has no header or no row, or a row has too many or too few cells.
+        MissingInputError: there is no such file, or it cannot be read.
+        StudyError: it is no CSV text, has no header or no row, or a row has too many or too few cells.
     """
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such file; mend the path in the study or write the file")
+    with naming_input(str(path)):
+        if not path.is_file():
+            raise MissingInputError(f"{path}: no such file; mend the path in the study or write the file")
+        content = path.read_bytes()
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StudyError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV") from error
-    if not lines:
+    if not text.strip():
         raise StudyError(f"{path}: the file is empty; expected a header and a row for each entry")
-    delimiter = ";" if lines[0].count(";") > lines[0].count(",") else ","
-    reader = csv.reader(lines, delimiter=delimiter)
-    columns = tuple(cell.strip() for cell in next(reader))
+    first_line = text.lstrip().splitlines()[0]
+    delimiter = ";" if first_line.count(";") > first_line.count(",") else ","
+    lines = _read_lines(path, text, delimiter)
+    _, columns = lines[0]
     repeated = [column for column, count in Counter(columns).items() if count > 1]
     if repeated:
         raise StudyError(f"{path}: column {repeated[0]!r} stands in the header {columns.count(repeated[0])} times")
-    rows, numbers = [], []
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
+    for number, cells in lines[1:]:
         if len(cells) != len(columns):
             raise StudyError(
-                f"{path}: line {reader.line_num}: {len(cells)} cells, but the header has {len(columns)} columns; "
+                f"{path}: line {number}: {len(cells)} cells, but the header has {len(columns)} columns; "
                 f"quote cells that contain {delimiter!r}"
             )
-        rows.append(dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
-        numbers.append(reader.line_num)
-    if not rows:
+    if len(lines) == 1:
         raise StudyError(f"{path}: a header and no row below it")
-    return Table(path, columns, tuple(rows), tuple(numbers))
+    rows = tuple(dict(zip(columns, cells, strict=True)) for _, cells in lines[1:])
+    return Table(path, columns, rows, tuple(number for number, _ in lines[1:]))
+
+
+def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[str, ...]]]:
+    """Line number and trimmed cells of every line that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = []
+    try:
+        for cells in reader:
+            trimmed = tuple(cell.strip() for cell in cells)
+            if any("\0" in cell for cell in trimmed):
+                raise StudyError(f"{path}: line {reader.line_num}: a cell holds a NUL character; save the file as CSV")
+            if any(trimmed):
+                lines.append((reader.line_num, trimmed))
+    except csv.Error as error:
+        raise StudyError(
+            f"{path}: line {reader.line_num}: no CSV ({error}); close every quote, and double a quote within a cell"
+        ) from error
+    return lines
 
 
 def did_you_mean(wanted: str, known: Sequence[str]) -> str:
