@@ -153,6 +153,17 @@ def test_a_terminated_training_stops_with_75_and_goes_on(
     assert ranking_bytes(run) == ranking_bytes(tiny_run)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+def test_an_interrupted_command_says_how_to_go_on(tiny_study: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(*run_arguments(tiny_study, run)), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: any(run.glob("tiles/*.done.json")), process)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    assert said.splitlines()[-1] == "error: stopped; the same command goes on from here"
+
+
 def test_two_processes_give_the_ranking_of_one(
     tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path
 ) -> None:

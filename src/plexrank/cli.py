@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
 import traceback
 from dataclasses import asdict
@@ -225,12 +226,14 @@ def evaluate(
 
 def main() -> NoReturn:
     """Run the command line; every error that a user can mend ends here as one message and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _stop)
     try:
         app()
     except PlexrankError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _StopRequestedError:
         _complain("stopped; the same command goes on from here")
         sys.exit(STOPPED_EXIT_CODE)
     except Exception:  # noqa: BLE001  the one boundary
@@ -238,6 +241,14 @@ def main() -> NoReturn:
         _complain("this is a bug in plexrank; please report it with the lines above")
         sys.exit(BUG_EXIT_CODE)
     sys.exit(0)
+
+
+class _StopRequestedError(BaseException):
+    """Ctrl-C, TERM or USR2: passes every handler of errors, but leaves no unit half-written for done."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _StopRequestedError
 
 
 def _complain(message: str) -> None:

@@ -1,0 +1,93 @@
+"""What the stages hand to the parts below them: who is held out, what is left out, what is warned of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import Plexrank, run_arguments
+from plexrank.attribution.store import AttributionStore
+from plexrank.errors import RunDirError
+from plexrank.plan import Plan, make_plan
+from plexrank.rundir import RunDir
+from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.study import load_study
+from plexrank.tiles.intensity import fit_intensity
+from plexrank.training.checkpoint import read_unit
+
+
+def plan_of(run: Path) -> Plan:
+    return make_plan(RunDir(run), load_study(run / "study.yaml"))
+
+
+def test_roles_share_no_patient_and_leave_out_none(tiny_run: Path) -> None:
+    plan = plan_of(tiny_run)
+    patients = {}
+    for fold in range(2):
+        roles = {role: plan.images(fold, role) for role in ("held_out", "validation", "training")}
+        assert sorted(image for images in roles.values() for image in images) == list(range(32))
+        patients = {role: {plan.cohort.images[i].patient_id for i in images} for role, images in roles.items()}
+        assert all(patients.values())
+        assert not patients["held_out"] & (patients["training"] | patients["validation"])
+        assert not patients["training"] & patients["validation"]
+    assert set(plan.images(0, "held_out")).isdisjoint(plan.images(1, "held_out"))
+
+
+def test_held_out_pixels_do_not_move_the_intensity_scale(tiny_run: Path) -> None:
+    plan = plan_of(tiny_run)
+    cohort = TiledCohort(plan)
+    seen = cohort.tiles_of(plan.images(0, "training") + plan.images(0, "validation"))
+    expected = fit_intensity((cohort.read(int(tile)) for tile in seen), plan.study.intensity)
+    everything = fit_intensity((cohort.read(tile) for tile in range(32)), plan.study.intensity)
+    np.testing.assert_array_equal(cohort.fit_intensity(0).scale, expected.scale)
+    assert (expected.scale != everything.scale).any()
+    trained = read_unit(plan.rundir.training(0, 0) / "best.pt")
+    np.testing.assert_array_equal(trained.intensity.scale, expected.scale)
+
+
+def test_attribution_covers_the_held_out_tiles_and_replaces_by_training_means(tiny_run: Path) -> None:
+    plan = plan_of(tiny_run)
+    block = AttributionStore(plan.rundir.attribution(1, 0)).read()
+    assert block.tile_id.tolist() == TiledCohort(plan).tiles_of(plan.images(1, "held_out")).tolist()
+    trained = read_unit(plan.rundir.training(1, 0) / "best.pt")
+    assert trained.classifier is not None
+    coef = trained.classifier.coef.numpy()
+    away = block.embedding - trained.embedding_mean.mean(axis=0)
+    np.testing.assert_allclose(block.values["occlusion"], away[:, :, np.newaxis] * coef.T, atol=1e-4)
+    np.testing.assert_allclose(block.values["gradient"], np.broadcast_to(coef.T, (len(away), *coef.T.shape)), atol=1e-6)
+
+
+def test_stores_with_other_channels_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    plan = plan_of(tmp_path / "run")
+    metadata = plan.rundir.tile_store(plan.cohort.images[5].image_id) / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"C01"', '"C99"'))
+    with pytest.raises(RunDirError, match="C99"):
+        TiledCohort(plan)
+
+
+def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(
+    tiny_study: Path, plexrank: Plexrank, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_study.parent, tmp_path / "cohort")
+    path = tmp_path / "cohort" / "samplesheet.csv"
+    sheet = pd.read_csv(path, dtype=str)
+    sheet["site"] = sheet["label"].map({"A": "north", "B": "south"})
+    sheet.loc[0, "label"] = ""
+    sheet.to_csv(path, index=False)
+    overrides = ("cohort.exclude_channels=[C03]", "train.seeds=1", "train.epochs=1")
+    done = plexrank(*run_arguments(tmp_path / "cohort" / "study.yaml", tmp_path / "run", *overrides), "--until", "rank")
+    assert done.returncode == 0, done.stderr
+    ranking = pd.read_csv(tmp_path / "run" / "ranking" / "ranking.csv")
+    assert ranking["channel"].iloc[-1] == "C03"
+    assert ranking["position"].isna().tolist() == [False] * 5 + [True]
+    assert not ranking["significant"].any()
+    assert (ranking["n_images"] == 31).all()
+    warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]
+    assert any("1 images are left out because their label is empty" in warning for warning in warnings)
+    assert any("site" in warning and "Cramér" in warning for warning in warnings)
