@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,11 @@ def tiling_memory_bytes(
     source = math.prod(max(axis) for axis in chunks) * (3 * dtype.itemsize + (0 if downsample == 1 else 16))
     tile = 4 * shape[0] * tile_px**2 * stored_dtype.itemsize
     return 2 * region + num_threads * max(source, tile)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which on a cluster are fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
 
 
 def aligned_chunks(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -241,19 +242,20 @@ def _read_chunk(shard: Path, place: int, index_bytes: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size < index_bytes:
             raise ValueError(f"cut short at {size} bytes")
-        index = _verified(os.pread(file.fileno(), index_bytes, size - index_bytes), "its index")
+        index = _read_verified(file, size - index_bytes, index_bytes, "its index")
         offset, length = _PLACE.unpack_from(index, _PLACE.size * place)
         if offset == length == _ABSENT:
             raise ValueError("the tile is not in it")
         if offset + length > size - index_bytes:
             raise ValueError("its index points beyond its end")
-        return _verified(os.pread(file.fileno(), length, offset), "the tile")
+        return _read_verified(file, offset, length, "the tile")
 
 
-def _verified(content: bytes, what: str) -> bytes:
-    """``content`` without the checksum that it ends with."""
-    body, checksum = content[: -_CHECKSUM.size], content[-_CHECKSUM.size :]
-    if len(checksum) < _CHECKSUM.size or _CHECKSUM.unpack(checksum)[0] != google_crc32c.value(body):
+def _read_verified(file: FileIO, offset: int, length: int, what: str) -> bytes:
+    """The ``length`` bytes from ``offset`` without the checksum that they end with."""
+    body = os.pread(file.fileno(), max(0, length - _CHECKSUM.size), offset)
+    checksum = os.pread(file.fileno(), _CHECKSUM.size, offset + len(body))
+    if checksum != _CHECKSUM.pack(google_crc32c.value(body)):
         raise ValueError(f"the checksum of {what} is wrong")
     return body
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from plexrank.errors import ImageDataError
 from plexrank.rundir import replacing
 from plexrank.study import TileSettings
 from plexrank.tiles.grid import Tile
-from plexrank.tiles.layout import Region, aligned_chunks, reduced_chunks, region_bytes, regions
+from plexrank.tiles.layout import Region, aligned_chunks, reduced_chunks, region_bytes, regions, usable_cores
 from plexrank.tiles.store import TileStoreWriter
 
 _BLOCK_PX = 8
@@ -212,11 +211,6 @@ def tile_image(
     return _find_tissue(summaries, settings.min_tissue)
 
 
-def num_workers() -> int:
-    """Cores that this process may use, which on a cluster are fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
-
-
 def _area_mean(pixels: da.Array, downsample: int) -> da.Array:
     """Mean over squares of ``downsample`` pixels, float32; a partial square counts what it holds."""
     aligned: da.Array = pixels.rechunk(  # type: ignore[no-untyped-call]
@@ -265,7 +259,7 @@ def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None)
     parts = regions(stored.shape, stored.dtype, tile_px, stored.chunks)
     if client is None:
         memory = np.empty(max(region_bytes(stored.shape[0], stored.dtype, tile_px, part) for part in parts), np.uint8)
-        found = [tiler.tile(part, num_workers(), memory) for part in parts]
+        found = [tiler.tile(part, usable_cores(), memory) for part in parts]
     else:
         shared = delayed(tiler, traverse=False)
         tasks = [delayed(_Tiler.tile)(shared, part, 1) for part in parts]
@@ -276,7 +270,7 @@ def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None)
 def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str:
     """Name the channels with NaN or infinite pixels and count those in the image as it came."""
     counts = da.count_nonzero(~da.isfinite(selected), axis=(1, 2)).compute(
-        scheduler="threads", num_workers=num_workers()
+        scheduler="threads", num_workers=usable_cores()
     )
     found = [f"{name} ({count})" for name, count in zip(channel_names, counts, strict=True) if count]
     if not found:
