@@ -13,11 +13,11 @@ from torchvision.models import resnet18
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError
 from plexrank.models.encoders import resnet18_trunk
+from plexrank.models.parameters import IMAGENET_FILE
 from plexrank.models.refit import LinearClassifier
 from plexrank.study import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import (
-    IMAGENET_FILE,
     Progress,
     TrainedUnit,
     build_network,

@@ -86,7 +86,7 @@ def demo(
     else:
         reporter.say(f"simulating a cohort in {study_path.parent}")
         write_cohort("demo", study_path.parent)
-    plan = _open_run(out / "run", study_path, ())
+    plan = _open_run(out / "run", study_path, (), reporter)
     _run_stages(plan, list(Stage), reporter)
     ranking, truth = _read_ranking_and_truth(plan, study_path.parent / "truth.csv")
     print(beside_truth(ranking, truth))
@@ -126,10 +126,9 @@ def init(
 @app.command()
 def check(study: StudyArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
-    from plexrank.check import check_study
-    from plexrank.study import load_study
+    from plexrank.check import check_study_file
 
-    result = check_study(load_study(study, set_ or ()))
+    result = check_study_file(study, set_ or (), imagenet_folder=_imagenet_folder())
     if as_json:
         cost = asdict(result.cost) if result.cost else None
         problems = [{"message": str(p), "exit_code": p.exit_code} for p in result.problems]
@@ -153,7 +152,7 @@ def run(
     """Run the whole pipeline, or go on with it: finished work is skipped."""
     reporter = Reporter()
     stages = list(Stage)[: list(Stage).index(until) + 1]
-    plan = _open_run(out, study, set_ or (), write=not dry_run)
+    plan = _open_run(out, study, set_ or (), reporter, write=not dry_run)
     if dry_run:
         for stage in stages:
             for unit in plan.units(stage.value):
@@ -256,15 +255,29 @@ def _complain(message: str) -> None:
         print(f"error: {line}", file=sys.stderr)
 
 
-def _open_run(out: Path, study_path: Path, overrides: tuple[str, ...] | list[str], write: bool = True) -> Plan:
+def _imagenet_folder() -> Path:
+    """Where torch looks for downloaded weights, told without loading torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    home = Path(os.environ.get("TORCH_HOME", cache / "torch"))
+    return home.expanduser() / "hub" / "checkpoints"
+
+
+def _open_run(
+    out: Path, study_path: Path, overrides: tuple[str, ...] | list[str], reporter: Reporter, write: bool = True
+) -> Plan:
+    from plexrank.check import check_study_file
     from plexrank.plan import make_plan
     from plexrank.rundir import RunDir, write_text
     from plexrank.study import dump_study, load_study
 
-    study = load_study(study_path, overrides)
     rundir = RunDir(out)
     if rundir.path.exists() and any(rundir.path.iterdir()) and not rundir.study.is_file():
         raise StudyError(f"{out}: holds other files and is no run directory; give --out a new folder")
+    result = check_study_file(study_path, overrides, imagenet_folder=_imagenet_folder(), rundir=rundir)
+    raise_problems(result.problems)
+    for warning in result.warnings:
+        reporter.say(f"warning: {warning}")
+    study = load_study(study_path, overrides)
     plan = make_plan(rundir, study)
     if write:
         rundir.create()

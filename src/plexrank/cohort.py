@@ -25,7 +25,7 @@ from plexrank.errors import (
     resolve_input,
 )
 from plexrank.image_path import join_image_path, split_image_path
-from plexrank.panel import Panel, read_panel, unknown_channels
+from plexrank.panel import Panel, read_panel, wrong_exclusions
 from plexrank.study import CohortSettings
 from plexrank.tables import Table, did_you_mean, read_table
 
@@ -103,7 +103,7 @@ def survey_cohort(
     if settings.panel is not None:
         try:
             panel = read_panel(settings.panel)
-            problems += unknown_channels(settings.exclude_channels, panel.kept_names, str(panel.path))
+            problems += wrong_exclusions(settings.exclude_channels, panel.kept_names, str(panel.path))
         except PlexrankError as error:
             problems += problems_of(error)
     try:

@@ -103,8 +103,10 @@ def locate_channels(
     return panel.kept_names, tuple(kept)
 
 
-def unknown_channels(excluded: Sequence[str], channels: Sequence[str], source: str) -> list[PlexrankError]:
+def wrong_exclusions(excluded: Sequence[str], channels: Sequence[str], source: str) -> list[PlexrankError]:
     """Problems of the study's negative controls against the channels that ``source`` has."""
+    if channels and set(channels) <= set(excluded):
+        return [StudyError(f"cohort.exclude_channels: all channels of {source} are listed; leave out those to rank")]
     return [
         StudyError(f"cohort.exclude_channels: {name!r} is no kept channel of {source}{did_you_mean(name, channels)}")
         for name in excluded

@@ -81,7 +81,7 @@ class Plan:
         folder = self.rundir.training(fold, seed)
         return Unit(
             name=f"train fold {fold} seed {seed}",
-            record=folder / "done.json",
+            record=self.rundir.training_record(fold, seed),
             outputs=(folder / "best.pt", folder / "history.csv"),
             depends={
                 "tiles": self.tiles_table().key,

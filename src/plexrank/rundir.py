@@ -168,6 +168,10 @@ class RunDir:
         """Folder of one training unit, which holds ``best.pt``, ``last.pt`` and ``history.csv``."""
         return self.path / "train" / f"fold-{fold}" / f"seed-{seed}"
 
+    def training_record(self, fold: int, seed: int) -> Path:
+        """Done-record of one training unit."""
+        return self.training(fold, seed) / "done.json"
+
     def attribution(self, fold: int, seed: int) -> Path:
         """Attribution store of one unit."""
         return self.path / "attribution" / f"fold-{fold}-seed-{seed}.zarr"

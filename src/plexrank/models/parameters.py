@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 RESNET18_WIDTHS = (64, 128, 256, 512)
+IMAGENET_FILE = "resnet18-f37072fd.pth"
+IMAGENET_URL = f"https://download.pytorch.org/models/{IMAGENET_FILE}"
 
 
 def n_parameters(backbone: Literal["resnet18", "shallow"], num_channels: int, num_classes: int) -> int:

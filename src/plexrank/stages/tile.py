@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,14 @@ from plexrank.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.rundir import replacing, write_text
 from plexrank.stages.todo import units_to_do
+from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import TiledImage, tile_image
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     todo = units_to_do([plan.tile(image) for image in plan.cohort.images], reporter)
-    channels = plan.cohort.panel.kept_names if plan.cohort.panel else None
+    channels = _settle_channels(plan, todo) if todo else None
     problems: list[PlexrankError] = []
     with reporter.counting("tile", len(todo)) as counting:
         for record in plan.cohort.images:
@@ -28,8 +31,6 @@ def run(plan: Plan, reporter: Reporter) -> None:
             if unit.record not in todo:
                 continue
             try:
-                if channels is None:
-                    channels = locate_image(plan.cohort, plan.cohort.images[0], None).channels
                 unit.begin()
                 located = locate_image(plan.cohort, record, channels)
                 store = plan.rundir.tile_store(record.image_id)
@@ -46,6 +47,21 @@ def run(plan: Plan, reporter: Reporter) -> None:
         with replacing(plan.rundir.tiles_table) as temporary:
             _join_tile_tables(plan).to_parquet(temporary, index=False)
         table.finish()
+
+
+def _settle_channels(plan: Plan, todo: Container[Path]) -> tuple[str, ...] | None:
+    """The panel's names, those of a finished store, or of the first image that opens; ``None`` where none does."""
+    if plan.cohort.panel is not None:
+        return plan.cohort.panel.kept_names
+    for record in plan.cohort.images:
+        if plan.rundir.tile_record(record.image_id) not in todo:
+            return TileStore(plan.rundir.tile_store(record.image_id)).channel_names
+    for record in plan.cohort.images:
+        try:
+            return locate_image(plan.cohort, record, None).channels
+        except PlexrankError:  # told when its turn comes
+            continue
+    return None
 
 
 def _tiles_as_json(tiled: TiledImage) -> dict[str, Any]:

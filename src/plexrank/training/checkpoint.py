@@ -17,15 +17,14 @@ from torch import Tensor, nn
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.parameters import IMAGENET_FILE, IMAGENET_URL
 from plexrank.models.refit import LinearClassifier
 from plexrank.rundir import file_digest, replacing
 from plexrank.study import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 
 FORMAT = "plexrank-checkpoint-1"
-IMAGENET_FILE = "resnet18-f37072fd.pth"
 IMAGENET_SHA256 = "f37072fd"
-IMAGENET_URL = f"https://download.pytorch.org/models/{IMAGENET_FILE}"
 REPLACED_LAYERS = ("conv1.", "fc.")
 """Layers of a ResNet18 file that this network has otherwise: one input channel, no 1000 classes."""
 
