@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from plexrank.ranking.aggregate import UnitTable, class_contrast
+from plexrank.models.refit import fit_linear_classifier
+from plexrank.ranking.aggregate import LinearWeights, UnitTable, class_contrast
 from plexrank.ranking.samples import Samples, make_samples
 
 CLASS_NAMES = ("low", "high", "other")
@@ -43,12 +44,14 @@ def fitted_cohort(
     seeds: int = 2,
     free_directions: int = 1,
     flip_signs: bool = True,
+    strength: float | None = None,
 ) -> tuple[list[UnitTable], Samples]:
     """Units of a cohort of one image a patient.
 
     A channel's content has ``free_directions`` independent numbers. With more than one of them the encoder of
     each unit and channel learns, from a bootstrap of the unit's training labels, which mixture of them becomes
-    r. The classifier is a ridge regression on the r of the training patients. ``effects`` are the differences
+    r. The classifier is a ridge regression on the r of the training patients; with ``strength`` it is the product's
+    own logistic regression with that C, and the units keep its weights. ``effects`` are the differences
     between class 1 and the others, in standard deviations, of the first channels' first number.
     """
     rng = np.random.default_rng(seed)
@@ -63,7 +66,9 @@ def fitted_cohort(
             r = encode(content, target, np.flatnonzero(fold != f), rng)
             if flip_signs:
                 r = r * rng.choice([-1.0, 1.0], size=channels)
-            units.append(unit_table(r, target, fold, f, s, np.exp(content[:, :, 0] / 4)))
+            coef, intercept = fit_classifier(r, label, fold != f, strength)
+            linear = None if strength is None else LinearWeights(coef, intercept)
+            units.append(unit_table(r, coef, intercept, linear, fold, f, s, np.exp(content[:, :, 0] / 4)))
     names = CLASS_NAMES[:classes]
     ids = [f"p{i:03d}" for i in range(patients)]
     return units, make_samples(ids, [names[k] for k in label], fold.tolist(), class_names=names)
@@ -79,13 +84,31 @@ def encode(content: np.ndarray, target: np.ndarray, train: np.ndarray, rng: np.r
     return (r - r[train].mean(axis=0)) / r[train].std(axis=0)
 
 
-def unit_table(r: np.ndarray, target: np.ndarray, fold: np.ndarray, f: int, s: int, intensity: np.ndarray) -> UnitTable:
-    coef = 3 * fit_ridge(r[fold != f], target[fold != f], 0.5)
-    classify: Callable[[np.ndarray], np.ndarray] = partial(linear_logits, coef, np.zeros(len(coef)))
+def fit_classifier(
+    r: np.ndarray, label: np.ndarray, train: np.ndarray, strength: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if strength is None:
+        coef = 3 * fit_ridge(r[train], np.eye(label.max() + 1)[label[train]], 0.5)
+        return coef, np.zeros(len(coef))
+    fitted = fit_linear_classifier(r[train], label[train], np.flatnonzero(train).astype(str), 0, strength)
+    return fitted.coef.double().numpy(), fitted.intercept.double().numpy()
+
+
+def unit_table(
+    r: np.ndarray,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    linear: LinearWeights | None,
+    fold: np.ndarray,
+    f: int,
+    s: int,
+    intensity: np.ndarray,
+) -> UnitTable:
+    classify: Callable[[np.ndarray], np.ndarray] = partial(linear_logits, coef, intercept)
     logits = classify(r)
     held_out = (fold == f)[:, None]
     gradient = np.broadcast_to(coef.T, (len(r), r.shape[1], len(coef)))
-    predicted = np.abs(coef[logits.argmax(axis=1)])
+    predicted = np.abs(gradient) * np.eye(len(coef))[logits.argmax(axis=1)][:, None]
     return UnitTable(
         fold=f,
         seed=s,
@@ -94,7 +117,9 @@ def unit_table(r: np.ndarray, target: np.ndarray, fold: np.ndarray, f: int, s: i
         embedding=np.where(held_out, r, np.nan),
         logits=np.where(held_out, logits, np.nan),
         mean_intensity=np.where(held_out, intensity, np.nan),
-        importance={"gradient": np.where(held_out, predicted, np.nan)},
+        importance={"gradient": np.where(held_out, predicted.sum(axis=2), np.nan)},
         contrast={"gradient": np.where(held_out[..., None], class_contrast(gradient), np.nan)},
         training_embedding=np.where(held_out, np.nan, r),
+        linear=linear,
+        importance_by_class={"gradient": np.where(held_out[..., None], predicted, np.nan)},
     )

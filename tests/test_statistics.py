@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from fitted_cohorts import fitted_cohort
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import gather_samples
+from plexrank.models.refit import fit_linear_classifier
+from plexrank.ranking.aggregate import LinearWeights, gather_samples
 from plexrank.ranking.moments import GroupMoments
 from plexrank.ranking.orientation import align_signs
 from plexrank.ranking.prediction import (
@@ -19,9 +23,17 @@ from plexrank.ranking.prediction import (
     permute_labels,
     prediction_p_value,
 )
+from plexrank.ranking.refit import can_refit, refitted_coefficients, refitted_scores
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, image_means_to_samples, make_samples
-from plexrank.ranking.scores import bootstrap_scores, mean_agreement, patient_weights, positions, stability
+from plexrank.ranking.scores import (
+    bootstrap_scores,
+    mean_agreement,
+    patient_weights,
+    positions,
+    score_channels,
+    stability,
+)
 from plexrank.ranking.statistics import (
     OUT_OF_FOLD_VARIANCE,
     balanced_mean_above_zero,
@@ -210,6 +222,59 @@ def test_stability_is_one_for_equal_orders_and_about_zero_for_random_ones() -> N
     assert mean_agreement(equal) == pytest.approx(1)
     expected = [stats.spearmanr(random[a], random[b]).statistic for a in range(8) for b in range(a)]
     assert mean_agreement(random) == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_refitted_coefficients_are_those_of_a_fit_to_the_drawn_images(classes) -> None:
+    rng = np.random.default_rng(12)
+    label = np.arange(48) % classes
+    r = rng.normal(3, 2, size=(48, 6)) + np.outer(label == 1, [3, 2, 0, 0, 0, 0])
+    r[:, 5] = 1.0
+    fitted = fit_linear_classifier(r, label, np.arange(48).astype(str), 0, 0.1)
+    linear = LinearWeights(fitted.coef.double().numpy(), fitted.intercept.double().numpy())
+    spread = np.where(r.std(axis=0) > 0, r.std(axis=0), 1.0)
+    weights = np.vstack([np.ones(48), patient_weights(plain_samples(48, classes), 5, rng)])
+    drawn = refitted_coefficients(linear, r, label, weights)
+    np.testing.assert_allclose(drawn[0], linear.coef, atol=1e-5)
+    for weight, coef in zip(weights, drawn, strict=True):
+        rows = np.repeat(np.arange(48), weight.astype(int))
+        exact = LogisticRegression(C=0.1, class_weight="balanced", tol=1e-8)
+        expected = exact.fit((r[rows] - r.mean(axis=0)) / spread, label[rows]).coef_ / spread
+        np.testing.assert_allclose(coef[1:] * 2 if classes == 2 else coef, expected, atol=1e-3)
+    assert (drawn[..., 5] == 0).all()
+
+
+def test_a_draw_without_a_class_keeps_finite_coefficients() -> None:
+    rng = np.random.default_rng(13)
+    r, label = rng.normal(size=(12, 3)), np.arange(12) // 9
+    linear = LinearWeights(np.array([[-0.2, 0.1, 0.0], [0.2, -0.1, 0.0]]), np.zeros(2))
+    assert np.isfinite(refitted_coefficients(linear, r, label, np.where(label == 1, 0.0, 1.0)[None])).all()
+
+
+@pytest.mark.parametrize("kind", [{}, {"free_directions": 8}, {"classes": 3}])
+def test_intervals_cover_the_mean_score_and_the_position_of_planted_channels(kind) -> None:
+    score, low, high, position_low, position_high = [], [], [], [], []
+    for seed in range(40):
+        units, samples = fitted_cohort(seed, effects=(1.8, 1.2, 0.6), strength=0.1, **kind)
+        tables = gather_samples(units, samples, "gradient")
+        refit = partial(refitted_scores, units, samples, "gradient")
+        rng = np.random.default_rng(seed)
+        included = np.ones(12, dtype=bool)
+        assert can_refit(units, "gradient")
+        scores = score_channels(tables.importance, tables.unit_importance, samples, included, 200, rng, refit)
+        for column, values in zip(
+            (score, low, high, position_low, position_high),
+            (scores.score, scores.low, scores.high, scores.position_low, scores.position_high),
+            strict=True,
+        ):
+            column.append(values)
+    truth = np.mean(score, axis=0)
+    place = positions(truth, np.ones(12, dtype=bool))
+    covered = (np.array(low) <= truth) & (truth <= np.array(high))
+    placed = (np.array(position_low) <= place) & (place <= np.array(position_high))
+    assert covered[:, :3].mean() >= 0.85
+    assert placed[:, :3].mean() >= 0.85
+    assert covered[:, 3:].mean() >= 0.9
 
 
 # Orientation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -45,6 +45,14 @@ class TileBlock(Protocol):
 
 
 @dataclass(frozen=True)
+class LinearWeights:
+    """The weights of a classifier that is linear in r: ``coef`` (class, channel), ``intercept`` (class,)."""
+
+    coef: Array
+    intercept: Array
+
+
+@dataclass(frozen=True)
 class UnitTable:
     """Image means of one trained unit over the tiles that it held out.
 
@@ -58,6 +66,9 @@ class UnitTable:
         importance: per method (image, channel).
         contrast: per method (image, channel, class), |own class − mean of the others|.
         training_embedding: (image, channel) of the images it was trained on, NaN elsewhere.
+        linear: the weights of ``classify`` where it is linear and was fitted to ``training_embedding``.
+        importance_by_class: per method (image, channel, class), the part of the importance that comes from tiles
+            predicted as the class; its sum over classes is the importance.
     """
 
     fold: int
@@ -70,6 +81,8 @@ class UnitTable:
     importance: Mapping[str, Array]
     contrast: Mapping[str, Array]
     training_embedding: Array
+    linear: LinearWeights | None = None
+    importance_by_class: Mapping[str, Array] = field(default_factory=dict)
 
 
 def class_contrast(values: Array) -> Array:
@@ -90,6 +103,7 @@ def aggregate_unit(
     classify: Classify,
     training_images: Array | None = None,
     training_embedding: Array | None = None,
+    linear: LinearWeights | None = None,
 ) -> UnitTable:
     """Average the tiles of every held-out image, one slice in memory at a time.
 
@@ -99,6 +113,7 @@ def aggregate_unit(
         num_images: images of the cohort.
         classify: r (row, channel) → logits (row, class), numpy to numpy.
         training_images, training_embedding: (row,) int and (row, channel), where the checkpoint keeps them.
+        linear: the classifier's weights, where it is linear.
 
     Raises:
         RunDirError: there is no tile at all, or one that the cohort does not have.
@@ -133,6 +148,8 @@ def aggregate_unit(
         importance={method: mean for (kind, method), mean in means.items() if kind == "importance"},
         contrast={method: mean for (kind, method), mean in means.items() if kind == "contrast"},
         training_embedding=known,
+        linear=linear,
+        importance_by_class={method: mean for (kind, method), mean in means.items() if kind == "by_class"},
     )
 
 
@@ -143,6 +160,8 @@ def _columns(block: TileBlock) -> dict[tuple[str, str], Array]:
         ("mean_intensity", ""): block.mean_intensity,
     }
     columns |= {("importance", method): values for method, values in block.importance.items()}
+    predicted = np.eye(block.logits.shape[1])[block.logits.argmax(axis=1)][:, None]
+    columns |= {("by_class", method): np.abs(values) * predicted for method, values in block.values.items()}
     columns |= {("contrast", method): class_contrast(values) for method, values in block.values.items()}
     return columns
 

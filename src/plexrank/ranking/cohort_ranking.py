@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from plexrank.errors import StudyError
 from plexrank.ranking.aggregate import UnitTable, gather_samples
 from plexrank.ranking.prediction import baseline_probability, measure_performance
+from plexrank.ranking.refit import can_refit, refitted_scores
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import mean_agreement, score_channels
@@ -68,7 +70,10 @@ def rank_cohort(
         raise StudyError("every channel is excluded; leave one or more to rank")
     tables = gather_samples(units, samples, settings.by)
     rng = np.random.default_rng(seed)
-    scores = score_channels(tables.importance, tables.unit_importance, samples, included, settings.bootstrap, rng)
+    refit = partial(refitted_scores, units, samples, settings.by) if can_refit(units, settings.by) else None
+    scores = score_channels(
+        tables.importance, tables.unit_importance, samples, included, settings.bootstrap, rng, refit
+    )
     baseline = baseline_probability(tables.mean_intensity, samples, seed)
     held_out, mean_intensity = (
         measure_performance(probability, samples, settings.bootstrap, settings.permutations, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from plexrank.ranking.samples import Array, Samples
 
 INTERVAL = (2.5, 97.5)
 TOP = 10
+
+Refit = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ def patient_weights(samples: Samples, draws: int, rng: np.random.Generator) -> A
     return drawn
 
 
-def bootstrap_scores(importance: Array, samples: Samples, draws: int, rng: np.random.Generator) -> Array:
+def bootstrap_scores(
+    importance: Array, samples: Samples, draws: int, rng: np.random.Generator, refit: Refit | None = None
+) -> Array:
     """Scores of every bootstrap draw, (draw, channel).
 
     Each draw takes patients with replacement and, of S seeds, S − 1 with replacement: with that number the
@@ -58,14 +63,18 @@ def bootstrap_scores(importance: Array, samples: Samples, draws: int, rng: np.ra
 
     Args:
         importance: (seed, sample, channel).
+        refit: weights (draw, sample) → scores (draw, seed, channel) of classifiers refitted to the drawn patients;
+            without it the importances are taken as given.
     """
     seeds, num_samples, channels = importance.shape
     weights = patient_weights(samples, draws, rng)
-    weights /= weights.sum(axis=1, keepdims=True)
     taken = max(seeds - 1, 1)
     seed_weights = rng.multinomial(taken, np.full(seeds, 1 / seeds), size=draws) / taken
-    flat = np.moveaxis(importance, 0, 1).reshape(num_samples, seeds * channels)
-    by_seed = (weights @ flat).reshape(draws, seeds, channels)
+    if refit is None:
+        flat = np.moveaxis(importance, 0, 1).reshape(num_samples, seeds * channels)
+        by_seed = (weights @ flat / weights.sum(axis=1, keepdims=True)).reshape(draws, seeds, channels)
+    else:
+        by_seed = refit(weights)
     result: Array = np.einsum("ds,dsc->dc", seed_weights, by_seed)
     return result
 
@@ -120,19 +129,26 @@ def score_channels(
     included: Array,
     draws: int,
     rng: np.random.Generator,
+    refit: Refit | None = None,
 ) -> Scores:
     """Score, order and compare all channels.
+
+    Resampling adds noise to what was fitted, and noise takes share from strong channels and gives it to weak ones:
+    the draws do not lie around the score. The intervals therefore span both the draws as they are and the draws
+    moved to the score.
 
     Args:
         importance: (seed, sample, channel), each unit scaled.
         unit_importance: (unit, channel).
         included: (channel,) bool; excluded channels get scores but no position.
+        refit: as in :func:`bootstrap_scores`.
     """
-    drawn = bootstrap_scores(importance, samples, draws, rng)
+    drawn = bootstrap_scores(importance, samples, draws, rng, refit)
     score = importance.mean(axis=(0, 1))
-    low, high = np.percentile(drawn, INTERVAL, axis=0)
+    moved = np.maximum(drawn - drawn.mean(axis=0) + score, 0.0)
+    low, high = _span(drawn, moved)
     drawn_positions = positions(drawn, included)
-    position_low, position_high = np.percentile(drawn_positions, INTERVAL, axis=0)
+    position_low, position_high = _span(drawn_positions, positions(moved, included))
     agreement = np.full(len(included), np.nan)
     agreement[included] = stability(positions(unit_importance, included)[:, included])
     return Scores(
@@ -145,3 +161,9 @@ def score_channels(
         p_top10=np.where(included, (drawn_positions <= TOP).mean(axis=0), np.nan),
         stability=agreement,
     )
+
+
+def _span(drawn: Array, moved: Array) -> tuple[Array, Array]:
+    limits = np.percentile(np.stack([drawn, moved]), INTERVAL, axis=1)
+    low, high = limits[0].min(axis=0), limits[1].max(axis=0)
+    return low, high

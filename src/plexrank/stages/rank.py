@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from plexrank.attribution.store import AttributionStore
+from plexrank.models.refit import LinearClassifier
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.ranking.aggregate import UnitTable, aggregate_unit
+from plexrank.ranking.aggregate import LinearWeights, UnitTable, aggregate_unit
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.rundir import replacing, write_text
@@ -60,7 +61,12 @@ def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTa
         classify=partial(_classify_array, trained.classify(trained.network(torch.device("cpu")))),
         training_images=trained.embedding_images,
         training_embedding=trained.embedding_mean,
+        linear=None if trained.classifier is None else _linear(trained.classifier),
     )
+
+
+def _linear(classifier: LinearClassifier) -> LinearWeights:
+    return LinearWeights(classifier.coef.cpu().double().numpy(), classifier.intercept.cpu().double().numpy())
 
 
 @torch.inference_mode()
