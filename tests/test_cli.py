@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from conftest import Plexrank
+from plexrank.rundir import RunDir
 
 
 def test_help_is_quick_and_names_every_command(plexrank: Plexrank) -> None:
@@ -247,3 +248,72 @@ def test_evaluate_compares_with_a_truth(plexrank: Plexrank, tiny_study: Path, ti
     assert result["recall_at"]["6"] == 1.0
     assert 0 < result["average_precision"] <= 1
     assert "recall_at" in plexrank("evaluate", tiny_run, "--truth", truth).stdout
+
+
+@pytest.mark.parametrize("below", ["", "/run"])
+def test_out_in_a_file_is_refused_without_a_traceback(
+    plexrank: Plexrank, tiny_study: Path, tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").touch()
+    refused = plexrank("run", tiny_study, "--out", f"{tmp_path}/file{below}")
+    assert refused.returncode == (1 if below else 64)
+    assert len(refused.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run", "{study}", "--out", "{run}"], *([v, "{run}"] for v in ("tile", "rank"))])
+def test_several_processes_are_refused_with_one_message(
+    plexrank: Plexrank, tiny_study: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    arguments = [argument.format(study=tiny_study, run=tiny_run) for argument in arguments]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        refused = plexrank(*arguments)
+        assert refused.returncode == 1
+        said += refused.stderr.splitlines()
+    assert len(said) == 1
+    assert f"{arguments[0]} runs as one process, but WORLD_SIZE is 2" in said[0]
+
+
+def test_a_second_run_in_the_same_directory_is_refused(plexrank: Plexrank, tiny_study: Path, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with run.locked():
+        refused = plexrank("run", tiny_study, "--out", run.path)
+    assert refused.returncode == 1
+    assert f"another run is at work (process {os.getpid()} on" in refused.stderr
+    assert not run.study.exists()
+
+
+def test_what_is_tiled_outlives_its_images_and_its_truth(plexrank: Plexrank, tiny_study: Path, tmp_path: Path) -> None:
+    study, run = copied(tiny_study, tmp_path / "c"), tmp_path / "run"
+    assert plexrank("run", study, "--out", run, "--until", "tile").returncode == 0
+    shutil.rmtree(study.parent / "images")
+    (study.parent / "truth.csv").unlink()
+    status = plexrank("status", run)
+    assert status.returncode == 0, status.stderr
+    assert "tile         33 of 33 done" in status.stdout
+    refused = plexrank("tile", run)
+    assert refused.returncode == 66
+    assert "no such image" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("provenance.json", "provenance.json: missing or damaged"),
+        ("ranking/ranking.parquet", "ranking.parquet: missing or damaged"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    plexrank: Plexrank, tiny_run: Path, tmp_path: Path, path: str, words: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / path).write_bytes(b"x" * (run / path).stat().st_size)
+    (run / "report" / "report.done.json").unlink()
+    refused = plexrank("report", run)
+    assert refused.returncode == 1
+    assert words in refused.stderr
+    assert "Traceback" not in refused.stderr

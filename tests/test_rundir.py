@@ -1,12 +1,18 @@
 """Atomic writes and done-records."""
 
 import json
+import os
+import platform
 from pathlib import Path
 
 import pytest
 
-from plexrank.errors import MissingInputError, RunDirError
+from plexrank.cohort import IMAGE_ID_PATTERN
+from plexrank.errors import MissingInputError, RunDirError, StudyError
 from plexrank.rundir import RunDir, Unit, digest, replacing, write_text
+
+DEAD = 2**22 + 1
+"""More than the largest process id of Linux."""
 
 
 def unit(folder: Path, **depends: object) -> Unit:
@@ -52,6 +58,14 @@ def test_a_damaged_record_is_no_record(tmp_path: Path, text: str) -> None:
     work(one)
     one.record.write_text(text)
     assert one.why_not_done() == "its done-record is damaged"
+
+
+def test_a_folder_in_the_place_of_a_record_is_refused(tmp_path: Path) -> None:
+    one = unit(tmp_path)
+    one.record.mkdir()
+    assert one.why_not_done() == "its done-record is a folder"
+    with pytest.raises(RunDirError, match=r"done\.json: a folder stands where"):
+        one.begin()
 
 
 def test_a_unit_cannot_finish_without_its_outputs(tmp_path: Path) -> None:
@@ -105,3 +119,69 @@ def test_a_run_directory_is_private_and_keeps_provenance(tmp_path: Path) -> None
     rundir.add_provenance({"command": "second"})
     commands = json.loads(rundir.provenance.read_text())["commands"]
     assert [entry["command"] for entry in commands] == ["first", "second"]
+    assert rundir.last_command() == {"command": "second"}
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"commands": []}', '{"commands": [3]}', "\udcff"])
+def test_damaged_provenance_is_told_and_begun_anew(tmp_path: Path, text: str | None) -> None:
+    rundir = RunDir(tmp_path)
+    if text is not None:
+        rundir.provenance.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RunDirError, match=r"provenance\.json: missing or damaged"):
+        rundir.last_command()
+    rundir.add_provenance({"command": "first"})
+    assert rundir.last_command() == {"command": "first"}
+
+
+def test_only_an_empty_folder_or_an_own_one_becomes_a_run(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run")
+    rundir.require_own()
+    rundir.create()
+    (rundir.path / ".study.yaml.0badcafe.tmp").touch()
+    rundir.lock.touch()
+    rundir.require_own()
+    (rundir.path / "thesis.docx").touch()
+    with pytest.raises(StudyError, match="holds other files"):
+        rundir.require_own()
+    with pytest.raises(StudyError, match="a file, not a folder"):
+        RunDir(rundir.path / "thesis.docx").require_own()
+
+
+def test_no_image_has_the_record_of_the_table(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    image_id = rundir.tiles_record.name.removesuffix(".done.json")
+    assert rundir.tile_record(image_id) == rundir.tiles_record
+    assert not IMAGE_ID_PATTERN.fullmatch(image_id)
+
+
+def test_a_lock_keeps_others_out_until_its_end(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run")
+    with rundir.locked():
+        owner = json.loads(rundir.lock.read_text())
+        assert owner == {"host": platform.node(), "pid": os.getpid(), "job": ""}
+    assert not rundir.lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "job", "free"),
+    [
+        ({"pid": 1}, "", False),
+        ({"pid": DEAD}, "", True),
+        ({"pid": os.getpid()}, "", True),
+        ({"host": "elsewhere", "pid": DEAD}, "7", False),
+        ({"host": "elsewhere", "pid": 1, "job": "7"}, "7", True),
+        ({"pid": "x"}, "", False),
+        (None, "", False),
+    ],
+)
+def test_a_lock_is_taken_over_only_from_what_is_gone(tmp_path: Path, owner: dict | None, job: str, free: bool) -> None:
+    rundir = RunDir(tmp_path)
+    content = "" if owner is None else json.dumps({"host": platform.node(), "job": "", **owner})
+    rundir.lock.write_text(content)
+    if free:
+        with rundir.locked(job):
+            assert json.loads(rundir.lock.read_text())["pid"] == os.getpid()
+    else:
+        with pytest.raises(RunDirError, match=r"another run is at work.*\.run\.lock"), rundir.locked(job):
+            pass
+        assert rundir.lock.read_text() == content

@@ -9,6 +9,8 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import plexrank
-from plexrank.errors import MissingInputError, PlexrankError, StudyError, raise_problems
+from plexrank.errors import MissingInputError, PlexrankError, raise_problems
 from plexrank.progress import Reporter
 
 if TYPE_CHECKING:
@@ -87,7 +89,8 @@ def demo(
         reporter.say(f"simulating a cohort in {study_path.parent}")
         write_cohort("demo", study_path.parent)
     plan = _open_run(out / "run", study_path, (), reporter)
-    _run_stages(plan, list(Stage), reporter)
+    with _running(plan):
+        _run_stages(plan, list(Stage), reporter)
     ranking, truth = _read_ranking_and_truth(plan, study_path.parent / "truth.csv")
     print(beside_truth(ranking, truth))
     print(f"report: {plan.rundir.report_page}")
@@ -150,22 +153,25 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
 ) -> None:
     """Run the whole pipeline, or go on with it: finished work is skipped."""
+    _refuse_several_processes("run")
     reporter = Reporter()
     stages = list(Stage)[: list(Stage).index(until) + 1]
-    plan = _open_run(out, study, set_ or (), reporter, write=not dry_run)
+    plan = _open_run(out, study, set_ or (), reporter)
     if dry_run:
         for stage in stages:
             for unit in plan.units(stage.value):
                 print(f"{unit.name}: {unit.why_not_done() or 'done'}")
         return
-    _run_stages(plan, stages, reporter)
+    with _running(plan):
+        _run_stages(plan, stages, reporter)
     print(plan.rundir.report_page if until is Stage.report else plan.rundir.path)
 
 
 @app.command()
 def tile(run: RunArgument) -> None:
     """Cut the images of a run into tile stores."""
-    _run_stages(_resume_run(run), [Stage.tile], Reporter())
+    _refuse_several_processes("tile")
+    _run_stages(_resume_run(run, need_images=True), [Stage.tile], Reporter())
 
 
 @app.command()
@@ -183,12 +189,14 @@ def attribute(run: RunArgument) -> None:
 @app.command()
 def rank(run: RunArgument) -> None:
     """Merge the importances of a run into the ranking of the cohort."""
+    _refuse_several_processes("rank")
     _run_stages(_resume_run(run), [Stage.rank], Reporter())
 
 
 @app.command()
 def report(run: RunArgument) -> None:
     """Write the report of a run."""
+    _refuse_several_processes("report")
     _run_stages(_resume_run(run), [Stage.report], Reporter())
 
 
@@ -235,6 +243,9 @@ def main() -> NoReturn:
     except _StopRequestedError:
         _complain("stopped; the same command goes on from here")
         sys.exit(STOPPED_EXIT_CODE)
+    except OSError as error:
+        _complain(f"{error.filename or 'a file'}: {error.strerror or error}; mend that, and the same command goes on")
+        sys.exit(PlexrankError.exit_code)
     except Exception:  # noqa: BLE001  the one boundary
         traceback.print_exc()
         _complain("this is a bug in plexrank; please report it with the lines above")
@@ -262,38 +273,53 @@ def _imagenet_folder() -> Path:
     return home.expanduser() / "hub" / "checkpoints"
 
 
-def _open_run(
-    out: Path, study_path: Path, overrides: tuple[str, ...] | list[str], reporter: Reporter, write: bool = True
-) -> Plan:
+def _open_run(out: Path, study_path: Path, overrides: Sequence[str], reporter: Reporter) -> Plan:
     from plexrank.check import check_study_file
     from plexrank.plan import make_plan
-    from plexrank.rundir import RunDir, write_text
-    from plexrank.study import dump_study, load_study
+    from plexrank.rundir import RunDir
+    from plexrank.study import load_study
 
     rundir = RunDir(out)
-    if rundir.path.exists() and any(rundir.path.iterdir()) and not rundir.study.is_file():
-        raise StudyError(f"{out}: holds other files and is no run directory; give --out a new folder")
+    rundir.require_own()
     result = check_study_file(study_path, overrides, imagenet_folder=_imagenet_folder(), rundir=rundir)
     raise_problems(result.problems)
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
-    study = load_study(study_path, overrides)
-    plan = make_plan(rundir, study)
-    if write:
-        rundir.create()
-        write_text(rundir.study, dump_study(study))
-        rundir.add_provenance(_provenance(plan))
-    return plan
+    return make_plan(rundir, load_study(study_path, overrides))
 
 
-def _resume_run(path: Path) -> Plan:
+@contextmanager
+def _running(plan: Plan) -> Iterator[None]:
+    """Keep the run directory to this process, and write into it what is run."""
+    from plexrank.rundir import write_text
+    from plexrank.study import dump_study
+
+    with plan.rundir.locked(job=os.environ.get("SLURM_JOB_ID", "")):
+        write_text(plan.rundir.study, dump_study(plan.study))
+        plan.rundir.add_provenance(_provenance(plan))
+        yield
+
+
+def _refuse_several_processes(command: str) -> None:
+    """Only train and attribute share their work; several copies of another command would write the same files."""
+    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        if (number := os.environ.get(name, "1")) not in ("", "1"):
+            if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+                raise typer.Exit(PlexrankError.exit_code)  # the first process says why
+            raise PlexrankError(
+                f"{command} runs as one process, but {name} is {number}; start it without torchrun and with one task "
+                "of srun (train and attribute take several)"
+            )
+
+
+def _resume_run(path: Path, need_images: bool = False) -> Plan:
     from plexrank.plan import make_plan
     from plexrank.rundir import RunDir
     from plexrank.study import load_study
 
     rundir = RunDir(path)
     rundir.require()
-    return make_plan(rundir, load_study(rundir.study))
+    return make_plan(rundir, load_study(rundir.study), need_images)
 
 
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
@@ -306,11 +332,13 @@ def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
 def _read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
+    from plexrank.rundir import reading_output
     from plexrank.tables import read_table
 
     if plan.rank().why_not_done() is not None:
         raise MissingInputError(f"{plan.rundir.path}: the ranking is not done; run plexrank run or plexrank rank first")
-    ranking = pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
+    with reading_output(plan.rundir.ranking / "ranking.parquet"):
+        ranking = pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
     return ranking, pd.DataFrame(read_table(truth).rows)
 
 

@@ -58,13 +58,27 @@ class Plan:
             record=self.rundir.tile_record(image.image_id),
             outputs=(self.rundir.tile_store(image.image_id), self.rundir.image_tiles(image.image_id)),
             depends={
-                "image": _file_as_it_is(image),
+                "image": self._file_as_it_is(image),
                 "channels": [[c.channel_id, c.name, c.keep] for c in panel.channels]
                 if panel
-                else _file_as_it_is(self.cohort.images[0]),
+                else self._file_as_it_is(self.cohort.images[0]),
                 "tile": self.study.tile.model_dump(mode="json"),
             },
         )
+
+    def _file_as_it_is(self, image: ImageRecord) -> Json:
+        """What tells whether an image's file was changed; without a panel the first image names the channels.
+
+        An image that was moved away after tiling counts as unchanged.
+        """
+        try:
+            num_bytes, mtime_ns = size_and_mtime(image.file)
+        except OSError:
+            recorded = _read_record(self.rundir.tile_record(image.image_id), "depends", "image")
+            if isinstance(recorded, dict) and recorded.get("path") == str(image.path):
+                return recorded
+            return {"path": str(image.path), "bytes": None, "mtime_ns": None}
+        return {"path": str(image.path), "bytes": num_bytes, "mtime_ns": mtime_ns}
 
     def tiles_table(self) -> Unit:
         """The table of all tiles."""
@@ -78,17 +92,17 @@ class Plan:
     def train(self, fold: int, seed: int) -> Unit:
         """One training."""
         study = self.study
-        folder = self.rundir.training(fold, seed)
+        folder, record = self.rundir.training(fold, seed), self.rundir.training_record(fold, seed)
         return Unit(
             name=f"train fold {fold} seed {seed}",
-            record=self.rundir.training_record(fold, seed),
+            record=record,
             outputs=(folder / "best.pt", folder / "history.csv"),
             depends={
                 "tiles": self.tiles_table().key,
                 "cohort": digest([[i.image_id, i.patient_id, i.label, i.site] for i in self.cohort.images]),
                 "intensity": study.intensity.model_dump(mode="json"),
                 "model": study.model.model_dump(mode="json"),
-                "weights": _weights_as_they_are(study.model.weights),
+                "weights": _weights_as_they_are(study.model.weights, record),
                 "train": study.train.model_dump(mode="json", exclude={"seeds"}),
                 "seed": study.seed,
             },
@@ -140,7 +154,7 @@ class Plan:
             outputs=(self.rundir.report_page, self.rundir.figures),
             depends={
                 "ranking": _finished(self.rank()),
-                "truth": file_digest(truth) if truth else None,
+                "truth": file_digest(truth) if truth and truth.is_file() else None,
                 "name": self.study.name,
             },
         )
@@ -160,36 +174,44 @@ class Plan:
             yield self.report()
 
 
-def make_plan(rundir: RunDir, study: Study) -> Plan:
+def make_plan(rundir: RunDir, study: Study, need_images: bool = True) -> Plan:
     """Read the cohort and deal its patients into folds.
+
+    Args:
+        rundir: where the run is or will be.
+        study: resolved.
+        need_images: refuse images that do not exist; what comes after tiling needs none.
 
     Raises:
         PlexrankError: what is wrong with samplesheet or panel.
     """
-    cohort = read_cohort(study.cohort, study.train.folds)
+    cohort = read_cohort(study.cohort, study.train.folds, need_images)
     folds = deal_folds(patient_strata(cohort.images), study.train.folds, study.seed)
     return Plan(rundir, study, cohort, folds)
 
 
-def _file_as_it_is(image: ImageRecord) -> dict[str, Json]:
-    """What tells whether an image's file was changed; without a panel the first image names the channels."""
-    num_bytes, mtime_ns = size_and_mtime(image.file)
-    return {"path": str(image.path), "bytes": num_bytes, "mtime_ns": mtime_ns}
-
-
-def _weights_as_they_are(weights: Path | str) -> list[int] | None:
-    return list(size_and_mtime(weights)) if isinstance(weights, Path) else None
+def _weights_as_they_are(weights: Path | str, record: Path) -> Json:
+    """What tells whether a file of weights was changed; one that is gone counts as it was for the training."""
+    if not isinstance(weights, Path):
+        return None
+    try:
+        return list(size_and_mtime(weights))
+    except OSError:
+        return _read_record(record, "depends", "weights")
 
 
 def _finished(unit: Unit) -> Json:
     """What a following unit depends on: the key, and when the unit was last finished."""
-    return {"key": unit.key, "finished": _finish_time(unit.record)}
+    return {"key": unit.key, "finished": _read_record(unit.record, "finished")}
 
 
-def _finish_time(record: Path) -> str | None:
-    if not record.is_file():
-        return None
+def _read_record(record: Path, *keys: str) -> Json:
+    """A value in a done-record, ``None`` where there is none."""
     try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["finished"])
-    except (ValueError, KeyError, TypeError):
+        value = json.loads(record.read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    found: Json = value
+    return found

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plexrank.errors import MissingInputError, RunDirError
+from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -44,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def clear_leftovers(path: Path) -> None:
     """Remove what killed attempts to replace ``path`` left; nobody else may be writing it."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         _remove(leftover)
 
 
@@ -89,11 +92,11 @@ class Unit:
     def why_not_done(self) -> str | None:
         """``None`` for a finished unit, otherwise why it must be worked on, in a few words."""
         if not self.record.is_file():
-            return "not done yet"
+            return "its done-record is a folder" if self.record.is_dir() else "not done yet"
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
             depends, sizes = dict(record["depends"]), dict(record["outputs"])
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             return "its done-record is damaged"
         if digest(depends) != self.key:
             return "changed: " + ", ".join(_changes(depends, self.depends))
@@ -103,10 +106,16 @@ class Unit:
         return None
 
     def begin(self) -> None:
-        """Withdraw the done-record before outputs are touched, and clear what a killed attempt left."""
+        """Withdraw the done-record before outputs are touched, and clear what a killed attempt left.
+
+        Raises:
+            RunDirError: a folder stands where the record belongs.
+        """
+        if self.record.is_dir():
+            raise RunDirError(f"{self.record}: a folder stands where {self.name} puts its done-record; remove it")
         self.record.unlink(missing_ok=True)
-        for output in self.outputs:
-            clear_leftovers(output)
+        for path in (self.record, *self.outputs):
+            clear_leftovers(path)
 
     def finish(self) -> None:
         """Write the done-record.
@@ -131,11 +140,12 @@ class RunDir:
     """Names of everything in a run directory; see the layout in the README."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
+        self.path = resolve_input(path, str(path))
+        self.lock = self.path / ".run.lock"
         self.study = self.path / "study.yaml"
         self.provenance = self.path / "provenance.json"
         self.tiles_table = self.path / "tiles" / "tiles.parquet"
-        self.tiles_record = self.path / "tiles" / "tiles.done.json"
+        self.tiles_record = self.path / "tiles" / "_tiles.done.json"  # no image_id begins with _
         self.ranking = self.path / "ranking"
         self.ranking_record = self.ranking / "ranking.done.json"
         self.report = self.path / "report"
@@ -146,6 +156,62 @@ class RunDir:
     def create(self) -> None:
         """Make the directory, readable by its owner only, unless it is there."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def require_own(self) -> None:
+        """Raise :class:`StudyError` where a new run would take over what is no run directory."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise StudyError(f"{self.path}: a file, not a folder; give --out a new folder")
+        ours = {self.lock.name, self.study.name}
+        others = [one.name for one in self.path.iterdir() if one.name not in ours and not _is_temporary(one.name)]
+        if others and not self.study.is_file():
+            raise StudyError(f"{self.path}: holds other files and is no run directory; give --out a new folder")
+
+    @contextlib.contextmanager
+    def locked(self, job: str = "") -> Iterator[None]:
+        """Keep other runs out of the directory, which is made if need be, until the block ends.
+
+        The lock of a process that is gone is taken over where that can be told: on the same host, or where a job
+        of Slurm begins anew on another.
+
+        Args:
+            job: id of the Slurm job that this process belongs to, if any.
+
+        Raises:
+            RunDirError: another run is at work.
+        """
+        self.create()
+        owner = {"host": platform.node(), "pid": os.getpid(), "job": job}
+        while True:
+            try:
+                with self.lock.open("x", encoding="utf-8") as file:
+                    json.dump(owner, file)
+                break
+            except FileExistsError:
+                self._break_lock(job)
+        try:
+            for path in (self.study, self.provenance):
+                clear_leftovers(path)
+            yield
+        finally:
+            self.lock.unlink(missing_ok=True)
+
+    def _break_lock(self, job: str) -> None:
+        remedy = f"wait for it to end, or delete {self.lock} if it runs no longer"
+        try:
+            owner = json.loads(self.lock.read_text(encoding="utf-8"))
+            host, pid, of_job = str(owner["host"]), int(owner["pid"]), str(owner["job"])
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunDirError(f"{self.path}: another run is at work, and does not say which; {remedy}") from error
+        on_this_host = host == platform.node()
+        is_gone_here = on_this_host and (pid == os.getpid() or not _is_alive(pid))
+        is_same_job_begun_anew = not on_this_host and job == of_job != ""
+        if not is_gone_here and not is_same_job_begun_anew:
+            raise RunDirError(f"{self.path}: another run is at work (process {pid} on {host}); {remedy}")
+        self.lock.unlink(missing_ok=True)
 
     def require(self) -> None:
         """Raise :class:`MissingInputError` where this is no run directory."""
@@ -180,13 +246,47 @@ class RunDir:
         """Done-record of one unit's attribution."""
         return self.path / "attribution" / f"fold-{fold}-seed-{seed}.done.json"
 
-    def add_provenance(self, entry: Mapping[str, Json]) -> None:
+    def add_provenance(self, entry: Mapping[str, str]) -> None:
         """Append one command's entry to ``provenance.json``."""
-        history = []
-        if self.provenance.is_file():
-            with contextlib.suppress(ValueError, TypeError):
-                history = list(json.loads(self.provenance.read_text(encoding="utf-8"))["commands"])
+        history: list[dict[str, str]] = []
+        with contextlib.suppress(RunDirError):
+            history = self._commands()
         write_text(self.provenance, json.dumps({"commands": [*history, entry]}, indent=1) + "\n")
+
+    def last_command(self) -> dict[str, str]:
+        """The newest entry of ``provenance.json``.
+
+        Raises:
+            RunDirError: the file is missing or damaged.
+        """
+        return self._commands()[-1]
+
+    def _commands(self) -> list[dict[str, str]]:
+        try:
+            commands = json.loads(self.provenance.read_text(encoding="utf-8"))["commands"]
+            if not commands or not all(isinstance(command, dict) for command in commands):
+                raise ValueError("no list of commands")
+            return [{str(key): str(value) for key, value in command.items()} for command in commands]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunDirError(
+                f"{self.provenance}: missing or damaged; run plexrank run with --out {self.path} again, which writes it"
+            ) from error
+
+
+@contextlib.contextmanager
+def reading_output(path: Path) -> Iterator[None]:
+    """Turn what libraries raise for a damaged file of a run into an error that names it.
+
+    Raises:
+        RunDirError: the file is missing or damaged.
+    """
+    try:
+        yield
+    except PlexrankError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunDirError(f"{path}: missing or damaged ({reason}); delete it and run plexrank run again") from error
 
 
 def size_bytes(path: Path) -> int:
@@ -233,3 +333,18 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether a name is one that :func:`replacing` gives."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", name) is not None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -10,7 +10,7 @@ from plexrank.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.report.figures import ranking_figure
 from plexrank.report.page import ReportContent, render_page
-from plexrank.rundir import replacing, write_text
+from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study
 from plexrank.tables import read_table
@@ -23,22 +23,26 @@ def run(plan: Plan, reporter: Reporter) -> None:
         return
     unit.begin()
     rundir, truth = plan.rundir, plan.study.cohort.truth
-    ranking = pd.read_parquet(rundir.ranking / "ranking.parquet")
-    planted = [row["channel"] for row in read_table(truth).rows if row["informative"] == "1"] if truth else []
+    with reading_output(rundir.ranking / "ranking.parquet"):
+        ranking = pd.read_parquet(rundir.ranking / "ranking.parquet")
+    with reading_output(rundir.ranking / "ranking_by_class.csv"):
+        by_class = pd.read_csv(rundir.ranking / "ranking_by_class.csv", keep_default_na=False)
+    with reading_output(rundir.ranking / "summary.json"):
+        summary = json.loads((rundir.ranking / "summary.json").read_text(encoding="utf-8"))
+    planted = [row["channel"] for row in read_table(truth).rows if row.get("informative") == "1"] if truth else []
     with replacing(rundir.figures) as temporary:
         temporary.mkdir()
         ranking_figure(ranking, temporary / "ranking.png", planted)
-    commands = json.loads(rundir.provenance.read_text(encoding="utf-8"))["commands"]
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
             ranking=ranking,
-            by_class=pd.read_csv(rundir.ranking / "ranking_by_class.csv"),
-            summary=json.loads((rundir.ranking / "summary.json").read_text(encoding="utf-8")),
+            by_class=by_class,
+            summary=summary,
             figure=rundir.figures / "ranking.png",
             planted=planted,
             study_text=dump_study(plan.study),
-            provenance=commands[-1],
+            provenance=rundir.last_command(),
         )
     )
     write_text(rundir.report_page, page)

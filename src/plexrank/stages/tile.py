@@ -14,7 +14,7 @@ from plexrank.check import locate_image
 from plexrank.errors import PlexrankError, problems_of, raise_problems
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.rundir import replacing, write_text
+from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import TiledImage, tile_image
@@ -75,7 +75,9 @@ def _tiles_as_json(tiled: TiledImage) -> dict[str, Any]:
 def _join_tile_tables(plan: Plan) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for image in plan.cohort.images:
-        content = json.loads(plan.rundir.image_tiles(image.image_id).read_text(encoding="utf-8"))
+        path = plan.rundir.image_tiles(image.image_id)
+        with reading_output(path):
+            content = json.loads(path.read_text(encoding="utf-8"))
         rows += [{"image_id": image.image_id, **tile} for tile in content["tiles"]]
     table = pd.DataFrame(rows)
     table.insert(0, "tile_id", np.arange(len(table)))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from plexrank.errors import RunDirError
 from plexrank.plan import Plan
+from plexrank.rundir import reading_output
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
 from plexrank.training.data import TrainingTiles, evenly_spaced
@@ -25,7 +26,8 @@ class TiledCohort:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        table = pd.read_parquet(plan.rundir.tiles_table)
+        with reading_output(plan.rundir.tiles_table):
+            table = pd.read_parquet(plan.rundir.tiles_table)
         self.stores = [TileStore(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images]
         for store in self.stores:
             if store.channel_names != self.channels:
@@ -42,6 +44,12 @@ class TiledCohort:
     def channels(self) -> tuple[str, ...]:
         """Names in the order of the channel axis."""
         return self.stores[0].channel_names
+
+    @property
+    def tile_area_px(self) -> IntArray:
+        """(tile,) pixels of every tile that lie within its image."""
+        area: IntArray = self._grid[:, 2] * self._grid[:, 3]
+        return area
 
     def read(self, tile: int) -> np.ndarray:
         """Counts (channel, y, x) of a tile, zeros beyond the image's edge."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
+from plexrank.rundir import clear_leftovers
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.data import TrainingTiles
@@ -44,6 +45,7 @@ def _train_one(
     unit = plan.train(fold, seed)
     folder = plan.rundir.training(fold, seed)
     on_first(unit.begin, info)
+    on_first(lambda: clear_leftovers(folder / "last.pt"), info)
     result = train_unit(
         tiles,
         Unit(
