@@ -45,6 +45,7 @@ def fitted_cohort(
     free_directions: int = 1,
     flip_signs: bool = True,
     strength: float | None = None,
+    rare: int | None = None,
 ) -> tuple[list[UnitTable], Samples]:
     """Units of a cohort of one image a patient.
 
@@ -52,10 +53,12 @@ def fitted_cohort(
     each unit and channel learns, from a bootstrap of the unit's training labels, which mixture of them becomes
     r. The classifier is a ridge regression on the r of the training patients; with ``strength`` it is the product's
     own logistic regression with that C, and the units keep its weights. ``effects`` are the differences
-    between class 1 and the others, in standard deviations, of the first channels' first number.
+    between class 1 and the others, in standard deviations, of the first channels' first number. ``rare`` is the
+    size of class 1 of two, where they are not to be equal.
     """
     rng = np.random.default_rng(seed)
-    label = rng.permutation(np.arange(patients) % classes)
+    label = rng.permutation(np.arange(patients) % classes if rare is None else np.arange(patients) < rare)
+    label = label.astype(int)
     fold = stratified_folds(label, folds, rng)
     content = rng.normal(size=(patients, channels, free_directions))
     content[:, : len(effects), 0] += np.outer(label == 1, effects)
@@ -79,6 +82,8 @@ def encode(content: np.ndarray, target: np.ndarray, train: np.ndarray, rng: np.r
         r = content[:, :, 0]
     else:
         drawn = rng.choice(train, len(train))
+        while not target[drawn].any(axis=0).all():
+            drawn = rng.choice(train, len(train))
         directions = [fit_ridge(content[drawn, c], target[drawn], 0.4)[1] for c in range(content.shape[1])]
         r = np.einsum("icd,cd->ic", content, np.stack(directions))
     return (r - r[train].mean(axis=0)) / r[train].std(axis=0)

@@ -79,9 +79,12 @@ def test_tables_beside_the_ranking(planted) -> None:
     assert by_class["class"].tolist() == ["low"] * 10 + ["high"] * 10
     assert by_class["position"].tolist() == [*range(1, 11)] * 2
     assert (by_class.groupby("class")["score"].diff().dropna() <= 0).all()
-    per_patient = planted.importance_per_patient.set_index("patient_id")
+    per_patient = planted.importance_per_patient
+    assert list(per_patient.columns) == ["patient_id", "label", "fold", "channel", "importance"]
+    assert len(per_patient) == 64 * 12
+    mean = per_patient.groupby("channel")["importance"].mean()
     by_channel = planted.ranking.set_index("channel")["score"]
-    pd.testing.assert_series_equal(per_patient[CHANNELS].mean(), by_channel[CHANNELS], check_names=False, rtol=1e-9)
+    pd.testing.assert_series_equal(mean[CHANNELS], by_channel[CHANNELS], check_names=False, rtol=1e-9)
     predictions = planted.predictions
     accuracy = (predictions["predicted"] == predictions["label"]).mean()
     assert accuracy == planted.summary.held_out.accuracy.value
@@ -97,6 +100,7 @@ def test_summary_is_plain_json(planted) -> None:
         "patients": 64, "images": 64, "tiles": 256, "classes": {"low": 32, "high": 32}
     }  # fmt: skip
     assert content["at_chance"] is False
+    assert content["confounded"] is False
     assert content["warnings"] == []
 
 
@@ -116,6 +120,34 @@ def test_at_chance_nothing_is_significant() -> None:
     assert (result.ranking["reliance_q"] <= 0.999).any()
     assert not result.ranking["significant"].any()
     assert tables.probability.shape == (64, 2)
+
+
+def test_where_label_and_site_cannot_be_told_apart_nothing_is_significant() -> None:
+    units, samples = fitted_cohort(1, effects=(3.0, 3.0))
+    result = rank_cohort(units, dataclasses.replace(samples, site=samples.label), CHANNELS, SETTINGS)
+    content = json.loads(json.dumps(result.summary.to_dict(), allow_nan=False))
+    assert (content["confounded"], content["at_chance"], content["held_out"]["p_value"]) == (True, False, None)
+    assert not result.ranking["significant"].any()
+    assert any("Cramér's V 1.00" in warning for warning in result.summary.warnings)
+
+
+def test_any_name_serves_as_a_channel() -> None:
+    units, samples = fitted_cohort(1)
+    names = ["label", "fold", "patient_id", "channel", "importance", "score", *CHANNELS[6:]]
+    result = rank_cohort(units, samples, names, SETTINGS)
+    assert set(result.importance_per_patient["channel"]) == set(names)
+
+
+def test_intervals_refit_linear_classifiers_and_are_wider_for_it() -> None:
+    units, samples = fitted_cohort(3, effects=(1.5, 1.0), strength=0.1)
+    refitted = rank_cohort(units, samples, CHANNELS, SETTINGS).ranking.set_index("channel").loc[CHANNELS]
+    fixed = [dataclasses.replace(unit, linear=None) for unit in units]
+    given = rank_cohort(fixed, samples, CHANNELS, SETTINGS).ranking.set_index("channel").loc[CHANNELS]
+    np.testing.assert_array_equal(refitted["score"], given["score"])
+    assert (refitted["score_low"] <= refitted["score"]).all()
+    assert (refitted["score"] <= refitted["score_high"]).all()
+    width = refitted["score_high"] - refitted["score_low"]
+    assert width.mean() > 2 * (given["score_high"] - given["score_low"]).mean()
 
 
 def test_one_seed_and_units_without_training_embedding_are_ranked() -> None:
@@ -163,7 +195,7 @@ def block(tile_id: list[int], scale: float = 1.0) -> Block:
     values = scale * tiles[:, None, None] * np.array([[1.0, -1.0, 0.0], [0.0, 2.0, 4.0]])
     plain = np.stack([tiles, tiles + 1.0], axis=1)
     importance = {"gradient": np.abs(values[:, :, 0])}
-    return Block(tiles, plain, np.tile(plain, (1, 2))[:, :3], plain * 2, {"gradient": values}, importance)
+    return Block(tiles, plain, np.tile([1.0, 0.0, 0.0], (len(tiles), 1)), plain * 2, {"gradient": values}, importance)
 
 
 def test_tiles_are_averaged_per_image_whatever_the_slices() -> None:
@@ -176,6 +208,13 @@ def test_tiles_are_averaged_per_image_whatever_the_slices() -> None:
     np.testing.assert_allclose(parts.embedding, whole.embedding)
     np.testing.assert_allclose(parts.contrast["gradient"], whole.contrast["gradient"])
     np.testing.assert_allclose(whole.importance["gradient"][2], [3.0, 0.0])
+    np.testing.assert_allclose(whole.importance_by_class["gradient"].sum(axis=2), whole.importance["gradient"])
+    np.testing.assert_allclose(whole.mean_intensity[2], [6.0, 8.0])
+    by_area = aggregate_unit(
+        [block([0, 1, 2, 3, 4])], image_of_tile, 4, **arguments, tile_area=np.array([1, 1, 2, 1, 1, 1])
+    )
+    np.testing.assert_allclose(by_area.mean_intensity[2], [5.5, 7.5])
+    np.testing.assert_array_equal(by_area.embedding, whole.embedding)
     with pytest.raises(RunDirError, match="holds no tile"):
         aggregate_unit([], image_of_tile, 4, **arguments)
     with pytest.raises(RunDirError, match="tile ids up to 6, but the cohort has 6 tiles"):
@@ -200,10 +239,13 @@ def test_warnings_name_what_is_wrong() -> None:
     sites = ["s1"] * 11 + ["s2"] * 10
     patients = [f"p{i:02d}" for i in range(20)] + ["p00"]
     samples = make_samples(patients, labels, [0] * 21, sites)
-    small, several, tied = sample_warnings(samples)
+    small, tied = sample_warnings(samples)
     assert small.startswith("class y has 9 patients")
-    assert several.startswith("20 patients give 21 samples")
     assert "Cramér's V" in tied
+    one_unknown = make_samples(patients, labels, [0] * 21, [*sites[:5], None, *sites[6:]])
+    _, unknown, still_tied = sample_warnings(one_unknown)
+    assert unknown.startswith("1 patients have no site")
+    assert "Cramér's V" in still_tied
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7]))[0] == pytest.approx(1.0)
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 5, 5])) == (0.0, 1.0)
 

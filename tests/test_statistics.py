@@ -19,6 +19,7 @@ from plexrank.ranking.orientation import align_signs
 from plexrank.ranking.prediction import (
     auc,
     baseline_probability,
+    is_confounded,
     measure_performance,
     permute_labels,
     prediction_p_value,
@@ -90,6 +91,9 @@ def test_moments_do_not_depend_on_the_split() -> None:
     np.testing.assert_allclose(parts.mean(), whole.mean(), rtol=1e-14)
     np.testing.assert_allclose(whole.mean()[0], values[group == 0].astype(float).mean(axis=0), rtol=1e-14)
     assert np.isnan(whole.mean()[4]).all()
+    weighted = GroupMoments(1, (1,))
+    weighted.update(np.zeros(2, dtype=int), np.array([[1.0], [5.0]]), np.array([3, 1]))
+    assert weighted.mean().tolist() == [[2.0]]
 
 
 # Known answers
@@ -122,9 +126,11 @@ def test_balanced_t_is_welchs_standard_error_for_single_samples() -> None:
     values, label = rng.normal(0.3, 1, (30, 1)), np.arange(30) % 3 // 2
     mean, p = balanced_mean_above_zero(values, label, np.arange(30))
     a, b = values[label == 0, 0], values[label == 1, 0]
-    error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)) / 2
+    of_a, of_b = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+    error = np.sqrt(of_a + of_b) / 2
+    degrees = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
     assert mean[0] == pytest.approx((a.mean() + b.mean()) / 2)
-    assert p[0] == pytest.approx(stats.t.sf(mean[0] / error, 28))
+    assert p[0] == pytest.approx(stats.t.sf(mean[0] / error, degrees))
 
 
 def test_copies_of_a_patients_samples_do_not_make_p_smaller() -> None:
@@ -179,10 +185,33 @@ def test_labels_are_permuted_within_sites_and_patients_keep_their_number_of_samp
     assert len(np.unique(drawn[:, 3])) == 2
 
 
-def test_label_that_is_the_site_has_no_p_below_one() -> None:
+@pytest.mark.parametrize(
+    ("sites", "confounded"),
+    [
+        (["1", "2"] * 20, True),
+        (["1", "2"] * 19 + ["1", None], True),
+        (["1", None] * 20, True),
+        (["1", "1", "2", "2"] * 10, False),
+        ([None] * 40, False),
+    ],
+)
+def test_label_that_is_the_site_has_no_p_value(sites, confounded) -> None:
     labels = ["x", "y"] * 20
-    samples = make_samples([f"p{i:02d}" for i in range(40)], labels, [i // 2 % 4 for i in range(40)], labels)
-    assert prediction_p_value(np.eye(2)[samples.label], samples, 100, np.random.default_rng(0)) == 1.0
+    samples = make_samples([f"p{i:02d}" for i in range(40)], labels, [i // 2 % 4 for i in range(40)], sites)
+    assert is_confounded(samples) == confounded
+    p = prediction_p_value(np.eye(2)[samples.label], samples, 100, np.random.default_rng(0))
+    assert p == (None if confounded else 1 / 101)
+
+
+def test_patients_without_a_site_are_a_stratum_of_their_own() -> None:
+    ids = ["a", "a", "b", "c", "d", "e", "f"]
+    labels = ["x", "x", "y", "x", "y", "x", "y"]
+    samples = make_samples(ids, labels, [0] * 7, [None, "1", "1", "", None, "1", "1"])
+    assert samples.site is not None
+    assert samples.site.tolist() == [0, 0, -1, -1, 0, 0]
+    drawn = permute_labels(samples, 50, np.random.default_rng(0))
+    assert (drawn[:, [2, 3]].sum(axis=1) == 1).all()
+    assert make_samples(ids, labels, [0] * 7, [None] * 7).site is None
 
 
 # Scores
@@ -316,7 +345,16 @@ def upper(level: float, n: int) -> float:
     return level + 2 * np.sqrt(level * (1 - level) / n)
 
 
-@pytest.mark.parametrize("kind", [{}, {"free_directions": 30}, {"free_directions": 30, "classes": 3}])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"free_directions": 30},
+        {"free_directions": 30, "classes": 3},
+        {"free_directions": 30, "patients": 79, "rare": 9},
+        {"free_directions": 30, "patients": 16},
+    ],
+)
 def test_false_positives_stay_nominal_though_encoders_learn_the_labels(kind) -> None:
     reliance, association, prediction = p_values(60, OUT_OF_FOLD_VARIANCE, **kind)
     for p in (reliance, association, prediction):

@@ -104,8 +104,11 @@ def aggregate_unit(
     training_images: Array | None = None,
     training_embedding: Array | None = None,
     linear: LinearWeights | None = None,
+    tile_area: Array | None = None,
 ) -> UnitTable:
     """Average the tiles of every held-out image, one slice in memory at a time.
+
+    Mean intensities weigh by area, so that they are those of the image; what the network says of tiles does not.
 
     Args:
         blocks: the unit's held-out tiles.
@@ -114,11 +117,13 @@ def aggregate_unit(
         classify: r (row, channel) → logits (row, class), numpy to numpy.
         training_images, training_embedding: (row,) int and (row, channel), where the checkpoint keeps them.
         linear: the classifier's weights, where it is linear.
+        tile_area: (all tiles,) pixels, indexed by tile id; tiles count alike if absent.
 
     Raises:
         RunDirError: there is no tile at all, or one that the cohort does not have.
     """
     sums: dict[tuple[str, str], GroupMoments] = {}
+    area = np.ones(len(image_of_tile)) if tile_area is None else tile_area
     for block in blocks:
         highest = int(block.tile_id.max(initial=-1))
         if highest >= len(image_of_tile):
@@ -129,7 +134,8 @@ def aggregate_unit(
         image = image_of_tile[block.tile_id]
         for key, values in _columns(block).items():
             moments = sums.setdefault(key, GroupMoments(num_images, values.shape[1:]))
-            moments.update(image, values)
+            by_area = key == ("mean_intensity", "")
+            moments.update(image, values, area[block.tile_id] if by_area else None)
     if not sums:
         raise RunDirError(f"fold {fold}, seed {seed}: the attribution holds no tile; run the attribute stage again")
     means = {key: moments.mean() for key, moments in sums.items()}

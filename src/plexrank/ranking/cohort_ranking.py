@@ -17,7 +17,7 @@ from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import mean_agreement, score_channels
 from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, kruskal
-from plexrank.ranking.summary import Summary, is_at_chance, make_summary
+from plexrank.ranking.summary import Summary, is_above_chance, make_summary
 from plexrank.ranking.table import (
     ChannelTests,
     by_class_table,
@@ -87,13 +87,14 @@ def rank_cohort(
     return CohortRanking(
         ranking=ranking_table(
             channels, included, scores, tests, tables, samples,
-            fdr=settings.fdr, above_chance=not is_at_chance(held_out),
+            fdr=settings.fdr, above_chance=is_above_chance(held_out),
         ),
         by_class=by_class_table(channels, included, tables, samples),
         importance_per_patient=importance_per_patient(channels, tables, samples),
         predictions=predictions_table(tables.probability, baseline, samples),
         summary=make_summary(
             held_out, mean_intensity, samples,
+            fdr=settings.fdr,
             num_images=tables.n_images,
             num_tiles=tables.n_tiles,
             agreement=mean_agreement(tables.unit_importance[:, included]),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -22,6 +22,8 @@ FALLBACK_STRENGTH = 0.1
 LOG_OFFSET = 0.01
 """Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
 INNER_FOLDS = 4
+MIN_LABELLINGS = 20
+"""With fewer different labellings no permutation p-value reaches 0.05."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Performance:
-    """Held-out performance; ``p_value`` is that of the AUC against no relation to the label."""
+    """Held-out performance.
+
+    ``p_value`` is that of the AUC against no relation to the label, None where :func:`is_confounded`.
+    """
 
     accuracy: Estimate
     balanced_accuracy: Estimate
     auc: Estimate
-    p_value: float
+    p_value: float | None
 
 
 def auc(probability: Array, label: Array) -> float:
@@ -106,7 +111,9 @@ def _weighted_auc(probability: Array, own: Array, weights: Array) -> Array:
     return mean
 
 
-def prediction_p_value(probability: Array, samples: Samples, permutations: int, rng: np.random.Generator) -> float:
+def prediction_p_value(
+    probability: Array, samples: Samples, permutations: int, rng: np.random.Generator
+) -> float | None:
     """One-sided p-value that out-of-fold predictions know nothing of the label.
 
     The labels are permuted over patients (within sites, where sites are known) against the predictions as they
@@ -117,11 +124,33 @@ def prediction_p_value(probability: Array, samples: Samples, permutations: int, 
 
     Args:
         probability: (sample, class) of out-of-fold predictions.
+
+    Returns:
+        The p-value, None where :func:`is_confounded`.
     """
+    if is_confounded(samples):
+        return None
     observed = auc(probability, samples.label)
     permuted = _auc_of_labels(probability, permute_labels(samples, permutations, rng))
     widened = permuted.mean() + (permuted - permuted.mean()) * np.sqrt(OUT_OF_FOLD_VARIANCE)
     return float((1 + (widened >= observed - 1e-12).sum()) / (1 + permutations))
+
+
+def is_confounded(samples: Samples) -> bool:
+    """Whether label and site cannot be told apart.
+
+    So it is where fewer than ``MIN_LABELLINGS`` labellings keep the labels of each site, though the cohort as a
+    whole has more: no p-value within sites could then be small.
+    """
+    if samples.site is None:
+        return False
+    least = np.log(MIN_LABELLINGS) - 1e-9
+    within = sum(_log_labellings(samples.label[samples.site == site]) for site in np.unique(samples.site))
+    return bool(within < least <= _log_labellings(samples.label))
+
+
+def _log_labellings(label: Array) -> float:
+    return float(special.gammaln(len(label) + 1) - special.gammaln(np.bincount(label) + 1).sum())
 
 
 def permute_labels(samples: Samples, draws: int, rng: np.random.Generator) -> Array:

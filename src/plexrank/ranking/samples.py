@@ -11,6 +11,8 @@ from plexrank.errors import StudyError
 
 Array = np.ndarray
 
+UNKNOWN_SITE = -1
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -20,7 +22,7 @@ class Samples:
         patient: (sample,) int, index of the patient; samples of one patient stand together.
         label: (sample,) int, index of the class.
         fold: (sample,) int, the fold that holds the patient out.
-        site: (sample,) int or None, index of the site.
+        site: (sample,) int or None, index of the site, −1 where it is not known; None where no site is known.
         image_sample: (image,) int, the sample of every image.
         class_names: names of the classes.
         patient_ids: the patient id of every sample.
@@ -52,14 +54,14 @@ def make_samples(
     patient_ids: Sequence[str],
     labels: Sequence[str],
     folds: Sequence[int],
-    sites: Sequence[str] | None = None,
+    sites: Sequence[str | None] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Samples:
     """Group images into samples.
 
     Args:
         patient_ids, labels, folds, sites: one entry an image; the fold is the one that holds it out. A
-            patient's images at several sites count for the first of them.
+            patient's images at several sites count for the first of them; None or '' is no known site.
         class_names: the order of the classes; sorted labels if absent.
 
     Raises:
@@ -85,7 +87,7 @@ def make_samples(
         patient=np.array([patient_number[patient] for patient, _ in order]),
         label=np.array([names.index(label) for _, label in order]),
         fold=np.array([int(folds[first_image[key]]) for key in order]),
-        site=None if sites is None else _sites(patient_ids, sites, order),
+        site=_sites(patient_ids, sites, order) if sites is not None and any(sites) else None,
         image_sample=np.array([number[key] for key in keys]),
         class_names=names,
         patient_ids=tuple(patient for patient, _ in order),
@@ -101,12 +103,13 @@ def _refuse_split_patients(patient_ids: Sequence[str], folds: Sequence[int]) -> 
             )
 
 
-def _sites(patient_ids: Sequence[str], sites: Sequence[str], order: list[tuple[str, str]]) -> Array:
+def _sites(patient_ids: Sequence[str], sites: Sequence[str | None], order: list[tuple[str, str]]) -> Array:
     site_of: dict[str, str] = {}
     for patient, site in zip(patient_ids, sites, strict=True):
-        site_of.setdefault(patient, site)
+        if site:
+            site_of.setdefault(patient, site)
     names = sorted(set(site_of.values()))
-    return np.array([names.index(site_of[patient]) for patient, _ in order])
+    return np.array([names.index(site_of[patient]) if patient in site_of else UNKNOWN_SITE for patient, _ in order])
 
 
 def image_means_to_samples(values: Array, samples: Samples) -> Array:

@@ -86,7 +86,8 @@ def balanced_mean_above_zero(
     """Class-balanced mean of every column and the one-sided p-value that it is above zero.
 
     A t-test whose standard error sums the influence of each patient, so that several samples of one patient
-    do not count as independent.
+    do not count as independent. The degrees of freedom are those of Welch (1947) and Satterthwaite (1946) from the
+    share of each class in the variance: where one class is small its few patients carry most of it.
 
     Args:
         values: (sample, channel).
@@ -105,9 +106,25 @@ def balanced_mean_above_zero(
         rows = label == k
         spread = np.sqrt(count / (count - 1))
         influence[rows] = (values[rows] - values[rows].mean(axis=0)) * spread / (len(classes) * count)
-    per_patient = np.zeros((patient.max() + 1, values.shape[1]))
-    np.add.at(per_patient, patient, influence)
-    error = np.sqrt(variance_factor * (per_patient**2).sum(axis=0))
+    error = np.sqrt(variance_factor * _variance_over_patients(influence, patient))
     t = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
-    degrees = len(np.unique(patient)) - len(classes)
-    return mean, np.where(error > 0, stats.t.sf(t, max(degrees, 1)), 1.0)
+    return mean, np.where(error > 0, stats.t.sf(t, _degrees_of_freedom(influence, label, patient)), 1.0)
+
+
+def _variance_over_patients(influence: Array, patient: Array) -> Array:
+    per_patient = np.zeros((patient.max() + 1, influence.shape[1]))
+    np.add.at(per_patient, patient, influence)
+    variance: Array = (per_patient**2).sum(axis=0)
+    return variance
+
+
+def _degrees_of_freedom(influence: Array, label: Array, patient: Array) -> Array:
+    total = np.zeros(influence.shape[1])
+    squares = np.zeros_like(total)
+    for k in np.unique(label):
+        rows = label == k
+        of_class = _variance_over_patients(influence[rows], patient[rows])
+        total += of_class
+        squares += of_class**2 / max(len(np.unique(patient[rows])) - 1, 1)
+    degrees: Array = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)
+    return degrees

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from plexrank.ranking.prediction import Performance
-from plexrank.ranking.samples import Samples
+from plexrank.ranking.samples import UNKNOWN_SITE, Samples
 
 CHANCE_P = 0.05
 SMALL_CLASS = 10
@@ -36,6 +36,8 @@ class Summary:
         held_out: the ensemble on held-out samples.
         mean_intensity: logistic regression on channel means, the same folds.
         at_chance: held-out p-value above ``CHANCE_P``.
+        confounded: label and site cannot be told apart, so that there is no p-value.
+        fdr: the q-value up to which a channel is significant.
         agreement: mean Spearman correlation of the importances between units, None for one unit.
         warnings: what a reader must know.
     """
@@ -43,6 +45,8 @@ class Summary:
     held_out: Performance
     mean_intensity: Performance
     at_chance: bool
+    confounded: bool
+    fdr: float
     counts: Counts
     agreement: float | None
     warnings: tuple[str, ...]
@@ -59,6 +63,7 @@ def make_summary(
     mean_intensity: Performance,
     samples: Samples,
     *,
+    fdr: float,
     num_images: int,
     num_tiles: int,
     agreement: float,
@@ -70,6 +75,8 @@ def make_summary(
         held_out=held_out,
         mean_intensity=mean_intensity,
         at_chance=is_at_chance(held_out),
+        confounded=held_out.p_value is None,
+        fdr=fdr,
         counts=counts,
         agreement=None if math.isnan(agreement) else agreement,
         warnings=(*sample_warnings(samples), *warnings),
@@ -77,8 +84,13 @@ def make_summary(
 
 
 def is_at_chance(performance: Performance) -> bool:
-    """Whether prediction cannot be told from chance."""
-    return performance.p_value > CHANCE_P
+    """Whether prediction cannot be told from chance; not so where there is no p-value to tell it."""
+    return performance.p_value is not None and performance.p_value > CHANCE_P
+
+
+def is_above_chance(performance: Performance) -> bool:
+    """Whether prediction is shown to be better than chance."""
+    return performance.p_value is not None and performance.p_value <= CHANCE_P
 
 
 def patients_per_class(samples: Samples) -> dict[str, int]:
@@ -87,20 +99,20 @@ def patients_per_class(samples: Samples) -> dict[str, int]:
 
 
 def sample_warnings(samples: Samples) -> list[str]:
-    """Small classes, patients with several labels, and a label that goes with the site."""
+    """Small classes, unknown sites, and a label that goes with the site."""
     warnings = [
         f"class {name} has {count} patients; below {SMALL_CLASS} intervals and p-values are rough"
         for name, count in patients_per_class(samples).items()
         if count < SMALL_CLASS
     ]
-    several = len(samples) - samples.num_patients
-    if several:
-        warnings.append(
-            f"{samples.num_patients} patients give {len(samples)} samples, because images of one patient carry "
-            "different labels; the association tests take these samples as independent"
-        )
-    if samples.site is not None and len(np.unique(samples.site)) > 1:
-        v, p = cramers_v(samples.label, samples.site)
+    if samples.site is None:
+        return warnings
+    known = samples.site != UNKNOWN_SITE
+    if not known.all():
+        unknown = len(np.unique(samples.patient[~known]))
+        warnings.append(f"{unknown} patients have no site; they count as a site of their own")
+    if len(np.unique(samples.site[known])) > 1:
+        v, p = cramers_v(samples.label[known], samples.site[known])
         if v >= TIED_CRAMERS_V and p < CHANCE_P:
             warnings.append(
                 f"the label goes with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "

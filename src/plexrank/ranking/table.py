@@ -157,10 +157,10 @@ def by_class_table(channels: Sequence[str], included: Array, tables: SampleTable
 
 
 def importance_per_patient(channels: Sequence[str], tables: SampleTables, samples: Samples) -> pd.DataFrame:
-    """importance_per_patient.parquet: ``patient_id, label, fold`` and one column a channel, mean over seeds."""
-    identity = _identity(samples)
-    values = pd.DataFrame(tables.importance.mean(axis=0), columns=list(channels))
-    return pd.concat([identity, values], axis=1)
+    """importance_per_patient.parquet: ``patient_id, label, fold, channel, importance``, mean over seeds."""
+    values = tables.importance.mean(axis=0)
+    table = _identity(samples).loc[np.repeat(np.arange(len(samples)), len(channels))].reset_index(drop=True)
+    return table.assign(channel=np.tile(np.array(channels, dtype=object), len(samples)), importance=values.ravel())
 
 
 def predictions_table(probability: Array, baseline: Array, samples: Samples) -> pd.DataFrame:

@@ -30,14 +30,13 @@ def run(plan: Plan, reporter: Reporter) -> None:
     unit.begin()
     cohort = TiledCohort(plan)
     images = plan.cohort.images
-    sites = [image.site for image in images if image.site is not None]
     result = rank_cohort(
         [_unit_table(plan, cohort, fold, seed) for fold, seed in plan.fold_seeds],
         make_samples(
             [image.patient_id for image in images],
             [image.label for image in images],
             [plan.fold_of_patient[image.patient_id] for image in images],
-            sites if len(sites) == len(images) else None,
+            [image.site for image in images],
             plan.cohort.classes,
         ),
         cohort.channels,
@@ -61,6 +60,7 @@ def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTa
         classify=partial(_classify_array, trained.classify(trained.network(torch.device("cpu")))),
         training_images=trained.embedding_images,
         training_embedding=trained.embedding_mean,
+        tile_area=cohort.tile_area_px,
         linear=None if trained.classifier is None else _linear(trained.classifier),
     )
 
