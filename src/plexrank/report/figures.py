@@ -54,7 +54,7 @@ def _draw_scores(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
             part = ranking[chosen]
             axes.hlines(rows[chosen], part["score_low"], part["score_high"], color=colour, linewidth=2.2)
             axes.plot(part["score"], rows[chosen], "o", color=colour, markersize=6, label=name)
-    axes.axvline(1 / max(1, int((~excluded).sum())), color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
+    axes.axvline(1 / len(ranking), color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
     axes.set_xlabel("score: share of the importance, with its 95 % interval\n(dashed: all channels alike)")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
 

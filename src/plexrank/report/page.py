@@ -50,12 +50,13 @@ def render_page(content: ReportContent) -> str:
         figure=base64.b64encode(content.figure.read_bytes()).decode(),
         rows=content.ranking.to_dict("records"),
         classes=_top_of_each_class(content.by_class),
-        hidden_from_intensity=_hidden_from_intensity(content.ranking),
+        any_significant=bool(content.ranking["significant"].any()),
+        hidden_from_intensity=_hidden_from_intensity(content.ranking, content.summary["fdr"]),
     )
 
 
-def _hidden_from_intensity(ranking: pd.DataFrame) -> list[str]:
-    hidden = ranking["significant"].astype(bool) & (ranking["mean_intensity_q"] > 0.1)
+def _hidden_from_intensity(ranking: pd.DataFrame, fdr: float) -> list[str]:
+    hidden = ranking["significant"].astype(bool) & (ranking["mean_intensity_q"] > fdr)
     return [str(channel) for channel in ranking.loc[hidden, "channel"]]
 
 

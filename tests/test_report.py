@@ -1,0 +1,94 @@
+"""The page says what the tables say, and shows names as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitted_cohorts import fitted_cohort
+from plexrank.ranking.cohort_ranking import rank_cohort
+from plexrank.ranking.table import RANKING_COLUMNS
+from plexrank.report.figures import ranking_figure
+from plexrank.report.page import ReportContent, render_page
+from plexrank.study import RankSettings
+
+CHANNELS = ["<b>", "$x_1$", *(f"C{i:02d}" for i in range(2, 12))]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    units, samples = fitted_cohort(1, effects=(2.0, 2.0), strength=0.1)
+    settings = RankSettings(bootstrap=100, permutations=100, fdr=0.2)
+    result = rank_cohort(units, samples, CHANNELS, settings, excluded=["C11"], warnings=["<i>odd</i>"])
+    figure = tmp_path_factory.mktemp("report") / "ranking.png"
+    ranking_figure(result.ranking, figure, ["<b>"])
+    return {
+        "study_name": "a & b",
+        "ranking": result.ranking,
+        "by_class": result.by_class,
+        "summary": result.summary.to_dict(),
+        "figure": figure,
+        "planted": ["<b>"],
+        "study_text": "name: <study>",
+        "provenance": {"host": "<host>"},
+    }
+
+
+def headline(content: dict[str, Any]) -> str:
+    page = render_page(ReportContent(**content))
+    start = page.index('<p class="verdict')
+    return " ".join(page[start : page.index("</p>", start)].split())
+
+
+def test_names_are_shown_as_they_are(content: dict[str, Any]) -> None:
+    page = render_page(ReportContent(**content))
+    for shown in ("★ &lt;b&gt;</td>", "a &amp; b", "&lt;i&gt;odd", "name: &lt;study&gt;", "&lt;host&gt;"):
+        assert shown in page
+    for raw in ("★ <b>", "<i>odd", "<study>", "<host>"):
+        assert raw not in page
+    assert page.count('<tr class="control">') == 1
+    assert 'src="data:image/png;base64,' in page
+    assert "http" not in page
+
+
+def test_headline_of_significant_channels(content: dict[str, Any]) -> None:
+    ranking = content["ranking"].copy()
+    assert ranking.set_index("channel").loc["<b>", "significant"]
+    assert "better than chance" in headline(content)
+    assert "Every significant channel would have shown" in headline(content)
+    ranking["mean_intensity_q"] = np.where(ranking["channel"] == "<b>", 0.15, 0.0)
+    assert "Every significant channel" in headline(content | {"ranking": ranking})
+    ranking["mean_intensity_q"] = np.where(ranking["channel"] == "<b>", 0.25, 0.0)
+    assert "not shown by mean intensity (q &gt; 0.2): <b>&lt;b&gt;</b>" in headline(content | {"ranking": ranking})
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, "No single channel is significant (reliance q &gt; 0.2 for all)"),
+        ({"at_chance": True}, "no better than chance"),
+        ({"confounded": True}, "Label and site cannot be told apart"),
+    ],
+)
+def test_headline_without_significant_channels(content: dict[str, Any], changes: dict[str, Any], wanted: str) -> None:
+    summary = content["summary"] | changes
+    if changes.get("confounded"):
+        summary["held_out"] = summary["held_out"] | {"p_value": None}
+    text = headline(content | {"summary": summary, "ranking": content["ranking"].assign(significant=False)})
+    assert wanted in text
+    others = {"No single channel", "no better than chance", "cannot be told apart", "Every significant channel"}
+    assert sum(other in text for other in others) == 1
+
+
+def test_the_dashed_line_is_where_equal_scores_would_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranking = pd.DataFrame({column: [0.25] * 4 for column in RANKING_COLUMNS})
+    ranking = ranking.assign(channel=list("abcd"), significant=False, excluded=[False, False, False, True])
+    lines: list[float] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.axvline", lambda self, x, **style: lines.append(x))
+    ranking_figure(ranking, tmp_path / "ranking.png")
+    assert lines == [0.25]
+    assert (tmp_path / "ranking.png").stat().st_size > 0
