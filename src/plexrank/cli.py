@@ -244,7 +244,8 @@ def main() -> NoReturn:
         _complain("stopped; the same command goes on from here")
         sys.exit(STOPPED_EXIT_CODE)
     except OSError as error:
-        _complain(f"{error.filename or 'a file'}: {error.strerror or error}; mend that, and the same command goes on")
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}; mend that, and the same command goes on")
         sys.exit(PlexrankError.exit_code)
     except Exception:  # noqa: BLE001  the one boundary
         traceback.print_exc()
