@@ -81,6 +81,7 @@ def demo(
     from plexrank.demo import beside_truth
     from plexrank.simulate.scenarios import simulate as write_cohort
 
+    _refuse_several_processes("demo")
     reporter = Reporter()
     study_path = out / "cohort" / "study.yaml"
     if study_path.is_file():
