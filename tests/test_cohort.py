@@ -227,6 +227,17 @@ def test_channels_are_found_by_name(panel, wanted, found, count, names, indices)
 
 
 @pytest.mark.parametrize(
+    ("found", "found_ids"),
+    [
+        (("CD8", "rubbish", "CD three"), ("Nd3", "Nd2", "Nd1")),
+        (("CD8_12((99))Nd3", "x_Nd2", "Nd1_Nd1"), None),
+    ],
+)
+def test_ids_beside_or_within_the_names_decide_the_order(found, found_ids) -> None:
+    assert locate_channels(PANEL, None, found, 3, "image.mcd", found_ids) == (("CD3", "CD-8"), (2, 0))
+
+
+@pytest.mark.parametrize(
     ("panel", "wanted", "found", "count", "words"),
     [
         (PANEL, None, None, 2, "3 rows, but image.tiff has 2 channels"),

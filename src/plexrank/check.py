@@ -144,7 +144,9 @@ def locate_image(cohort: Cohort, record: ImageRecord, channels: tuple[str, ...] 
     """
     with naming_input(str(record.path)):
         image = open_image(record.path)
-    names, indices = locate_channels(cohort.panel, channels, image.channel_names, image.data.shape[0], str(record.path))
+    names, indices = locate_channels(
+        cohort.panel, channels, image.channel_names, image.data.shape[0], str(record.path), image.channel_ids
+    )
     return LocatedImage(record, image, names, indices)
 
 

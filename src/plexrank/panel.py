@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,19 @@ def read_panel(path: Path) -> Panel:
 
 
 def locate_channels(
-    panel: Panel | None, wanted: Sequence[str] | None, found: Sequence[str] | None, count: int, source: str
+    panel: Panel | None,
+    wanted: Sequence[str] | None,
+    found: Sequence[str] | None,
+    count: int,
+    source: str,
+    found_ids: Sequence[str] | None = None,
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Where an image holds the cohort's channels.
 
-    With a panel, its rows are matched to the image's own names where most of these are the panel's
-    ids or names (in any order). Where the image has no name of the panel's, or only such as stand at
-    the panel's place, the rows are taken in order. Without a panel, the image's own names serve.
+    With a panel, its rows are matched (in any order) to the image's own names or ids where most of these are
+    the panel's, or to panel ids that stand as a word in its names (``Ag107_Ag107``) where all do. Where the
+    image has no name of the panel's, or only such as stand at the panel's place, the rows are taken in
+    order. Without a panel, the image's own names serve.
 
     Args:
         panel: the cohort's sidecar panel, if any.
@@ -77,6 +84,7 @@ def locate_channels(
         found: names that the image file carries, or ``None``.
         count: number of channels in the image.
         source: what to call the image in a message.
+        found_ids: ids that the image file carries beside names, such as IMC metals.
 
     Returns:
         Names to use, and the index of each in the image.
@@ -95,11 +103,16 @@ def locate_channels(
             "give one row for every channel of the image, with keep 0 for those to leave out"
         )
     kept = [index for index, channel in enumerate(panel.channels) if channel.keep]
-    own = {_fold(name) for name in found or ()}
-    for ids in ([c.channel_id for c in panel.channels], [c.name for c in panel.channels]):
-        if found is not None and 2 * sum(_fold(name) in own for name in ids) > count:
-            return panel.kept_names, _by_name([ids[index] for index in kept], found, source)
-    _refuse_another_order(panel, found or (), source)
+    ids = [channel.channel_id for channel in panel.channels]
+    for own in (found or (), found_ids or ()):
+        folded = {_fold(name) for name in own}
+        for column in (ids, [channel.name for channel in panel.channels]):
+            if 2 * sum(_fold(name) in folded for name in column) > count:
+                return panel.kept_names, _by_name([column[index] for index in kept], own, source)
+    within = _ids_within(found or (), ids)
+    if set(ids) <= set(within):
+        return panel.kept_names, tuple(within.index(ids[index]) for index in kept)
+    _refuse_another_order(panel, within, source)
     return panel.kept_names, tuple(kept)
 
 
@@ -133,6 +146,16 @@ def _doubled(path: Path, column: str, values: Sequence[str]) -> list[PlexrankErr
         for folded, same in spellings.items()
         if folded and len(same) > 1
     ]
+
+
+def _ids_within(found: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """For each name the one id that is a word of it, otherwise the name itself."""
+    folded = {_fold(one): one for one in ids}
+    within = []
+    for name in found:
+        words = {folded[_fold(word)] for word in re.split(r"[^A-Za-z0-9]+", name) if _fold(word) in folded}
+        within.append(words.pop() if len(words) == 1 else name)
+    return within
 
 
 def _refuse_another_order(panel: Panel, found: Sequence[str], source: str) -> None:
