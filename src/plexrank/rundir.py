@@ -36,7 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        _sync(temporary)
+        for written in (*temporary.rglob("*"), temporary):
+            _sync(written)
         if temporary.is_dir() and path.exists():
             _remove(path)
         temporary.replace(path)
@@ -317,10 +318,7 @@ def _changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "")
 
 
 def _sync(path: Path) -> None:
-    """Flush a file, or a folder with all it holds, to the disk."""
-    for child in path.rglob("*") if path.is_dir() else ():
-        if child.is_file():
-            _sync(child)
+    """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
