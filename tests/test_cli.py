@@ -317,3 +317,17 @@ def test_a_damaged_file_of_a_run_is_named(
     assert refused.returncode == 1
     assert words in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_run_directory_is_not_taken_over_by_another_study(
+    plexrank: Plexrank, tiny_study: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "study.yaml"
+    content = yaml.safe_load(tiny_study.read_text())
+    content["cohort"] = {**content["cohort"], "root": str(tiny_study.parent)}
+    for key in ("samplesheet", "panel", "truth"):
+        content["cohort"][key] = str(tiny_study.parent / content["cohort"][key])
+    other.write_text(yaml.safe_dump({**content, "name": "another"}))
+    refused = plexrank("run", other, "--out", tiny_run, "--until", "tile")
+    assert refused.returncode == 64
+    assert "name is 'another', but" in refused.stderr

@@ -20,7 +20,7 @@ def test_planted_channels_are_named_and_counted() -> None:
     truth = pd.DataFrame(
         {"channel": ["C", "B", "A"], "informative": ["0", "1", "1"], "kind": ["", "spatial", "intensity"]}
     )
-    text = beside_truth(ranking, truth)
+    text = beside_truth(ranking, truth, 0.1)
     assert "2 of the 2 planted channels fill the first 2 positions; 2 are significant." in text
     assert "Plain mean intensity does not show B (q > 0.1)" in text
     assert "does not show A" not in text

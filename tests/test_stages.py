@@ -15,6 +15,7 @@ from plexrank.attribution.store import AttributionStore
 from plexrank.errors import RunDirError
 from plexrank.plan import Plan, make_plan
 from plexrank.rundir import RunDir
+from plexrank.stages.rank import _silent_channels
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.tiles.intensity import fit_intensity
@@ -91,3 +92,10 @@ def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(
     warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]
     assert any("1 images are left out because their label is empty" in warning for warning in warnings)
     assert any("site" in warning and "Cramér" in warning for warning in warnings)
+
+
+def test_silent_channels_are_named(tiny_run: Path) -> None:
+    cohort = TiledCohort(plan_of(tiny_run))
+    assert not _silent_channels(cohort)
+    cohort.channel_means[:16, 2] = 0
+    assert _silent_channels(cohort) == ["no signal in half of the images or more: C03 (16 of 32)"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import plexrank
-from plexrank.errors import MissingInputError, PlexrankError, raise_problems
+from plexrank.errors import MissingInputError, PlexrankError, StudyError, raise_problems
 from plexrank.progress import Reporter
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def demo(
     with _running(plan):
         _run_stages(plan, list(Stage), reporter)
     ranking, truth = _read_ranking_and_truth(plan, study_path.parent / "truth.csv")
-    print(beside_truth(ranking, truth))
+    print(beside_truth(ranking, truth, plan.study.rank.fdr))
     print(f"report: {plan.rundir.report_page}")
 
 
@@ -287,7 +287,12 @@ def _open_run(out: Path, study_path: Path, overrides: Sequence[str], reporter: R
     raise_problems(result.problems)
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
-    return make_plan(rundir, load_study(study_path, overrides))
+    study = load_study(study_path, overrides)
+    if rundir.study.is_file() and (before := load_study(rundir.study).name) != study.name:
+        raise StudyError(
+            f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
+        )
+    return make_plan(rundir, study)
 
 
 @contextmanager

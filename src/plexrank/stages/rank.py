@@ -43,7 +43,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         plan.study.rank,
         excluded=plan.study.cohort.exclude_channels,
         seed=plan.study.seed,
-        warnings=_warnings(plan),
+        warnings=[*_warnings(plan), *_silent_channels(cohort)],
     )
     _write_ranking(plan, result)
     unit.finish()
@@ -93,11 +93,23 @@ def _warnings(plan: Plan) -> list[str]:
     return warnings
 
 
+def _silent_channels(cohort: TiledCohort) -> list[str]:
+    """A warning that names channels whose pixels are all zero in at least half of the images."""
+    images = np.unique(cohort.image_of_tile)
+    silent = np.array([(cohort.channel_means[cohort.image_of_tile == image] == 0).all(axis=0) for image in images])
+    named = [
+        f"{channel} ({count} of {len(images)})"
+        for channel, count in zip(cohort.channels, silent.sum(axis=0), strict=True)
+        if 2 * count >= len(images)
+    ]
+    return [f"no signal in half of the images or more: {', '.join(named)}"] if named else []
+
+
 def _write_ranking(plan: Plan, ranking: CohortRanking) -> None:
     folder = plan.rundir.ranking
     as_csv = {"ranking": ranking.ranking, "ranking_by_class": ranking.by_class, "predictions": ranking.predictions}
     for name, table in as_csv.items():
-        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
     for name, table in (("ranking", ranking.ranking), ("importance_per_patient", ranking.importance_per_patient)):
         with replacing(folder / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
