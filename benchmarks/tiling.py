@@ -25,7 +25,7 @@ import numpy as np
 import tifffile
 import zarr
 from numcodecs.blosc import Blosc
-from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.codecs import BloscCodec
 
 from plexrank.images.open import open_image
 from plexrank.study import TileSettings
@@ -97,7 +97,7 @@ def run_naive(image: Path, store: Path) -> None:
         dtype=DTYPE,
         chunks=(CHANNELS, TILE_PX, TILE_PX),
         shards=(CHANNELS, side, side),
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.bitshuffle),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
     )
     pixels.rechunk((CHANNELS, side, side)).to_zarr(target, scheduler="threads", num_workers=CORES)
 

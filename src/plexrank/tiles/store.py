@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
-from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from plexrank.errors import RunDirError
 from plexrank.tiles.grid import Tile, TileGrid
@@ -82,7 +82,7 @@ class TileStoreWriter:
             chunks=(shape[0], tile_px, tile_px),
             shards=(shape[0], self.shard_px, self.shard_px),
             compressors=(
-                BloscCodec(cname="zstd", clevel=_LEVEL_ZSTD, shuffle=BloscShuffle.bitshuffle, typesize=dtype.itemsize),
+                BloscCodec(cname="zstd", clevel=_LEVEL_ZSTD, shuffle="bitshuffle", typesize=dtype.itemsize),
                 Crc32cCodec(),
             ),
             filters=None,

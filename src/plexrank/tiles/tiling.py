@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+from dask import threaded
 from dask.base import compute
 from dask.delayed import delayed
 
@@ -118,8 +119,8 @@ class _Tiler:
         xs = slice(region.x_px, region.x_px + region.width_px)
         part = self._stored[:, ys, xs]
         chunks = _RegionChunks(region, part.shape[0], part.dtype, self._writer.grid.tile_px, memory)
-        scheduler = {"scheduler": "threads", "num_workers": num_threads} if num_threads > 1 else {"scheduler": "sync"}
-        da.store(part, chunks, lock=False, **scheduler)  # type: ignore[arg-type]
+        # Given by name, dask would first import distributed, to see whether it has a client.
+        da.store(part, chunks, lock=False, scheduler=threaded.get, num_workers=num_threads)  # type: ignore[arg-type]
         return chunks
 
 
@@ -270,7 +271,7 @@ def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None)
 def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str:
     """Name the channels with NaN or infinite pixels and count those in the image as it came."""
     counts = da.count_nonzero(~da.isfinite(selected), axis=(1, 2)).compute(
-        scheduler="threads", num_workers=usable_cores()
+        scheduler=threaded.get, num_workers=usable_cores()
     )
     found = [f"{name} ({count})" for name, count in zip(channel_names, counts, strict=True) if count]
     if not found:
