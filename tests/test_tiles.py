@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import google_crc32c
 import numpy as np
 import pytest
 import yaozarrs
 import zarr
+from numcodecs.blosc import Blosc
 
 from plexrank.errors import ImageDataError, RunDirError
 from plexrank.study import TileSettings
@@ -251,6 +254,18 @@ def one_channel_chunks(metadata: dict[str, Any]) -> None:
     metadata["codecs"][0]["configuration"]["chunk_shape"][0] = 1
 
 
+def index_at_start(metadata: dict[str, Any]) -> None:
+    metadata["codecs"][0]["configuration"]["index_location"] = "start"
+
+
+def without_checksum(metadata: dict[str, Any]) -> None:
+    metadata["codecs"][0]["configuration"]["codecs"].pop()
+
+
+def big_endian(metadata: dict[str, Any]) -> None:
+    metadata["codecs"][0]["configuration"]["codecs"][0]["configuration"] = {"endian": "big"}
+
+
 def unsharded(metadata: dict[str, Any]) -> None:
     metadata["codecs"] = metadata["codecs"][0]["configuration"]["codecs"]
 
@@ -266,6 +281,10 @@ def unsharded(metadata: dict[str, Any]) -> None:
         (edit_metadata(foreign_codec), "codecs .*pickle"),
         (edit_metadata(one_channel_chunks), "not a tile store"),
         (edit_metadata(unsharded), "not a tile store"),
+        (edit_metadata(index_at_start), "index of a shard is not at its end"),
+        (edit_metadata(without_checksum), "codecs bytes, blosc, expected bytes, blosc, crc32c"),
+        (edit_metadata(big_endian), "not little-endian"),
+        (edit_metadata(lambda metadata: metadata.update(zarr_format=2)), "no Zarr v3 array"),
         (edit_metadata(lambda metadata: metadata.update(shape=[2, 40])), "not a tile store"),
         (edit_metadata(lambda metadata: metadata.update(shape=[2, 0, 40])), "not a tile store"),
         (edit_metadata(lambda metadata: metadata.update(dimension_names=["x", "y", "c"])), "not a tile store"),
@@ -315,3 +334,55 @@ def test_a_torn_shard_is_refused_not_read_as_zeros(tmp_path: Path, damage: Calla
     damage(path / "0/c/0/0/0")
     with pytest.raises(RunDirError, match=r"a\.ome\.zarr: tile \(0, 0\)"):
         TileStore(path).read_tile(0, 0)
+
+
+def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.zarr"
+    tile_image(lazy(noise((2, 16, 16), "uint8")), [0, 1], names(2), settings(), path)
+    store, shard = TileStore(path), path / "0/c/0/0/0"
+    whole = shard.read_bytes()
+    for place in range(len(whole)):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(RunDirError, match=r"tile \(0, 0\): .* is damaged: .*tile stage again"):
+            store.read_tile(0, 0)
+    shard.write_bytes(whole)
+    assert store.read_tile(0, 0).any()
+
+
+def write_index(shard: Path, offset: int, length: int) -> None:
+    """Say where the only tile lies, with a good checksum."""
+    index = struct.pack("<QQ", offset, length)
+    shard.write_bytes(shard.read_bytes()[:-20] + index + struct.pack("<I", google_crc32c.value(index)))
+
+
+def write_chunk(shard: Path, chunk: bytes) -> None:
+    """Replace the only tile, with good checksums."""
+    chunk += struct.pack("<I", google_crc32c.value(chunk))
+    index = struct.pack("<QQ", 0, len(chunk))
+    shard.write_bytes(chunk + index + struct.pack("<I", google_crc32c.value(index)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda shard: write_index(shard, 2**64 - 1, 2**64 - 1), "the tile is not in it"),
+        (lambda shard: write_index(shard, 10**6, 100), "points beyond its end"),
+        (lambda shard: write_index(shard, 0, 10**6), "points beyond its end"),
+        (lambda shard: write_index(shard, 2**63, 2**63), "points beyond its end"),
+        (lambda shard: write_index(shard, 1, 100), "checksum of the tile is wrong"),
+        (lambda shard: write_index(shard, 0, 0), "checksum of the tile is wrong"),
+        (lambda shard: write_chunk(shard, b""), "not 512 bytes compressed"),
+        (lambda shard: write_chunk(shard, Blosc("zstd").encode(bytes(511))), "not 512 bytes compressed"),
+        (lambda shard: write_chunk(shard, Blosc("zstd").encode(bytes(512))[:-1]), "not 512 bytes compressed"),
+        (lambda shard: write_chunk(shard, b"x" * 4 + struct.pack("<I", 512) + b"x" * 500), "not 512 bytes compressed"),
+        (lambda shard: write_chunk(shard, struct.pack("<4xI4xI", 512, 500) + b"x" * 484), "is damaged"),
+        (lambda shard: write_chunk(shard, shard.read_bytes()), "not 512 bytes compressed"),
+    ],
+)
+def test_a_forged_shard_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "a.ome.zarr"
+    tile_image(lazy(noise((2, 16, 16), "uint8")), [0, 1], names(2), settings(), path)
+    damage(path / "0/c/0/0/0")
+    with pytest.raises(RunDirError, match=message) as caught:
+        TileStore(path).read_tile(0, 0)
+    assert "tile (0, 0)" in str(caught.value)

@@ -30,6 +30,7 @@ _CHECKSUM = struct.Struct("<I")  # CRC32C, after the index of a shard, which sta
 _PLACE = struct.Struct("<QQ")  # where a chunk begins in its shard, and its length
 _ABSENT = 2**64 - 1  # in place of both
 _LEVEL_ZSTD = 3
+_BLOSC_HEADER = struct.Struct("<4xI4xI")  # bytes before and after compression
 _CODECS = ["bytes", "blosc", "crc32c"]
 _INDEX_CODECS = ["bytes", "crc32c"]
 _TYPES = frozenset(
@@ -90,6 +91,9 @@ class TileStoreWriter:
             dimension_names=("c", "y", "x"),
         )
 
+        for row in range(-(-shape[1] // self.shard_px)):
+            _shard_path(self._level, row, 0).parent.mkdir(parents=True)
+
     def encode_tile(self, chunk: npt.NDArray[np.generic]) -> bytes:
         """The bytes of a (c, tile_px, tile_px) chunk, zeros where it reaches over the image's edge."""
         encoded: bytes = Blosc("zstd", _LEVEL_ZSTD, Blosc.BITSHUFFLE).encode(np.ascontiguousarray(chunk, self._dtype))
@@ -111,9 +115,7 @@ class TileStoreWriter:
         """
         a_side = self.shard_px // self.grid.tile_px
         index = bytearray(_PLACE.pack(_ABSENT, _ABSENT) * a_side**2)
-        path = _shard_path(self._level, row, col)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with _shard_path(self._level, row, col).open("wb") as file:
             for tile, chunk in zip(self.shard_tiles(row, col), encoded, strict=True):
                 _PLACE.pack_into(index, _PLACE.size * _index_place(tile, a_side), file.tell(), len(chunk))
                 file.write(chunk)
@@ -261,9 +263,9 @@ def _read_verified(file: FileIO, offset: int, length: int, what: str) -> bytes:
 
 
 def _decode(chunk: bytes, pixels: npt.NDArray[Any]) -> None:
-    """Decompress into ``pixels``; the length stands in Blosc's header, which begins with 4 bytes and this."""
-    if len(chunk) < 16 or struct.unpack_from("<I", chunk, 4)[0] != pixels.nbytes:
-        raise ValueError(f"the tile does not hold {pixels.nbytes} bytes")
+    """Decompress into ``pixels``, where the header agrees: Blosc itself believes the lengths that stand there."""
+    if len(chunk) < _BLOSC_HEADER.size or _BLOSC_HEADER.unpack_from(chunk) != (pixels.nbytes, len(chunk)):
+        raise ValueError(f"the tile is not {pixels.nbytes} bytes compressed to {len(chunk)}")
     Blosc().decode(chunk, out=pixels)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,6 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 from dask import threaded
-from dask.base import compute
-from dask.delayed import delayed
 
 from plexrank.errors import ImageDataError
 from plexrank.rundir import replacing
@@ -41,7 +39,11 @@ class Pixels(Protocol):
 class DaskClient(Protocol):
     """What is used of a :class:`distributed.Client`; its workers see the same files as this process."""
 
-    def get(self, dsk: Mapping[Any, Any], keys: Any, **options: Any) -> Any: ...
+    def scatter(self, data: Any, *, broadcast: bool) -> Any: ...
+
+    def map(self, func: Callable[..., Any], *iterables: Sequence[Any], pure: bool) -> Any: ...
+
+    def gather(self, futures: Any, errors: str = "raise") -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class _TileSummary:
 
 
 class _Tiler:
-    """Tiles regions of one image. It may be sent to other processes, where dask takes it as it is."""
+    """Tiles regions of one image, in this process or in others."""
 
     def __init__(self, stored: da.Array, writer: TileStoreWriter) -> None:
         self._stored = stored
@@ -262,9 +264,10 @@ def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None)
         memory = np.empty(max(region_bytes(stored.shape[0], stored.dtype, tile_px, part) for part in parts), np.uint8)
         found = [tiler.tile(part, usable_cores(), memory) for part in parts]
     else:
-        shared = delayed(tiler, traverse=False)
-        tasks = [delayed(_Tiler.tile)(shared, part, 1) for part in parts]
-        found = compute(*tasks, scheduler=client.get)  # type: ignore[no-untyped-call]
+        everywhere = client.scatter(tiler, broadcast=True)
+        futures = client.map(_Tiler.tile, [everywhere] * len(parts), parts, [1] * len(parts), pure=False)
+        client.gather(futures, errors="skip")  # nobody may be writing any more when an error removes the store
+        found = client.gather(futures)
     return sorted(itertools.chain.from_iterable(found), key=lambda summary: (summary.tile.row, summary.tile.col))
 
 
