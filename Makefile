@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV_VERSION = 0.13.9
 BIN = .venv/bin
 
-.PHONY: install test demo lint lock wheelhouse clean
+.PHONY: install test demo bench lint lock wheelhouse clean
 
 install: .venv/installed
 
@@ -20,6 +20,10 @@ test: install
 
 demo: install
 	$(BIN)/plexrank demo
+
+# One line of JSON for each; see benchmarks/README.md.
+bench: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tiling.py
 
 lint: install
 	$(BIN)/ruff check

@@ -13,7 +13,7 @@ import numpy as np
 
 _SHARD_BYTES = 128 * 2**20  # uncompressed, at most: few files, and yet small beside any memory
 _REGION_BYTES = 512 * 2**20  # held at once, unless a single shard or chunk of the source is larger,
-_SMALL_REGION_BYTES = 128 * 2**20  # and rather so few, for memory that was used before is faster than more of it
+_SMALL_REGION_BYTES = 256 * 2**20  # and rather so few, for memory that was used before is faster than more of it
 
 Chunks = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Sides of a dask array's chunks along c, y and x."""

@@ -233,25 +233,25 @@ def _area_mean(pixels: da.Array, downsample: int) -> da.Array:
 
 def area_mean(pixels: npt.NDArray[Any], downsample: int) -> npt.NDArray[np.float32]:
     """(c, y, x) → (c, ⌈y/d⌉, ⌈x/d⌉) float32 means over squares of d pixels, partial ones at the far edges."""
-    _, height_px, width_px = pixels.shape
-    down = _sum_runs(pixels, downsample)
-    across = _sum_runs(down.transpose(0, 2, 1), downsample).transpose(0, 2, 1)
-    held_y = np.minimum(downsample, height_px - np.arange(0, height_px, downsample))
-    held_x = np.minimum(downsample, width_px - np.arange(0, width_px, downsample))
-    means: npt.NDArray[np.float32] = (across / np.outer(held_y, held_x)).astype(np.float32)
+    return _square_means(_sum_runs(pixels, downsample), pixels.shape[1], downsample).astype(np.float32)
+
+
+def _square_means(sums: npt.NDArray[Any], height_px: int, side: int) -> npt.NDArray[np.float64]:
+    """Means over squares, of sums over runs of ``side`` along y."""
+    across = _sum_runs(sums.transpose(0, 2, 1), side).transpose(0, 2, 1)
+    held_y, held_x = (np.minimum(side, total - np.arange(0, total, side)) for total in (height_px, sums.shape[2]))
+    means: npt.NDArray[np.float64] = across / np.outer(held_y, held_x)
     return means
 
 
-def _sum_runs(pixels: npt.NDArray[Any], length: int) -> npt.NDArray[np.float64]:
+def _sum_runs(pixels: npt.NDArray[Any], length: int, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
     """Sums over runs of ``length`` along axis 1, the last run may be shorter."""
     num_channels, total, width = pixels.shape
     whole = total // length * length
-    runs: npt.NDArray[np.float64] = (
-        pixels[:, :whole].reshape(num_channels, -1, length, width).sum(axis=2, dtype=np.float64)
-    )
+    runs: npt.NDArray[Any] = pixels[:, :whole].reshape(num_channels, -1, length, width).sum(axis=2, dtype=dtype)
     if whole == total:
         return runs
-    rest = pixels[:, whole:].sum(axis=1, keepdims=True, dtype=np.float64)
+    rest = pixels[:, whole:].sum(axis=1, keepdims=True, dtype=dtype)
     return np.concatenate([runs, rest], axis=1)
 
 
@@ -302,16 +302,17 @@ def _find_tissue(summaries: Sequence[_TileSummary], min_tissue: float) -> TiledI
 def _summarise_tile(tile: Tile, chunk: npt.NDArray[Any]) -> _TileSummary:
     pixels = chunk[:, : tile.height_px, : tile.width_px]
     num_channels, height_px, width_px = pixels.shape
-    # Sums of small whole numbers are exact in any order and type, and faster in whole numbers.
-    exact = np.uint32 if pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2 else np.float64
-    total = pixels.sum(axis=0, dtype=exact)[np.newaxis]
+    # Sums of a few small whole numbers are exact in any type, and faster in a narrow one.
+    is_small = pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2
+    sums = _sum_runs(pixels, _BLOCK_PX, np.uint32 if is_small else np.float64)
+    total = sums.sum(axis=0, keepdims=True, dtype=np.float64)
     nonfinite = np.zeros(num_channels, dtype=np.int64)
     if pixels.dtype.kind == "f":
         nonfinite = np.count_nonzero(~np.isfinite(pixels), axis=(1, 2))
     return _TileSummary(
         tile,
-        area_mean(total, _BLOCK_PX).astype(np.float64).ravel(),
-        pixels.sum(axis=(1, 2), dtype=np.float64) / (height_px * width_px),
+        _square_means(total, height_px, _BLOCK_PX).ravel(),
+        sums.sum(axis=(1, 2), dtype=np.float64) / (height_px * width_px),
         nonfinite,
         pixels.min(axis=(1, 2)).astype(np.float64),
         pixels.max(axis=(1, 2)).astype(np.float64),
