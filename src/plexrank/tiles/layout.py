@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 _SHARD_BYTES = 128 * 2**20  # uncompressed, at most: few files, and yet small beside any memory
-_REGION_BYTES = 512 * 2**20  # held at once, unless a single shard or chunk of the source is larger,
-_SMALL_REGION_BYTES = 256 * 2**20  # and rather so few, for memory that was used before is faster than more of it
+_REGION_BYTES = 384 * 2**20  # held at once, unless a single shard or chunk of the source is larger,
+_SMALL_REGION_BYTES = 128 * 2**20  # and rather so few, for memory that was used before is faster than more of it
+REGIONS_AT_ONCE = 2
+"""So that one is read while another is compressed or on its way to the disk."""
 
 Chunks = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Sides of a dask array's chunks along c, y and x."""
@@ -45,7 +47,7 @@ def shard_side(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int) 
 def regions(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int, chunks: Chunks) -> list[Region]:
     """Cut a (c, y, x) image into regions of whole shards, in row-major order.
 
-    Regions are read one after the other, so a chunk of the source that lies in several is decoded several times.
+    Regions are read independently, so a chunk of the source that lies in several is decoded several times.
     Their sides are those with the fewest pixels to decode, and among these not larger than is good for speed,
     within a bound on memory that does not depend on the size of the image.
 
@@ -85,7 +87,7 @@ def tiling_memory_bytes(
 ) -> int:
     """Most memory that tiling an image takes beyond that of the program itself.
 
-    A region twice, as pixels and encoded, and in each thread the chunks of the source that become one chunk of
+    Regions twice, as pixels and encoded, and in each thread the chunks of the source that become one chunk of
     the region, or a tile in the hands of the codec.
 
     Args:
@@ -103,7 +105,7 @@ def tiling_memory_bytes(
     region = max(region_bytes(shape[0], stored_dtype, tile_px, part) for part in parts)
     source = math.prod(max(axis) for axis in chunks) * (3 * dtype.itemsize + (0 if downsample == 1 else 16))
     tile = 4 * shape[0] * tile_px**2 * stored_dtype.itemsize
-    return 2 * region + num_threads * max(source, tile)
+    return min(REGIONS_AT_ONCE, num_threads, len(parts)) * 2 * region + num_threads * max(source, tile)
 
 
 def usable_cores() -> int:

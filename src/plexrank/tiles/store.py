@@ -10,7 +10,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from io import FileIO
+from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _LEVEL = "0"
 _CHECKSUM = struct.Struct("<I")  # CRC32C, after the index of a shard, which stands at its end, and after each chunk
 _PLACE = struct.Struct("<QQ")  # where a chunk begins in its shard, and its length
 _ABSENT = 2**64 - 1  # in place of both
-_LEVEL_ZSTD = 3
+_ZSTD_LEVEL, _BLOSC_BLOCK = 1, 512 * 2**10  # half the time of level 3 in Blosc's own blocks, and as small
 _BLOSC_HEADER = struct.Struct("<4xI4xI")  # bytes before and after compression
 _CODECS = ["bytes", "blosc", "crc32c"]
 _INDEX_CODECS = ["bytes", "crc32c"]
@@ -83,21 +83,27 @@ class TileStoreWriter:
             chunks=(shape[0], tile_px, tile_px),
             shards=(shape[0], self.shard_px, self.shard_px),
             compressors=(
-                BloscCodec(cname="zstd", clevel=_LEVEL_ZSTD, shuffle="bitshuffle", typesize=dtype.itemsize),
+                BloscCodec(
+                    cname="zstd",
+                    clevel=_ZSTD_LEVEL,
+                    shuffle="bitshuffle",
+                    typesize=dtype.itemsize,
+                    blocksize=_BLOSC_BLOCK,
+                ),
                 Crc32cCodec(),
             ),
             filters=None,
             fill_value=0,
             dimension_names=("c", "y", "x"),
         )
-
         for row in range(-(-shape[1] // self.shard_px)):
             _shard_path(self._level, row, 0).parent.mkdir(parents=True)
 
     def encode_tile(self, chunk: npt.NDArray[np.generic]) -> bytes:
-        """The bytes of a (c, tile_px, tile_px) chunk, zeros where it reaches over the image's edge."""
-        encoded: bytes = Blosc("zstd", _LEVEL_ZSTD, Blosc.BITSHUFFLE).encode(np.ascontiguousarray(chunk, self._dtype))
-        return encoded + _CHECKSUM.pack(google_crc32c.value(encoded))
+        """Compress a (c, tile_px, tile_px) chunk, zeros where it reaches over the image's edge."""
+        codec = Blosc("zstd", _ZSTD_LEVEL, Blosc.BITSHUFFLE, _BLOSC_BLOCK)
+        encoded: bytes = codec.encode(np.ascontiguousarray(chunk, self._dtype))
+        return encoded
 
     def shard_tiles(self, row: int, col: int) -> list[Tile]:
         """The tiles of the shard at ``row``, ``col`` of the shard grid, in the order in which they are written."""
@@ -117,9 +123,10 @@ class TileStoreWriter:
         index = bytearray(_PLACE.pack(_ABSENT, _ABSENT) * a_side**2)
         with _shard_path(self._level, row, col).open("wb") as file:
             for tile, chunk in zip(self.shard_tiles(row, col), encoded, strict=True):
-                _PLACE.pack_into(index, _PLACE.size * _index_place(tile, a_side), file.tell(), len(chunk))
-                file.write(chunk)
-            file.write(index + _CHECKSUM.pack(google_crc32c.value(bytes(index))))
+                place = _PLACE.size * _index_place(tile, a_side)
+                _PLACE.pack_into(index, place, file.tell(), len(chunk) + _CHECKSUM.size)
+                _write_with_checksum(file, chunk)
+            _write_with_checksum(file, bytes(index))
             file.flush()
             os.fsync(file.fileno())
 
@@ -251,6 +258,11 @@ def _read_chunk(shard: Path, place: int, index_bytes: int) -> bytes:
         if offset + length > size - index_bytes:
             raise ValueError("its index points beyond its end")
         return _read_verified(file, offset, length, "the tile")
+
+
+def _write_with_checksum(file: BufferedWriter, content: bytes) -> None:
+    file.write(content)
+    file.write(_CHECKSUM.pack(google_crc32c.value(content)))
 
 
 def _read_verified(file: FileIO, offset: int, length: int, what: str) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import dask.array as da
@@ -19,7 +20,15 @@ from plexrank.errors import ImageDataError
 from plexrank.rundir import replacing
 from plexrank.study import TileSettings
 from plexrank.tiles.grid import Tile
-from plexrank.tiles.layout import Region, aligned_chunks, reduced_chunks, region_bytes, regions, usable_cores
+from plexrank.tiles.layout import (
+    REGIONS_AT_ONCE,
+    Region,
+    aligned_chunks,
+    reduced_chunks,
+    region_bytes,
+    regions,
+    usable_cores,
+)
 from plexrank.tiles.store import TileStoreWriter
 
 _BLOCK_PX = 8
@@ -258,17 +267,35 @@ def _sum_runs(pixels: npt.NDArray[Any], length: int, dtype: npt.DTypeLike = np.f
 def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None) -> list[_TileSummary]:
     """Write every shard once, as a whole, and summarise the tiles on the way; in row-major order of tiles."""
     tiler = _Tiler(stored, writer)
-    tile_px = writer.grid.tile_px
-    parts = regions(stored.shape, stored.dtype, tile_px, stored.chunks)
+    parts = regions(stored.shape, stored.dtype, writer.grid.tile_px, stored.chunks)
     if client is None:
-        memory = np.empty(max(region_bytes(stored.shape[0], stored.dtype, tile_px, part) for part in parts), np.uint8)
-        found = [tiler.tile(part, usable_cores(), memory) for part in parts]
+        most_bytes = max(region_bytes(stored.shape[0], stored.dtype, writer.grid.tile_px, part) for part in parts)
+        found = _tile_here(tiler, parts, most_bytes)
     else:
         everywhere = client.scatter(tiler, broadcast=True)
         futures = client.map(_Tiler.tile, [everywhere] * len(parts), parts, [1] * len(parts), pure=False)
         client.gather(futures, errors="skip")  # nobody may be writing any more when an error removes the store
         found = client.gather(futures)
     return sorted(itertools.chain.from_iterable(found), key=lambda summary: (summary.tile.row, summary.tile.col))
+
+
+def _tile_here(tiler: _Tiler, parts: Sequence[Region], most_bytes: int) -> list[list[_TileSummary]]:
+    """Tile a few regions at once, in memory that serves one after the other."""
+    at_once = min(REGIONS_AT_ONCE, usable_cores(), len(parts))
+    num_threads = -(-usable_cores() // at_once)
+    free: SimpleQueue[npt.NDArray[np.uint8]] = SimpleQueue()
+    for _ in range(at_once):
+        free.put(np.empty(most_bytes, np.uint8))
+
+    def tile(part: Region) -> list[_TileSummary]:
+        memory = free.get()
+        try:
+            return tiler.tile(part, num_threads, memory)
+        finally:
+            free.put(memory)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(tile, parts))
 
 
 def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str:
