@@ -20,7 +20,7 @@ from numcodecs.blosc import Blosc
 from plexrank.errors import ImageDataError, RunDirError
 from plexrank.study import TileSettings
 from plexrank.tiles import layout
-from plexrank.tiles.grid import Tile, TileGrid
+from plexrank.tiles.grid import Tile, TileGrid, mirrored
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import area_mean, tile_image
 
@@ -79,6 +79,25 @@ def test_a_tile_outside_the_grid_is_refused(row: int, col: int) -> None:
 def test_a_grid_without_extent_is_refused(sides: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="≥ 1"):
         TileGrid(*sides)
+
+
+def test_a_tile_goes_on_mirrored_beyond_the_edge() -> None:
+    tile = np.zeros((2, 4, 8), np.uint8)
+    tile[:, :3, :3] = np.arange(18).reshape(2, 3, 3)
+    assert mirrored(tile, 3, 3)[0].tolist() == [  # the width less than half: mirrored twice and a bit
+        [0, 1, 2, 2, 1, 0, 0, 1],
+        [3, 4, 5, 5, 4, 3, 3, 4],
+        [6, 7, 8, 8, 7, 6, 6, 7],
+        [6, 7, 8, 8, 7, 6, 6, 7],
+    ]
+    assert np.all(mirrored(tile, 1, 1)[1] == 9)
+    assert mirrored(tile, 4, 8) is tile
+
+
+@pytest.mark.parametrize("part", [(0, 3), (3, 0), (5, 3), (3, 9)])
+def test_no_tile_is_mirrored_at_an_edge_outside_of_it(part: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="lies in a tile of 4 × 8"):
+        mirrored(np.zeros((2, 4, 8)), *part)
 
 
 # --- writing

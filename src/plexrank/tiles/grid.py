@@ -1,8 +1,12 @@
-"""The grid of square tiles over an image: pure geometry, no arrays."""
+"""The grid of square tiles over an image, and what stands in a tile beyond the image's edge: pure geometry."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,26 @@ class TileGrid:
     def tiles(self) -> list[Tile]:
         """All tiles in row-major order."""
         return [self.tile(row, col) for row in range(self.rows) for col in range(self.cols)]
+
+
+def mirrored(tile: npt.NDArray[Any], height_px: int, width_px: int) -> npt.NDArray[Any]:
+    """A tile whose part beyond the image's edge shows the part within, mirrored as often as it takes.
+
+    Args:
+        tile: (..., y, x); what stands beyond the edge does not matter.
+        height_px, width_px: size of the part that lies in the image, at the upper left, both ≥ 1.
+
+    Returns:
+        An array of the same shape and type, edge pixels repeated (``symmetric`` of :func:`numpy.pad`); the tile itself
+        where all of it lies in the image.
+
+    Raises:
+        ValueError: that part is empty or larger than the tile.
+    """
+    side_y, side_x = tile.shape[-2:]
+    if not (1 <= height_px <= side_y and 1 <= width_px <= side_x):
+        raise ValueError(f"no part of {height_px} × {width_px} pixels lies in a tile of {side_y} × {side_x}")
+    if (height_px, width_px) == (side_y, side_x):
+        return tile
+    beyond = [(0, 0)] * (tile.ndim - 2) + [(0, side_y - height_px), (0, side_x - width_px)]
+    return np.pad(tile[..., :height_px, :width_px], beyond, mode="symmetric")
