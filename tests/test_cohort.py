@@ -118,6 +118,28 @@ def test_a_link_to_an_image_is_that_image(tmp_path: Path) -> None:
         read_cohort(settings, folds=2)
 
 
+MASK_HEADER = "image_id,path,mask,patient_id,grade\n"
+MASK_ROWS = "i1,a.tiff,{mask},p1,low\ni2,b.tiff,,p2,low\ni3,c.tiff,e.tiff,p3,high\ni4,d.tiff,,p4,high\n"
+
+
+def test_an_image_may_have_a_mask(tmp_path: Path) -> None:
+    cohort = read_cohort(sheet(tmp_path, MASK_ROWS.format(mask="f.tiff"), MASK_HEADER), folds=2)
+    assert [image.mask for image in cohort.images] == [tmp_path / "f.tiff", None, tmp_path / "e.tiff", None]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message", "code"),
+    [
+        ("g.tiff", r"line 2: .*g\.tiff: no such mask; mend the path or empty the cell", 66),
+        ("../g.tiff", r"line 2: mask '\.\./g\.tiff' leads out of", 64),
+    ],
+)
+def test_a_wrong_mask_is_told_with_its_line(tmp_path: Path, mask: str, message: str, code: int) -> None:
+    with pytest.raises(PlexrankError, match=message) as caught:
+        read_cohort(sheet(tmp_path, MASK_ROWS.format(mask=mask), MASK_HEADER), folds=2)
+    assert caught.value.exit_code == code
+
+
 def test_a_circle_of_links_is_named(tmp_path: Path) -> None:
     settings = sheet(tmp_path, GOOD_ROWS + "i6,round.tiff,p6,low,x\n")
     (tmp_path / "round.tiff").symlink_to("round.tiff")

@@ -45,7 +45,8 @@ IMAGE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}")
 class ImageRecord:
     """One labelled image of the samplesheet; ``line`` is its line in the file.
 
-    ``path`` is absolute and names a file, a folder, or one acquisition of a file (``slide.mcd#3``).
+    ``path`` is absolute and names a file, a folder, or one acquisition of a file (``slide.mcd#3``); ``mask`` is the
+    file that says where tissue is, if there is one.
     """
 
     image_id: str
@@ -54,6 +55,7 @@ class ImageRecord:
     label: str
     site: str | None
     line: int
+    mask: Path | None = None
 
     @property
     def file(self) -> Path:
@@ -219,7 +221,10 @@ def _read_rows(
         if "patient_id" in row and not row["patient_id"]:
             wrong.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
         try:
-            file, acquisition = _find_image(root, row["path"], where, need_images)
+            file, acquisition = _find_image(root, row["path"], "path", where, need_images)
+            mask = None
+            if row.get("mask"):
+                mask = join_image_path(*_find_image(root, row["mask"], "mask", where, need_images))
             _refuse_twice(line_of_image, (file, acquisition), line, row["path"], where)
         except PlexrankError as error:
             problems += [*wrong, error]
@@ -234,6 +239,7 @@ def _read_rows(
                     label=row[settings.label],
                     site=row.get("site") or None,
                     line=line,
+                    mask=mask,
                 )
             )
     return images, problems
@@ -262,17 +268,18 @@ def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError
     return problems
 
 
-def _find_image(root: Path, path: str, where: str, need_images: bool) -> tuple[Path, int | None]:
+def _find_image(root: Path, path: str, column: str, where: str, need_images: bool) -> tuple[Path, int | None]:
     """The file of an image and its acquisition; links are followed, so that none leads out of the root unseen."""
     if not path:
-        raise StudyError(f"{where}: the column path is empty; give the image's file")
-    with naming_input(f"{where}: path {_shown(path)}"):
+        raise StudyError(f"{where}: the column {column} is empty; give the image's file")
+    with naming_input(f"{where}: {column} {_shown(path)}"):
         file, acquisition = split_image_path(root / path)
-        target = resolve_input(file, f"{where}: path {_shown(path)}")
+        target = resolve_input(file, f"{where}: {column} {_shown(path)}")
         if not target.is_relative_to(root.resolve()):
-            raise StudyError(f"{where}: path {path!r} leads out of {root}; move the image there or set cohort.root")
+            raise StudyError(f"{where}: {column} {path!r} leads out of {root}; move the file there or set cohort.root")
         if need_images and not target.exists():
-            raise MissingInputError(f"{where}: {target}: no such image; mend the path or leave the row out")
+            what, other = ("mask", "empty the cell") if column == "mask" else ("image", "leave the row out")
+            raise MissingInputError(f"{where}: {target}: no such {what}; mend the path or {other}")
     return target, acquisition
 
 

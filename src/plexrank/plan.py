@@ -59,6 +59,7 @@ class Plan:
             outputs=(self.rundir.tile_store(image.image_id), self.rundir.image_tiles(image.image_id)),
             depends={
                 "image": self._file_as_it_is(image),
+                **({"mask": self._file_as_it_is(image, image.mask, "mask")} if image.mask else {}),
                 "channels": [[c.channel_id, c.name, c.keep] for c in panel.channels]
                 if panel
                 else self._file_as_it_is(self.cohort.images[0]),
@@ -66,19 +67,20 @@ class Plan:
             },
         )
 
-    def _file_as_it_is(self, image: ImageRecord) -> Json:
-        """What tells whether an image's file was changed; without a panel the first image names the channels.
+    def _file_as_it_is(self, image: ImageRecord, file: Path | None = None, key: str = "image") -> Json:
+        """What tells whether an image's file, or its mask, was changed; ``key`` is that of the done-record.
 
-        An image that was moved away after tiling counts as unchanged.
+        Without a panel the first image names the channels. A file that was moved away after tiling counts as unchanged.
         """
+        path = file or image.path
         try:
-            num_bytes, mtime_ns = size_and_mtime(image.file)
+            num_bytes, mtime_ns = size_and_mtime(file or image.file)
         except OSError:
-            recorded = _read_record(self.rundir.tile_record(image.image_id), "depends", "image")
-            if isinstance(recorded, dict) and recorded.get("path") == str(image.path):
+            recorded = _read_record(self.rundir.tile_record(image.image_id), "depends", key)
+            if isinstance(recorded, dict) and recorded.get("path") == str(path):
                 return recorded
-            return {"path": str(image.path), "bytes": None, "mtime_ns": None}
-        return {"path": str(image.path), "bytes": num_bytes, "mtime_ns": mtime_ns}
+            return {"path": str(path), "bytes": None, "mtime_ns": None}
+        return {"path": str(path), "bytes": num_bytes, "mtime_ns": mtime_ns}
 
     def tiles_table(self) -> Unit:
         """The table of all tiles."""
