@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
+from plexrank.cli import main
+from plexrank.plan import STAGES
 from plexrank.simulate import simulate
-
-Plexrank = Callable[..., "subprocess.CompletedProcess[str]"]
 
 TINY = ("train.epochs=3", "train.folds=2", "train.seeds=2", "train.batch_tiles=8", "rank.bootstrap=200")
 """Overrides that make a run of the tiny cohort a matter of seconds."""
@@ -27,14 +32,72 @@ def run_arguments(study: Path, run: Path, *overrides: str) -> list[object]:
     return ["run", study, "--out", run, *(part for value in (*TINY, *overrides) for part in ("--set", value))]
 
 
+@dataclass
+class Started:
+    """A command under way."""
+
+    words: list[str]
+    process: BaseProcess
+    files: list[Path]
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def finish(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end."""
+        self.process.join()
+        assert self.process.exitcode is not None
+        return subprocess.CompletedProcess(
+            self.words, self.process.exitcode, *(file.read_text() for file in self.files)
+        )
+
+
+class Plexrank:
+    """The command line in processes of their own.
+
+    They are forked off a server that has loaded the libraries and done nothing else, since loading torch takes
+    longer than most commands. What they print goes to files in ``folder``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._count = itertools.count()
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload(["plexrank.cli", *(f"plexrank.stages.{stage}" for stage in STAGES)])
+
+    def start(self, *arguments: object, **environment: str) -> Started:
+        """Start ``plexrank ARGUMENTS``, with more in its environment."""
+        words = [str(argument) for argument in arguments]
+        number = next(self._count)
+        files = [self._folder / f"{number}.{stream}" for stream in ("out", "err")]
+        surroundings = (Path.cwd(), {**os.environ, **environment})
+        process = self._processes.Process(target=run_command_line, args=(words, *surroundings, files))
+        process.start()
+        return Started(words, process, files)
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run ``plexrank ARGUMENTS`` and return what it printed and its exit code."""
+        return self.start(*arguments).finish()
+
+
 @pytest.fixture(scope="session")
-def plexrank() -> Plexrank:
-    """Run the command line and return what it printed and its exit code."""
+def plexrank(tmp_path_factory: pytest.TempPathFactory) -> Plexrank:
+    """See :class:`Plexrank`."""
+    return Plexrank(tmp_path_factory.mktemp("said"))
 
-    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
 
-    return call
+def run_command_line(arguments: list[str], folder: Path, environment: dict[str, str], files: list[Path]) -> None:
+    """What a forked process does: become ``plexrank ARGUMENTS`` with both streams in files."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, file in enumerate(files, start=1):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.argv = ["plexrank", *arguments]
+    main()
 
 
 @pytest.fixture(scope="session")

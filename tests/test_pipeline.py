@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import Plexrank, command, run_arguments
+from conftest import Plexrank, Started, run_arguments
 
 PRODUCT_COLUMNS = [
     *("position", "channel", "score", "score_low", "score_high", "position_low", "position_high", "p_top10"),
@@ -127,10 +125,10 @@ def test_a_killed_run_goes_on_to_the_same_ranking(
     tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path, stage: str, sign: str
 ) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(command(*run_arguments(tiny_study, run)), stderr=subprocess.DEVNULL)
+    process = plexrank.start(*run_arguments(tiny_study, run))
     wait_until(lambda: any(run.glob(sign)), process)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert process.finish().returncode == -signal.SIGKILL
     unfinished = plexrank("status", run).stdout
     total = {"tile": 33, "train": 4}[stage]
     done = next(int(line.split()[1]) for line in unfinished.splitlines() if line.startswith(stage))
@@ -143,25 +141,27 @@ def test_a_terminated_training_stops_with_75_and_goes_on(
     tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(command(*run_arguments(tiny_study, run)), stderr=subprocess.PIPE, text=True)
+    process = plexrank.start(*run_arguments(tiny_study, run))
     wait_until(lambda: (run / "train/fold-0/seed-0/last.pt").exists(), process)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 75
-    assert "the same command goes on from here" in said
+    stopped = process.finish()
+    assert stopped.returncode == 75
+    assert "the same command goes on from here" in stopped.stderr
     assert plexrank(*run_arguments(tiny_study, run)).returncode == 0
     assert ranking_bytes(run) == ranking_bytes(tiny_run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
-def test_an_interrupted_command_says_how_to_go_on(tiny_study: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_command_says_how_to_go_on(
+    tiny_study: Path, plexrank: Plexrank, tmp_path: Path, number: signal.Signals
+) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(command(*run_arguments(tiny_study, run)), stderr=subprocess.PIPE, text=True)
+    process = plexrank.start(*run_arguments(tiny_study, run))
     wait_until(lambda: any(run.glob("tiles/*.done.json")), process)
     process.send_signal(number)
-    _, said = process.communicate()
-    assert process.returncode == 75
-    assert said.splitlines()[-1] == "error: stopped; the same command goes on from here"
+    stopped = process.finish()
+    assert stopped.returncode == 75
+    assert stopped.stderr.splitlines()[-1] == "error: stopped; the same command goes on from here"
 
 
 def test_two_processes_give_the_ranking_of_one(
@@ -169,21 +169,29 @@ def test_two_processes_give_the_ranking_of_one(
 ) -> None:
     run = tmp_path / "run"
     assert plexrank(*run_arguments(tiny_study, run), "--until", "tile").returncode == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
     for stage in ("train", "attribute"):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([*torchrun, *command(stage, run)], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        port = str(free_port())
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        started = [plexrank.start(stage, run, RANK=rank, LOCAL_RANK=rank, **group) for rank in "01"]
+        for done in [process.finish() for process in started]:
+            assert done.returncode == 0, done.stderr
     assert plexrank("rank", run).returncode == 0
     one, two = (pd.read_csv(folder / "ranking" / "ranking.csv") for folder in (tiny_run, run))
     assert two["channel"].tolist() == one["channel"].tolist()
     assert two["score"].to_numpy() == pytest.approx(one["score"].to_numpy(), abs=0.01)
 
 
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def wait_until(happened: Callable[[], bool], started: Started) -> None:
     """Look for a sign that the process has come so far; fail where it ends or 120 s pass before."""
     deadline = time.monotonic() + 120
     while not happened():
-        assert process.poll() is None, "the process ended too early"
+        assert started.process.is_alive(), "the process ended too early"
         assert time.monotonic() < deadline
         time.sleep(0.005)

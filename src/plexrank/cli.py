@@ -234,25 +234,37 @@ def evaluate(
 
 def main() -> NoReturn:
     """Run the command line; every error that a user can mend ends here as one message and an exit code."""
+    code = _run_command()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # Threads of torch.distributed may outlive their group and abort the teardown of the interpreter.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run_command() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, _stop)
     try:
         app()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except PlexrankError as error:
         _complain(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except _StopRequestedError:
         _complain("stopped; the same command goes on from here")
-        sys.exit(STOPPED_EXIT_CODE)
+        return STOPPED_EXIT_CODE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{error.strerror or error}; mend that, and the same command goes on")
-        sys.exit(PlexrankError.exit_code)
+        return PlexrankError.exit_code
     except Exception:  # noqa: BLE001  the one boundary
         traceback.print_exc()
         _complain("this is a bug in plexrank; please report it with the lines above")
-        sys.exit(BUG_EXIT_CODE)
-    sys.exit(0)
+        return BUG_EXIT_CODE
+    return 0
 
 
 class _StopRequestedError(BaseException):
