@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -84,13 +83,13 @@ def train(folder: Path, info: ProcessInfo) -> UnitResult:
     )
 
 
-def in_a_group(rank: int, port: int, folder: Path) -> None:
+def in_a_group(rank: int, folder: Path) -> None:
+    """What srun starts; the processes meet in a folder."""
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", PROCESSES), ("MASTER_PORT", port)):
-            environment.setenv(name, str(value))
-        environment.setenv("MASTER_ADDR", "127.0.0.1")
+        for name, value in (("PROCID", rank), ("LOCALID", rank), ("STEP_NUM_TASKS", PROCESSES), ("JOB_ID", 7)):
+            environment.setenv(f"SLURM_{name}", str(value))
         environment.setenv("CUDA_VISIBLE_DEVICES", "")
-        with process_group() as info:
+        with process_group(folder / "meetings") as info:
             found: dict[str, object] = {
                 name: step(wrap(network(), info), shares[rank], info) for name, shares in SHARES.items()
             }
@@ -115,10 +114,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> list[dict]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spawn(in_a_group, args=(port, folder), nprocs=PROCESSES)
+    spawn(in_a_group, args=(folder,), nprocs=PROCESSES)
+    assert not list((folder / "meetings").iterdir())
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 
 
@@ -166,10 +163,10 @@ def test_processes_share_the_embedding_of_tiles(found: list[dict], folder: Path)
     np.testing.assert_allclose(found[0]["embedding"].numpy(), alone, atol=1e-5)
 
 
-def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     model, value = network(), torch.ones(2)
-    with process_group() as info:
+    with process_group(tmp_path) as info:
         assert (info.process_rank, info.world_size, info.is_first) == (0, 1, True)
         assert wrap(model, info) is model
         assert unwrap(model) is model
@@ -190,13 +187,13 @@ BAD_ENVIRONMENTS = [
 
 @pytest.mark.parametrize(("environment", "message"), BAD_ENVIRONMENTS)
 def test_an_incomplete_environment_is_refused(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(PlexrankError, match=message), process_group():
+    with pytest.raises(PlexrankError, match=message), process_group(tmp_path):
         pass
 
 

@@ -51,6 +51,28 @@ def test_a_run_writes_all_that_is_promised(tiny_run: Path) -> None:
             assert (tiny_run / "attribution" / f"fold-{fold}-seed-{seed}.zarr").is_dir()
 
 
+def test_an_array_works_on_its_share_and_one_job_joins_the_table(
+    tiny_study: Path, plexrank: Plexrank, tmp_path: Path
+) -> None:
+    run, share = tmp_path / "run", tmp_path / "share"
+    assert plexrank(*run_arguments(tiny_study, run), "--until", "tile").returncode == 0
+    records = sorted(record.relative_to(run) for record in run.glob("tiles/[!_]*.done.json"))
+    for path in run.glob("tiles/*.done.json"):
+        path.unlink()
+    for chosen in (records[:20], records[20:]):
+        share.write_text("".join(f"{record}\n" for record in chosen))
+        assert plexrank("tile", run, "--units", share).returncode == 0
+        assert all((run / record).is_file() for record in chosen)
+        assert not (run / "tiles" / "_tiles.done.json").exists()
+    joined = plexrank("tile", run)
+    assert "all 32 done already" in joined.stderr
+    assert (run / "tiles" / "_tiles.done.json").is_file()
+    share.write_text("tiles/nobody.done.json\n")
+    refused = plexrank("tile", run, "--units", share)
+    assert refused.returncode == 64
+    assert "no unit of the stage tile has the done-record 'tiles/nobody.done.json'" in refused.stderr
+
+
 def test_no_patient_is_predicted_by_a_network_that_saw_it(tiny_run: Path) -> None:
     import torch
 

@@ -59,6 +59,10 @@ class Scenario(StrEnum):
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+UnitsOption = Annotated[
+    Path | None,
+    typer.Option(help="A file with a done-record of RUN on each line: work on these units only, as a job array does."),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override the study.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -169,22 +173,22 @@ def run(
 
 
 @app.command()
-def tile(run: RunArgument) -> None:
+def tile(run: RunArgument, units: UnitsOption = None) -> None:
     """Cut the images of a run into tile stores."""
     _refuse_several_processes("tile")
-    _run_stages(_resume_run(run, need_images=True), [Stage.tile], Reporter())
+    _run_stages(_choose(_resume_run(run, need_images=True), Stage.tile, units), [Stage.tile], Reporter())
 
 
 @app.command()
-def train(run: RunArgument) -> None:
+def train(run: RunArgument, units: UnitsOption = None) -> None:
     """Train every fold and seed of a run; also under torchrun or srun, one process a GPU."""
-    _run_stages(_resume_run(run), [Stage.train], Reporter())
+    _run_stages(_choose(_resume_run(run), Stage.train, units), [Stage.train], Reporter())
 
 
 @app.command()
-def attribute(run: RunArgument) -> None:
+def attribute(run: RunArgument, units: UnitsOption = None) -> None:
     """Compute the held-out embedding and importances of every training of a run."""
-    _run_stages(_resume_run(run), [Stage.attribute], Reporter())
+    _run_stages(_choose(_resume_run(run), Stage.attribute, units), [Stage.attribute], Reporter())
 
 
 @app.command()
@@ -235,7 +239,7 @@ def evaluate(
 def main() -> NoReturn:
     """Run the command line; every error that a user can mend ends here as one message and an exit code."""
     code = _run_command()
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if _is_one_of_several():
         # Threads of torch.distributed may outlive their group and abort the teardown of the interpreter.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -247,7 +251,11 @@ def _run_command() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, _stop)
     try:
-        app()
+        try:
+            app()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGUSR2):  # Slurm and Apptainer send them again while it ends
+                signal.signal(number, signal.SIG_IGN)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except PlexrankError as error:
@@ -319,16 +327,21 @@ def _running(plan: Plan) -> Iterator[None]:
         yield
 
 
+def _is_one_of_several() -> str:
+    """The variable of torchrun or srun that says that several processes were started, or nothing."""
+    names = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+    return next((name for name in names if os.environ.get(name, "1") not in ("", "1")), "")
+
+
 def _refuse_several_processes(command: str) -> None:
     """Only train and attribute share their work; several copies of another command would write the same files."""
-    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
-        if (number := os.environ.get(name, "1")) not in ("", "1"):
-            if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-                raise typer.Exit(PlexrankError.exit_code)  # the first process says why
-            raise PlexrankError(
-                f"{command} runs as one process, but {name} is {number}; start it without torchrun and with one task "
-                "of srun (train and attribute take several)"
-            )
+    if name := _is_one_of_several():
+        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+            raise typer.Exit(PlexrankError.exit_code)  # the first process says why
+        raise PlexrankError(
+            f"{command} runs as one process, but {name} is {os.environ[name]}; start it without torchrun and with one "
+            "task of srun (train and attribute take several)"
+        )
 
 
 def _resume_run(path: Path, need_images: bool = False) -> Plan:
@@ -339,6 +352,16 @@ def _resume_run(path: Path, need_images: bool = False) -> Plan:
     rundir = RunDir(path)
     rundir.require()
     return make_plan(rundir, load_study(rundir.study), need_images)
+
+
+def _choose(plan: Plan, stage: Stage, units: Path | None) -> Plan:
+    """The plan for the units that a file lists."""
+    from plexrank.errors import naming_input
+
+    if units is None:
+        return plan
+    with naming_input(str(units)):
+        return plan.choose(stage.value, units.read_text(encoding="utf-8").splitlines())
 
 
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:

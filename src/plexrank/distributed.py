@@ -1,7 +1,7 @@
 """Which process am I, and what the processes say to each other.
 
-The only importer of ``torch.distributed`` and the only reader of ``RANK``, ``WORLD_SIZE`` and
-``LOCAL_RANK``. Everything else is handed a :class:`ProcessInfo`. Every function that takes one is a
+The only importer of ``torch.distributed`` and the only reader of ``RANK``, ``LOCAL_RANK`` and what
+srun calls them. Everything else is handed a :class:`ProcessInfo`. Every function that takes one is a
 collective: all processes must reach it, in the same order. With one process it does nothing costly.
 """
 
@@ -9,23 +9,41 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from plexrank.errors import PlexrankError
+from plexrank.rundir import write_text
 
 TIMEOUT = datetime.timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
 
 T = TypeVar("T")
+
+
+class EnvironmentNames(NamedTuple):
+    """What a launcher calls the three numbers that tell a process who it is."""
+
+    world_size: str
+    process_rank: str
+    local_rank: str
+
+
+TORCHRUN_NAMES = EnvironmentNames("WORLD_SIZE", "RANK", "LOCAL_RANK")
+SRUN_NAMES = EnvironmentNames("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True)
@@ -50,40 +68,77 @@ class ProcessInfo:
 
 
 @contextlib.contextmanager
-def process_group() -> Iterator[ProcessInfo]:
+def process_group(meetings: Path) -> Iterator[ProcessInfo]:
     """Join the group that the environment describes, and leave it at the end.
 
-    A single process where ``WORLD_SIZE`` is absent or 1; otherwise ``RANK``, ``LOCAL_RANK``,
-    ``MASTER_ADDR`` and ``MASTER_PORT`` must be set, as torchrun and submitit do. Gloo on CPUs, NCCL on
-    GPUs, one process a GPU.
+    torchrun sets ``WORLD_SIZE``, ``RANK``, ``LOCAL_RANK``, ``MASTER_ADDR`` and ``MASTER_PORT``. srun says who a
+    process is; there the first one takes a free port and publishes it in the folder ``meetings``. A single process
+    otherwise. Gloo on CPUs, NCCL on GPUs, one process a GPU.
 
     Raises:
-        PlexrankError: the environment is incomplete or contradicts itself, or there are fewer GPUs than
-            processes on this machine.
+        PlexrankError: the environment is incomplete or contradicts itself, there are fewer GPUs than
+            processes on this machine, or the first process does not show up.
     """
-    world_size = _environment_number("WORLD_SIZE", default=1)
+    by_torchrun = "WORLD_SIZE" in os.environ
+    names = TORCHRUN_NAMES if by_torchrun else SRUN_NAMES
+    world_size = _environment_number(names.world_size, default=1)
     if world_size == 1:
         yield ProcessInfo(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
         return
-    info = ProcessInfo(
-        process_rank=_environment_number("RANK"),
-        world_size=world_size,
-        local_rank=(local_rank := _environment_number("LOCAL_RANK")),
-        device=_device(local_rank),
-    )
-    if not 0 <= info.process_rank < world_size:
-        raise PlexrankError(f"RANK={info.process_rank} is not below WORLD_SIZE={world_size}; start all of them by srun")
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        if not os.environ.get(name):
-            raise PlexrankError(f"WORLD_SIZE is {world_size} but {name} is not set; start by torchrun or submitit")
-    backend = "nccl" if info.device.type == "cuda" else "gloo"
+    process_rank, local_rank = _environment_number(names.process_rank), _environment_number(names.local_rank)
+    if not 0 <= process_rank < world_size:
+        raise PlexrankError(
+            f"{names.process_rank}={process_rank} is not below {names.world_size}={world_size}; start all by srun"
+        )
+    info = ProcessInfo(process_rank, world_size, local_rank, _device(local_rank))
     if info.device.type == "cuda":
         torch.cuda.set_device(info.device)
-    dist.init_process_group(backend, rank=info.process_rank, world_size=world_size, timeout=TIMEOUT)
+    store = _store_at_master_port() if by_torchrun else _meet(meetings, info)
+    backend = "nccl" if info.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=process_rank, world_size=world_size, timeout=TIMEOUT)
     try:
         yield info
     finally:
         dist.destroy_process_group()
+
+
+def _store_at_master_port() -> Store | None:
+    """``None``, which stands for torch's own way by MASTER_ADDR and MASTER_PORT."""
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise PlexrankError(f"WORLD_SIZE is given but {name} is not set; start by torchrun or srun")
+    return None
+
+
+def _meet(folder: Path, info: ProcessInfo) -> Store:
+    """The key-value store of a job step, at a port that was free when the first process took it.
+
+    A port drawn from the job's number may belong to another job, and stays the same when a job begins anew.
+    """
+    step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT")]
+    place = folder / f"{'-'.join(step)}.json"
+    if info.is_first:
+        store = TCPStore("0.0.0.0", 0, info.world_size, is_master=True, timeout=TIMEOUT, wait_for_workers=False)
+        write_text(place, json.dumps({"host": socket.gethostname(), "port": store.port}))
+        store.wait([f"here-{rank}" for rank in range(1, info.world_size)])
+        place.unlink(missing_ok=True)
+        return store
+    address = _await_address(place)
+    store = TCPStore(address["host"], address["port"], info.world_size, is_master=False, timeout=TIMEOUT)
+    store.set(f"here-{info.process_rank}", "")
+    return store
+
+
+def _await_address(place: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < deadline:
+        try:
+            address: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            time.sleep(0.1)
+        else:
+            return address
+    raise PlexrankError(f"{place}: the first process did not show up; see the job's log for how it ended")
 
 
 def wrap(model: nn.Module, info: ProcessInfo) -> nn.Module:
@@ -240,7 +295,8 @@ def _environment_number(name: str, default: int | None = None) -> int:
     text = os.environ.get(name)
     if text is None and default is not None:
         return default
-    if text is None or not text.isdigit() or (name == "WORLD_SIZE" and int(text) < 1):
+    counts = name in (TORCHRUN_NAMES.world_size, SRUN_NAMES.world_size)
+    if text is None or not text.isdigit() or (counts and int(text) < 1):
         found = "absent" if text is None else f"{text!r}"
         raise PlexrankError(
             f"{name}: expected a whole number in the environment, found {found}; start by torchrun or srun"
@@ -253,6 +309,7 @@ def _device(local_rank: int) -> torch.device:
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise PlexrankError(
-            f"LOCAL_RANK={local_rank} but this machine shows {torch.cuda.device_count()} GPUs; start one process a GPU"
+            f"local process {local_rank}, but this machine shows {torch.cuda.device_count()} GPUs; "
+            "start one process a GPU"
         )
     return torch.device("cuda", local_rank)

@@ -7,12 +7,14 @@ may give another result (training on a GPU), on when it was finished.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.cohort import Cohort, ImageRecord, deal_folds, patient_strata, read_cohort
+from plexrank.errors import StudyError
 from plexrank.image_path import size_and_mtime
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest
 from plexrank.study import Study
@@ -23,12 +25,17 @@ INNER_FOLDS = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """All units of a study in a run directory; made by :func:`make_plan`."""
+    """All units of a study in a run directory; made by :func:`make_plan`.
+
+    Attributes:
+        chosen: done-records of the units to work on, ``None`` for all; see :meth:`choose`.
+    """
 
     rundir: RunDir
     study: Study
     cohort: Cohort
     fold_of_patient: dict[str, int]
+    chosen: frozenset[Path] | None = None
 
     @property
     def fold_seeds(self) -> list[tuple[int, int]]:
@@ -174,6 +181,27 @@ class Plan:
             yield self.rank()
         else:
             yield self.report()
+
+    def choose(self, stage: str, records: Sequence[str]) -> Plan:
+        """The same plan, to work on some units of a stage only, while other processes may work on others.
+
+        Args:
+            stage: whose units.
+            records: their done-records, relative to the run directory.
+
+        Raises:
+            StudyError: there is no such unit, or none is given.
+        """
+        known = [str(unit.record.relative_to(self.rundir.path)) for unit in self.units(stage)]
+        unknown = sorted(set(records) - set(known))
+        if unknown or not records:
+            found = f"no unit of the stage {stage} has the done-record {unknown[0]!r}" if unknown else "no unit given"
+            raise StudyError(f"{found}; expected such as {known[0]}")
+        return dataclasses.replace(self, chosen=frozenset(self.rundir.path / record for record in records))
+
+    def chosen_units(self, stage: str) -> list[Unit]:
+        """The units of a stage to work on."""
+        return [unit for unit in self.units(stage) if self.chosen is None or unit.record in self.chosen]
 
 
 def make_plan(rundir: RunDir, study: Study, need_images: bool = True) -> Plan:

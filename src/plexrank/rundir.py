@@ -153,6 +153,9 @@ class RunDir:
         self.report_page = self.report / "report.html"
         self.figures = self.report / "figures"
         self.report_record = self.report / "report.done.json"
+        self.jobs = self.path / "jobs"
+        self.logs = self.path / "logs"
+        self.meetings = self.jobs / "meetings"
 
     def create(self) -> None:
         """Make the directory, readable by its owner only, unless it is there."""

@@ -21,9 +21,9 @@ from plexrank.training.embedding import embed_tiles
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
-    with process_group() as info:
+    with process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
-        todo = on_first(lambda: units_to_do(list(plan.units("attribute")), reporter), info)
+        todo = on_first(lambda: units_to_do(plan.chosen_units("attribute"), reporter), info)
         cohort = TiledCohort(plan)
         with reporter.counting("attribute", len(todo)) as counting:
             for fold, seed in plan.fold_seeds:

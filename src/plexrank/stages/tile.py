@@ -22,7 +22,9 @@ from plexrank.tiles.tiling import TiledImage, tile_image
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
-    todo = units_to_do([plan.tile(image) for image in plan.cohort.images], reporter)
+    table = plan.tiles_table()
+    images = [unit for unit in plan.chosen_units("tile") if unit.record != table.record]
+    todo = units_to_do(images, reporter) if images else set()
     channels = _settle_channels(plan, todo) if todo else None
     problems: list[PlexrankError] = []
     with reporter.counting("tile", len(todo)) as counting:
@@ -41,8 +43,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
                 problems += problems_of(error)
             counting.advance()
     raise_problems(problems)
-    table = plan.tiles_table()
-    if table.why_not_done() is not None:
+    if table in plan.chosen_units("tile") and table.why_not_done() is not None:
         table.begin()
         with replacing(plan.rundir.tiles_table) as temporary:
             _join_tile_tables(plan).to_parquet(temporary, index=False)
@@ -54,7 +55,8 @@ def _settle_channels(plan: Plan, todo: Container[Path]) -> tuple[str, ...] | Non
     if plan.cohort.panel is not None:
         return plan.cohort.panel.kept_names
     for record in plan.cohort.images:
-        if plan.rundir.tile_record(record.image_id) not in todo:
+        unit = plan.tile(record)
+        if unit.record not in todo and unit.why_not_done() is None:
             return TileStore(plan.rundir.tile_store(record.image_id)).channel_names
     for record in plan.cohort.images:
         try:

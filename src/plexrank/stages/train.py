@@ -18,9 +18,9 @@ from plexrank.training.loop import Unit, UnitPaths, train_unit
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
-    with process_group() as info, _stop_signals() as should_stop:
+    with process_group(plan.rundir.meetings) as info, _stop_signals() as should_stop:
         reporter = reporter if info.is_first else Reporter(quiet=True)
-        todo = on_first(lambda: units_to_do(list(plan.units("train")), reporter), info)
+        todo = on_first(lambda: units_to_do(plan.chosen_units("train"), reporter), info)
         cohort = TiledCohort(plan)
         with reporter.counting("train", len(todo)) as counting:
             for fold in range(plan.study.train.folds):
