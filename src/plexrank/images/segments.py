@@ -59,7 +59,7 @@ class SegmentedPixels:
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
         channels, ys, xs = (range(*part.indices(side)) for part, side in zip(key, self.shape, strict=True))
-        pixels = np.zeros((len(channels), len(ys), len(xs)), self.dtype)
+        pixels = np.empty((len(channels), len(ys), len(xs)), self.dtype)
         place = 0
         for plane, members in itertools.groupby(channels, lambda channel: channel // self.samples):
             wanted = [channel % self.samples for channel in members]
@@ -74,13 +74,16 @@ class SegmentedPixels:
             for row in range(ys.start // height, -(-ys.stop // height)):
                 for col in range(xs.start // width, -(-xs.stop // width)):
                     index = row * num_across + col
+                    y, x = row * height - ys.start, col * width - xs.start
+                    place = out[:, max(0, y) : y + height, max(0, x) : x + width]
                     if plane.bytecounts[index] == 0:  # a segment left out holds zeros
+                        place[:] = 0
                         continue
                     file.seek(plane.offsets[index])
                     segment = plane.decode(file.read(plane.bytecounts[index]), index)
                     if len(wanted) < self.samples:
                         segment = segment[wanted]
-                    _paste(segment, row * height - ys.start, col * width - xs.start, out)
+                    _paste(segment, max(0, -y), max(0, -x), place)
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,13 @@ def page_planes(page: tifffile.TiffPage | tifffile.TiffFrame) -> list[Plane]:
     ]
 
 
-def _paste(segment: npt.NDArray[Any], y: int, x: int, out: npt.NDArray[Any]) -> None:
-    """Copy a (c, y, x) ``segment`` with its corner at (y, x) of ``out``, cutting off what lies outside."""
-    part = segment[:, max(0, -y) : max(0, out.shape[1] - y), max(0, -x) : max(0, out.shape[2] - x)]
-    top, left = max(0, y), max(0, x)
-    out[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+def _paste(segment: npt.NDArray[Any], y: int, x: int, place: npt.NDArray[Any]) -> None:
+    """Fill a (c, y, x) ``place`` with the part of a ``segment`` that begins at (y, x) of it.
+
+    Raises:
+        ValueError: the segment does not reach so far.
+    """
+    part = segment[:, y : y + place.shape[1], x : x + place.shape[2]]
+    if part.shape != place.shape:
+        raise ValueError(f"a segment holds {segment.shape}, {place.shape} from ({y}, {x}) are wanted")
+    place[:] = part

@@ -105,7 +105,7 @@ def tiling_memory_bytes(
     region = max(region_bytes(shape[0], stored_dtype, tile_px, part) for part in parts)
     source = math.prod(max(axis) for axis in chunks) * (3 * dtype.itemsize + (0 if downsample == 1 else 16))
     tile = 4 * shape[0] * tile_px**2 * stored_dtype.itemsize
-    return min(REGIONS_AT_ONCE, num_threads, len(parts)) * 2 * region + num_threads * max(source, tile)
+    return min(REGIONS_AT_ONCE, len(parts)) * 2 * region + num_threads * max(source, tile)
 
 
 def usable_cores() -> int:

@@ -100,9 +100,11 @@ class _Tiler:
         self._stored = stored
         self._writer = writer
 
-    def tile(self, region: Region, num_threads: int, memory: npt.NDArray[np.uint8] | None = None) -> list[_TileSummary]:
+    def tile(
+        self, region: Region, workers: ThreadPoolExecutor, memory: npt.NDArray[np.uint8] | None = None
+    ) -> list[_TileSummary]:
         """Read a region, encode its tiles and write its shards. ``memory`` may serve one region after the other."""
-        chunks = self._read(region, num_threads, memory)
+        chunks = self._read(region, workers, memory)
         side = self._writer.shard_px
         rows = range(region.y_px // side, -(-(region.y_px + region.height_px) // side))
         cols = range(region.x_px // side, -(-(region.x_px + region.width_px) // side))
@@ -119,19 +121,23 @@ class _Tiler:
             summaries.append(summary)
             return chunk
 
-        with ThreadPoolExecutor(num_threads) as pool:
-            encoded = pool.map(encode, itertools.chain.from_iterable(shards.values()))
-            for (row, col), tiles in shards.items():
-                self._writer.write_shard(row, col, map(encoded_chunk, itertools.islice(encoded, len(tiles))))
+        encoded = workers.map(encode, itertools.chain.from_iterable(shards.values()))
+        for (row, col), tiles in shards.items():
+            self._writer.write_shard(row, col, map(encoded_chunk, itertools.islice(encoded, len(tiles))))
         return summaries
 
-    def _read(self, region: Region, num_threads: int, memory: npt.NDArray[np.uint8] | None) -> _RegionChunks:
+    def tile_alone(self, region: Region) -> list[_TileSummary]:
+        """:meth:`tile` with one thread, as one of several processes."""
+        with ThreadPoolExecutor(1) as workers:
+            return self.tile(region, workers)
+
+    def _read(self, region: Region, workers: ThreadPoolExecutor, memory: npt.NDArray[np.uint8] | None) -> _RegionChunks:
         ys = slice(region.y_px, region.y_px + region.height_px)
         xs = slice(region.x_px, region.x_px + region.width_px)
         part = self._stored[:, ys, xs]
         chunks = _RegionChunks(region, part.shape[0], part.dtype, self._writer.grid.tile_px, memory)
         # Given by name, dask would first import distributed, to see whether it has a client.
-        da.store(part, chunks, lock=False, scheduler=threaded.get, num_workers=num_threads)  # type: ignore[arg-type]
+        da.store(part, chunks, lock=False, scheduler=threaded.get, pool=workers)  # type: ignore[arg-type]
         return chunks
 
 
@@ -201,7 +207,7 @@ def tile_image(
         ImageDataError: pixels cannot be read, are NaN or infinite, or no channel varies.
     """
     image_name = store_path.name.removesuffix(".ome.zarr")
-    selected = image.data[list(channel_indices)]
+    selected = _select(image.data, channel_indices)
     if selected.dtype.kind not in "biuf":
         raise ImageDataError(f"{image_name}: pixels of type {selected.dtype}; expected real numbers")
     stored = _area_mean(selected, settings.downsample) if settings.downsample > 1 else selected
@@ -221,6 +227,16 @@ def tile_image(
             raise ImageDataError(f"{image_name}: no signal, every channel is constant; leave the image out")
         writer.finish(list(zip(low.tolist(), high.tolist(), strict=True)))
     return _find_tissue(summaries, settings.min_tissue)
+
+
+def _select(pixels: da.Array, channel_indices: Sequence[int]) -> da.Array:
+    """Planes of (c, y, x) pixels in the order asked for, as slices, since dask copies what it picks by a list."""
+    runs = [
+        [index for _, index in run]
+        for _, run in itertools.groupby(enumerate(channel_indices), lambda numbered: numbered[1] - numbered[0])
+    ]
+    selected: da.Array = da.concatenate([pixels[run[0] : run[-1] + 1] for run in runs])  # type: ignore[no-untyped-call]
+    return selected
 
 
 def _area_mean(pixels: da.Array, downsample: int) -> da.Array:
@@ -273,28 +289,31 @@ def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None)
         found = _tile_here(tiler, parts, most_bytes)
     else:
         everywhere = client.scatter(tiler, broadcast=True)
-        futures = client.map(_Tiler.tile, [everywhere] * len(parts), parts, [1] * len(parts), pure=False)
+        futures = client.map(_Tiler.tile_alone, [everywhere] * len(parts), parts, pure=False)
         client.gather(futures, errors="skip")  # nobody may be writing any more when an error removes the store
         found = client.gather(futures)
     return sorted(itertools.chain.from_iterable(found), key=lambda summary: (summary.tile.row, summary.tile.col))
 
 
 def _tile_here(tiler: _Tiler, parts: Sequence[Region], most_bytes: int) -> list[list[_TileSummary]]:
-    """Tile a few regions at once, in memory that serves one after the other."""
-    at_once = min(REGIONS_AT_ONCE, usable_cores(), len(parts))
-    num_threads = -(-usable_cores() // at_once)
+    """Tile a few regions at once, in memory that serves one after the other.
+
+    They share their threads: while one waits for the disk, the others have them all.
+    """
+    at_once = min(REGIONS_AT_ONCE, len(parts))
     free: SimpleQueue[npt.NDArray[np.uint8]] = SimpleQueue()
     for _ in range(at_once):
         free.put(np.empty(most_bytes, np.uint8))
 
-    def tile(part: Region) -> list[_TileSummary]:
-        memory = free.get()
-        try:
-            return tiler.tile(part, num_threads, memory)
-        finally:
-            free.put(memory)
+    with ThreadPoolExecutor(usable_cores()) as workers, ThreadPoolExecutor(at_once) as pool:
 
-    with ThreadPoolExecutor(at_once) as pool:
+        def tile(part: Region) -> list[_TileSummary]:
+            memory = free.get()
+            try:
+                return tiler.tile(part, workers, memory)
+            finally:
+                free.put(memory)
+
         return list(pool.map(tile, parts))
 
 
