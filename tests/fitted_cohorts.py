@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -23,7 +24,7 @@ def stratified_folds(label: np.ndarray, folds: int, rng: np.random.Generator) ->
 
 
 def linear_logits(coef: np.ndarray, intercept: np.ndarray, r: np.ndarray) -> np.ndarray:
-    return r @ coef.T + intercept
+    return np.nan_to_num(r) @ coef.T + intercept
 
 
 def fit_ridge(r: np.ndarray, target: np.ndarray, penalty: float) -> np.ndarray:
@@ -75,6 +76,26 @@ def fitted_cohort(
     names = CLASS_NAMES[:classes]
     ids = [f"p{i:03d}" for i in range(patients)]
     return units, make_samples(ids, [names[k] for k in label], fold.tolist(), class_names=names)
+
+
+def without(units: list[UnitTable], absent: np.ndarray) -> list[UnitTable]:
+    """The units of a cohort whose images lack channels: ``absent`` (image, channel) bool."""
+
+    def cut(values: np.ndarray) -> np.ndarray:
+        return np.where(absent.reshape(*absent.shape, *(1,) * (values.ndim - 2)), np.nan, values)
+
+    return [
+        dataclasses.replace(
+            unit,
+            embedding=cut(unit.embedding),
+            mean_intensity=cut(unit.mean_intensity),
+            training_embedding=cut(unit.training_embedding),
+            importance={method: cut(values) for method, values in unit.importance.items()},
+            contrast={method: cut(values) for method, values in unit.contrast.items()},
+            importance_by_class={method: cut(values) for method, values in unit.importance_by_class.items()},
+        )
+        for unit in units
+    ]
 
 
 def encode(content: np.ndarray, target: np.ndarray, train: np.ndarray, rng: np.random.Generator) -> np.ndarray:

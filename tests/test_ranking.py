@@ -20,7 +20,7 @@ from plexrank.ranking.aggregate import aggregate_unit, class_contrast, gather_sa
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.scores import score_channels
-from plexrank.ranking.summary import cramers_v, sample_warnings
+from plexrank.ranking.summary import LeftOut, cramers_v, patients_per_site, sample_warnings
 from plexrank.ranking.table import RANKING_COLUMNS, directions
 from plexrank.study import RankSettings
 
@@ -97,8 +97,10 @@ def test_summary_is_plain_json(planted) -> None:
     assert content["held_out"]["auc"]["low"] <= content["held_out"]["auc"]["value"]
     assert set(content["mean_intensity"]) == {"accuracy", "balanced_accuracy", "auc", "p_value"}
     assert content["counts"] == {
-        "patients": 64, "images": 64, "tiles": 256, "classes": {"low": 32, "high": 32}
+        "patients": 64, "images": 64, "tiles": 256, "classes": {"low": 32, "high": 32},
+        "background_tiles": 0, "skipped_images": 0,
     }  # fmt: skip
+    assert (content["sites"], content["skipped"]) == (None, [])
     assert content["at_chance"] is False
     assert content["confounded"] is False
     assert content["warnings"] == []
@@ -124,11 +126,16 @@ def test_at_chance_nothing_is_significant() -> None:
 
 def test_where_label_and_site_cannot_be_told_apart_nothing_is_significant() -> None:
     units, samples = fitted_cohort(1, effects=(3.0, 3.0))
-    result = rank_cohort(units, dataclasses.replace(samples, site=samples.label), CHANNELS, SETTINGS)
+    at_sites = dataclasses.replace(samples, site=samples.label, site_names=("Basel", "Bern"))
+    left_out = LeftOut(7, (("image1", "cut off"),))
+    result = rank_cohort(units, at_sites, CHANNELS, SETTINGS, left_out=left_out)
     content = json.loads(json.dumps(result.summary.to_dict(), allow_nan=False))
     assert (content["confounded"], content["at_chance"], content["held_out"]["p_value"]) == (True, False, None)
     assert not result.ranking["significant"].any()
     assert any("Cramér's V 1.00" in warning for warning in result.summary.warnings)
+    assert content["sites"] == {"Basel": {"low": 32, "high": 0}, "Bern": {"low": 0, "high": 32}}
+    assert content["skipped"] == [{"image_id": "image1", "reason": "cut off"}]
+    assert (content["counts"]["skipped_images"], content["counts"]["background_tiles"]) == (1, 7)
 
 
 def test_any_name_serves_as_a_channel() -> None:
@@ -245,6 +252,7 @@ def test_warnings_name_what_is_wrong() -> None:
     one_unknown = make_samples(patients, labels, [0] * 21, [*sites[:5], None, *sites[6:]])
     _, unknown, still_tied = sample_warnings(one_unknown)
     assert unknown.startswith("1 patients have no site")
+    assert patients_per_site(one_unknown)["(unknown)"] == {"x": 1, "y": 0}
     assert "Cramér's V" in still_tied
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7]))[0] == pytest.approx(1.0)
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 5, 5])) == (0.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from fitted_cohorts import fitted_cohort
 from plexrank.ranking.cohort_ranking import rank_cohort
+from plexrank.ranking.summary import LeftOut
 from plexrank.ranking.table import RANKING_COLUMNS
 from plexrank.report.figures import ranking_figure
 from plexrank.report.page import ReportContent, render_page
@@ -23,7 +25,11 @@ CHANNELS = ["<b>", "$x_1$", *(f"C{i:02d}" for i in range(2, 12))]
 def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     units, samples = fitted_cohort(1, effects=(2.0, 2.0), strength=0.1)
     settings = RankSettings(bootstrap=100, permutations=100, fdr=0.2)
-    result = rank_cohort(units, samples, CHANNELS, settings, excluded=["C11"], warnings=["<i>odd</i>"])
+    at_sites = dataclasses.replace(samples, site=np.arange(64) % 2, site_names=("<Basel>", "Bern"))
+    left_out = LeftOut(12, (("img<7>", "cut & torn"),))
+    result = rank_cohort(
+        units, at_sites, CHANNELS, settings, excluded=["C11"], left_out=left_out, warnings=["<i>odd</i>"]
+    )
     figure = tmp_path_factory.mktemp("report") / "ranking.png"
     ranking_figure(result.ranking, figure, ["<b>"])
     return {
@@ -53,6 +59,36 @@ def test_names_are_shown_as_they_are(content: dict[str, Any]) -> None:
     assert page.count('<tr class="control">') == 1
     assert 'src="data:image/png;base64,' in page
     assert "http" not in page
+
+
+def test_counts_sites_and_what_was_left_out(content: dict[str, Any]) -> None:
+    ranking = content["ranking"].copy()
+    ranking.loc[0, ["n_patients", "n_images", "n_tiles"]] = (33, 34, 135)
+    page = " ".join(render_page(ReportContent(**content | {"ranking": ranking})).split())
+    for shown in (
+        "33 <small>34, 135</small>",
+        "64 <small>64, 256</small>",
+        "12 tiles are left out as background",
+        "<b>1 images are left out</b>",
+        '<td class="text">img&lt;7&gt;</td><td class="text">cut &amp; torn</td>',
+        '<td class="text">&lt;Basel&gt;</td><td>',
+    ):
+        assert shown in page
+    nothing = content["summary"] | {"sites": None, "skipped": []}
+    nothing["counts"] = nothing["counts"] | {"background_tiles": 0, "skipped_images": 0}
+    page = render_page(ReportContent(**content | {"summary": nothing}))
+    for absent in ("left out", "<h2>Sites"):
+        assert absent not in page
+
+
+def test_headline_at_chance_names_a_better_baseline(content: dict[str, Any]) -> None:
+    def with_auc(value: float) -> dict[str, Any]:
+        plain = content["summary"]["mean_intensity"]
+        plain = plain | {"auc": plain["auc"] | {"value": value}, "p_value": 0.02}
+        return content | {"summary": content["summary"] | {"at_chance": True, "mean_intensity": plain}}
+
+    assert "Plain channel means do better: AUC 0.999, p 0.020" in headline(with_auc(0.999))
+    assert "do better" not in headline(with_auc(0.1))
 
 
 def test_headline_of_significant_channels(content: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from plexrank.errors import RunDirError
 from plexrank.ranking.moments import GroupMoments
 from plexrank.ranking.orientation import align_signs
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.statistics import known_mean
 
 Classify = Callable[[Array], Array]
 
@@ -56,9 +57,11 @@ class LinearWeights:
 class UnitTable:
     """Image means of one trained unit over the tiles that it held out.
 
+    Whatever belongs to a channel is NaN for an image that lacks it.
+
     Attributes:
         fold, seed: which unit.
-        classify: its classifier, r (row, channel) → logits (row, class).
+        classify: its classifier, r (row, channel) → logits (row, class); it takes NaN as an absent channel.
         n_tiles: (image,) tiles seen, 0 for images that were not held out.
         embedding: (image, channel); this and the following are NaN where n_tiles is 0.
         logits: (image, class).
@@ -176,6 +179,8 @@ def _columns(block: TileBlock) -> dict[tuple[str, str], Array]:
 class SampleTables:
     """Held-out values of every sample, from the unit of its own fold, one per seed.
 
+    Whatever belongs to a channel is NaN for a sample that lacks it.
+
     Attributes:
         seeds: the seeds, in the order of the seed axis.
         embedding: (seed, sample, channel) as the unit's classifier takes it.
@@ -183,10 +188,12 @@ class SampleTables:
         probability: (sample, class) of the ensemble: softmax of mean logits, mean over seeds.
         mean_intensity: (sample, channel).
         importance, contrast: (seed, sample, channel) and (seed, sample, channel, class), each unit scaled so
-            that the mean over its samples sums to 1 over the channels.
+            that the mean over its samples sums to 1 over the channels (to their share of all channels where its
+            samples have only some).
         unit_importance: (unit, channel) mean of the unscaled importance, units ordered by fold, then seed.
         classify: classifier of (fold, seed).
         n_images, n_tiles: images and tiles that were held out.
+        channel_images, channel_tiles: (channel,) those that have the channel.
     """
 
     seeds: tuple[int, ...]
@@ -200,6 +207,14 @@ class SampleTables:
     classify: Mapping[tuple[int, int], Classify]
     n_images: int
     n_tiles: int
+    channel_images: Array
+    channel_tiles: Array
+
+    @property
+    def present(self) -> Array:
+        """(sample, channel) bool, whether a sample has the channel."""
+        present: Array = np.isfinite(self.mean_intensity)
+        return present
 
 
 def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) -> SampleTables:
@@ -216,6 +231,7 @@ def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) ->
     seeds = _check_units(units, samples, method)
     embedding = _per_seed(units, samples, seeds, lambda unit: unit.embedding)
     logits = _per_seed(units, samples, seeds, lambda unit: unit.logits)
+    of_one_seed = [unit for unit in units if unit.seed == seeds[0]]
     return SampleTables(
         seeds=seeds,
         embedding=embedding,
@@ -227,7 +243,9 @@ def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) ->
         unit_importance=np.stack([_held_out_mean(unit.importance[method], unit, samples) for unit in units]),
         classify={(unit.fold, unit.seed): unit.classify for unit in units},
         n_images=len(samples.image_sample),
-        n_tiles=int(sum(unit.n_tiles.sum() for unit in units if unit.seed == seeds[0])),
+        n_tiles=int(sum(unit.n_tiles.sum() for unit in of_one_seed)),
+        channel_images=np.sum([np.isfinite(unit.mean_intensity).sum(axis=0) for unit in of_one_seed], axis=0),
+        channel_tiles=np.sum([unit.n_tiles @ np.isfinite(unit.mean_intensity) for unit in of_one_seed], axis=0),
     )
 
 
@@ -259,7 +277,8 @@ def _check_units(units: Sequence[UnitTable], samples: Samples, method: str) -> t
             raise RunDirError(
                 f"fold {unit.fold}, seed {unit.seed}: {absent} held-out images have no tile in the attribution"
             )
-        if not (np.isfinite(unit.embedding[held_out]).all() and np.isfinite(unit.logits[held_out]).all()):
+        finite = np.isfinite(unit.embedding) | ~np.isfinite(unit.mean_intensity)
+        if not (finite[held_out].all() and np.isfinite(unit.logits[held_out]).all()):
             raise RunDirError(
                 f"fold {unit.fold}, seed {unit.seed}: the held-out embedding is not finite; the training diverged, "
                 "train again with a lower train.learning_rate"
@@ -278,8 +297,7 @@ def _per_seed(
 
 
 def _held_out_mean(values: Array, unit: UnitTable, samples: Samples) -> Array:
-    mean: Array = image_means_to_samples(values, samples)[samples.fold == unit.fold].mean(axis=0)
-    return mean
+    return known_mean(image_means_to_samples(values, samples)[samples.fold == unit.fold])
 
 
 def _scaled(values: Array, samples: Samples) -> Array:
@@ -287,10 +305,26 @@ def _scaled(values: Array, samples: Samples) -> Array:
     scaled = values.copy()
     for fold in np.unique(samples.fold):
         rows = samples.fold == fold
-        total = values[:, rows].mean(axis=1).sum(axis=1)
-        total = np.where(total > 0, total, 1.0)
-        scaled[:, rows] /= np.expand_dims(total, (1, 2))
+        scaled[:, rows] /= np.expand_dims(_total(known_mean(values[:, rows], 1)), 1)
     return scaled
+
+
+def scaled_to_one(importance: Array) -> Array:
+    """Scale (row, channel[, class]) so that each row sums to 1 over its channels.
+
+    A row that lacks some of the channels (NaN) sums to the share of those that it has, so that equal channels get
+    one over their number whichever are absent.
+    """
+    scaled: Array = importance / _total(importance)
+    return scaled
+
+
+def _total(importance: Array) -> Array:
+    """Sum over channels (axis 1, kept) over the share of channels that are not NaN; 1 where there is nothing."""
+    known = ~np.isnan(importance)
+    total = np.where(known, importance, 0.0).sum(axis=1, keepdims=True)
+    share = known.mean(axis=1, keepdims=True)
+    return np.where(total > 0, np.divide(total, share, out=np.ones_like(total), where=share > 0), 1.0)
 
 
 def _aligned(units: Sequence[UnitTable], samples: Samples, seeds: Sequence[int]) -> Array:
@@ -309,8 +343,9 @@ def _aligned(units: Sequence[UnitTable], samples: Samples, seeds: Sequence[int])
         reference = unit.training_embedding
         if not np.isfinite(reference).any():
             reference = unit.embedding
-        scale = np.nanstd(reference, axis=0)
-        values = (unit.embedding - np.nanmean(reference, axis=0)) / np.where(scale > 0, scale, 1.0) * sign
+        center = np.nan_to_num(known_mean(reference))
+        scale = np.sqrt(known_mean((reference - center) ** 2))
+        values = (unit.embedding - center) / np.where(scale > 0, scale, 1.0) * sign
         held_out = samples.fold[samples.image_sample] == unit.fold
         aligned[seeds.index(unit.seed), held_out] = values[held_out]
     return image_means_to_samples(aligned.mean(axis=0), samples)

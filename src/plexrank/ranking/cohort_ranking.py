@@ -17,7 +17,7 @@ from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import mean_agreement, score_channels
 from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, kruskal
-from plexrank.ranking.summary import Summary, is_above_chance, make_summary
+from plexrank.ranking.summary import LeftOut, Summary, is_above_chance, make_summary
 from plexrank.ranking.table import (
     ChannelTests,
     by_class_table,
@@ -26,6 +26,8 @@ from plexrank.ranking.table import (
     ranking_table,
 )
 from plexrank.study import RankSettings
+
+NOTHING_LEFT_OUT = LeftOut()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def rank_cohort(
     *,
     excluded: Collection[str] = (),
     seed: int = 0,
+    left_out: LeftOut = NOTHING_LEFT_OUT,
     warnings: Sequence[str] = (),
 ) -> CohortRanking:
     """Score, test and order the channels of a cohort.
@@ -56,6 +59,7 @@ def rank_cohort(
         channels: names in the order of the channel axis.
         excluded: negative controls, without a position.
         seed: of bootstrap, permutations and inner folds; equal arguments give equal tables.
+        left_out: what the units do not hold, for the summary.
         warnings: to go into the summary behind those that the samples call for.
 
     Raises:
@@ -98,6 +102,7 @@ def rank_cohort(
             num_images=tables.n_images,
             num_tiles=tables.n_tiles,
             agreement=mean_agreement(tables.unit_importance[:, included]),
+            left_out=left_out,
             warnings=warnings,
         ),
     )  # fmt: skip

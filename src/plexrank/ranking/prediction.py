@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import INTERVAL, patient_weights
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, class_balanced_mean
+from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, class_balanced_mean, known_mean
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 FALLBACK_STRENGTH = 0.1
@@ -175,10 +175,11 @@ def baseline_probability(mean_intensity: Array, samples: Samples, seed: int) -> 
 
     Logistic regression on standardised log(mean + 0.01 m), m the channel's mean over the training samples and
     negative means counting as 0; L2 penalty, balanced classes, strength by inner folds grouped by patient. The
-    logarithm makes a strong baseline, since abundance varies by ratios, and m makes it free of the unit.
+    logarithm makes a strong baseline, since abundance varies by ratios, and m makes it free of the unit. A channel
+    that a sample lacks counts as the mean of the training samples.
 
     Args:
-        mean_intensity: (sample, channel).
+        mean_intensity: (sample, channel), NaN where a sample lacks the channel.
 
     Returns:
         (sample, class).
@@ -187,8 +188,9 @@ def baseline_probability(mean_intensity: Array, samples: Samples, seed: int) -> 
     probability = np.zeros((len(samples), samples.num_classes))
     for fold in np.unique(samples.fold):
         train, test = np.flatnonzero(samples.fold != fold), np.flatnonzero(samples.fold == fold)
-        offset = LOG_OFFSET * positive[train].mean(axis=0)
+        offset = LOG_OFFSET * known_mean(positive[train])
         features = np.log(positive + np.where(offset > 0, offset, 1.0))
+        features = np.where(np.isnan(features), np.nan_to_num(known_mean(features[train])), features)
         strength = _best_strength(features[train], samples.label[train], samples.patient[train], seed)
         model = _logistic(strength).fit(features[train], samples.label[train])
         probability[np.ix_(test, model.classes_)] = model.predict_proba(features[test])

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from plexrank.ranking.aggregate import LinearWeights, UnitTable, softmax
+from plexrank.ranking.aggregate import LinearWeights, UnitTable, scaled_to_one, softmax
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.scores import weighted_mean
+from plexrank.ranking.statistics import known_mean
 
 STEPS = 12
 """Steps towards the optimum of a draw; further ones no longer move the intervals."""
@@ -18,9 +20,7 @@ SILENT = 1e-12
 def can_refit(units: Sequence[UnitTable], method: str) -> bool:
     """Whether every unit keeps what :func:`refitted_scores` needs."""
     return all(
-        unit.linear is not None
-        and method in unit.importance_by_class
-        and np.isfinite(unit.training_embedding).all(axis=1).any()
+        unit.linear is not None and method in unit.importance_by_class and np.isfinite(unit.training_embedding).any()
         for unit in units
     )
 
@@ -36,34 +36,34 @@ def refitted_scores(units: Sequence[UnitTable], samples: Samples, method: str, w
         weights: (draw, sample) how often each sample is drawn.
 
     Returns:
-        (draw, seed, channel).
+        (draw, seed, channel), NaN where no patient of the draw has the channel.
     """
     seeds = sorted({unit.seed for unit in units})
     result = np.zeros((len(weights), len(seeds), units[0].embedding.shape[1]))
+    of_seed = np.zeros_like(result)
     for unit in units:
-        scaled = _unit_scores(unit, samples, method, weights)
-        share = weights[:, samples.fold == unit.fold].sum(axis=1) / weights.sum(axis=1)
-        result[:, seeds.index(unit.seed)] += scaled * share[:, None]
-    total = result.sum(axis=2, keepdims=True)
-    np.divide(result, total, out=result, where=total > 0)
-    return result
+        scaled, share = _unit_scores(unit, samples, method, weights)
+        result[:, seeds.index(unit.seed)] += np.where(share > 0, scaled * share, 0.0)
+        of_seed[:, seeds.index(unit.seed)] += share
+    return np.divide(result, of_seed, out=np.full_like(result, np.nan), where=of_seed > 0)
 
 
-def _unit_scores(unit: UnitTable, samples: Samples, method: str, weights: Array) -> Array:
+def _unit_scores(unit: UnitTable, samples: Samples, method: str, weights: Array) -> tuple[Array, Array]:
+    """Scaled importance of every draw, and the weight of the held-out samples that it rests on: (draw, channel)."""
     if unit.linear is None:
         raise ValueError("only a linear classifier can be refitted")
-    seen = np.flatnonzero(np.isfinite(unit.training_embedding).all(axis=1))
+    seen = np.flatnonzero(np.isfinite(unit.training_embedding).any(axis=1))
     sample = samples.image_sample[seen]
     coef = refitted_coefficients(unit.linear, unit.training_embedding[seen], samples.label[sample], weights[:, sample])
     fitted = np.abs(unit.linear.coef)
     growth = np.divide(np.abs(coef), fitted, out=np.zeros_like(coef), where=fitted > 0)
     held_out = samples.fold == unit.fold
     by_class = image_means_to_samples(unit.importance_by_class[method], samples)[held_out]
-    drawn = np.tensordot(weights[:, held_out], by_class, axes=1)
-    importance: Array = (drawn * growth.transpose(0, 2, 1)).sum(axis=2)
-    total = importance.sum(axis=1, keepdims=True)
-    np.divide(importance, total, out=importance, where=total > 0)
-    return importance
+    _, channels, classes = by_class.shape
+    drawn = weighted_mean(weights[:, held_out], by_class.reshape(-1, channels * classes))
+    importance = (drawn.reshape(-1, channels, classes) * growth.transpose(0, 2, 1)).sum(axis=2)
+    share = weights[:, held_out] @ np.isfinite(by_class[..., 0]).astype(np.float64)
+    return scaled_to_one(importance), share
 
 
 def refitted_coefficients(linear: LinearWeights, r: Array, label: Array, weights: Array) -> Array:
@@ -76,7 +76,7 @@ def refitted_coefficients(linear: LinearWeights, r: Array, label: Array, weights
 
     Args:
         linear: as fitted to all training images, each with weight 1.
-        r: (image, channel) of the training images.
+        r: (image, channel) of the training images, NaN where an image lacks the channel: it counts as the mean.
         label: (image,) int.
         weights: (draw, image) how often each image is drawn. A class that is not drawn keeps weight 1.
 
@@ -91,7 +91,10 @@ def refitted_coefficients(linear: LinearWeights, r: Array, label: Array, weights
 class _Fit:
     def __init__(self, linear: LinearWeights, r: Array, label: Array) -> None:
         classes, channels = linear.coef.shape
-        center, spread = r.mean(axis=0), r.std(axis=0)
+        known = ~np.isnan(r)
+        center = np.nan_to_num(known_mean(r))
+        r = np.where(np.isnan(r), center, r)
+        spread = np.sqrt(known_mean(np.where(known, (r - center) ** 2, np.nan)))
         self.spread = np.where(spread > SILENT * (1 + np.abs(center)), spread, np.inf)
         self.x = np.column_stack([(r - center) / self.spread, np.ones(len(r))])
         self.own = np.equal(label[:, None], np.arange(classes)).astype(np.float64)

@@ -20,7 +20,7 @@ ROUNDING = 1e-12
 @dataclass(frozen=True)
 class Reliance:
     """Attributes:
-    increase: (sample, channel) rise of the log loss.
+    increase: (sample, channel) rise of the log loss, NaN where a sample lacks the channel.
     mean: (channel,) its class-balanced mean.
     p: (channel,) one-sided p-value that it is above zero.
     """
@@ -45,13 +45,13 @@ def measure_reliance(
     A channel's r is exchanged among the held-out samples of the same fold, in all seeds alike, by up to
     ``MAX_DONORS`` shifts of a fixed order without fixed points: each sample takes the value of every other
     sample once where the fold has no more than ``MAX_DONORS`` + 1. The loss is that of the mean probability
-    over seeds.
+    over seeds. Samples that lack the channel neither give nor take.
 
     The p-value is a class-balanced t-test over patients with the variance of out-of-fold means, see
     :data:`plexrank.ranking.statistics.OUT_OF_FOLD_VARIANCE`.
 
     Args:
-        embedding: (seed, sample, channel).
+        embedding: (seed, sample, channel), NaN where a sample lacks the channel.
         classify: the classifier of each (fold, seed), r (row, channel) → logits (row, class).
         seeds: the seeds in the order of the first axis.
     """
@@ -66,24 +66,33 @@ def measure_reliance(
 
 
 def _increase(r: Array, units: list[Classify], label: Array) -> Array:
+    known = np.isfinite(r).all(axis=0)
+    undisturbed = log_loss(_ensemble(r, units), label)
+    increase = np.full(r.shape[1:], np.nan)
+    for channel in range(r.shape[2]):
+        rows = known[:, channel]
+        increase[rows, channel] = _increase_of(channel, r[:, rows], units, label[rows], undisturbed[rows])
+    return np.where(np.abs(increase) <= ROUNDING, 0.0, increase)
+
+
+def _increase_of(channel: int, r: Array, units: list[Classify], label: Array, undisturbed: Array) -> Array:
+    """(sample,) mean rise of the loss over the shifts; r (seed, sample, channel) of samples that have the channel."""
     _, n, channels = r.shape
     shifts = min(n - 1, MAX_DONORS)
     if shifts < 1:
-        return np.zeros((n, channels))
+        return np.zeros(n)
     donors = (np.arange(n) + np.arange(1, shifts + 1)[:, None]) % n
-    undisturbed = log_loss(_ensemble(r, units), label)
-    result = np.zeros((n, channels))
+    total = np.zeros(n)
     shifts_at_once = max(ROWS_AT_ONCE // n, 1)
-    for channel in range(channels):
-        for start in range(0, shifts, shifts_at_once):
-            some = donors[start : start + shifts_at_once]
-            exchanged = np.repeat(r[:, None], len(some), axis=1)
-            exchanged[..., channel] = r[:, some, channel]
-            flat = exchanged.reshape(len(units), len(some) * n, channels)
-            loss = log_loss(_ensemble(flat, units), np.tile(label, len(some)))
-            result[:, channel] += loss.reshape(len(some), n).sum(axis=0)
-    increase = result / shifts - undisturbed[:, None]
-    return np.where(np.abs(increase) > ROUNDING, increase, 0.0)
+    for start in range(0, shifts, shifts_at_once):
+        some = donors[start : start + shifts_at_once]
+        exchanged = np.repeat(r[:, None], len(some), axis=1)
+        exchanged[..., channel] = r[:, some, channel]
+        flat = exchanged.reshape(len(units), len(some) * n, channels)
+        loss = log_loss(_ensemble(flat, units), np.tile(label, len(some)))
+        total += loss.reshape(len(some), n).sum(axis=0)
+    increase: Array = total / shifts - undisturbed
+    return increase
 
 
 def _ensemble(r: Array, units: list[Classify]) -> Array:

@@ -26,6 +26,7 @@ class Samples:
         image_sample: (image,) int, the sample of every image.
         class_names: names of the classes.
         patient_ids: the patient id of every sample.
+        site_names: names of the sites.
     """
 
     patient: Array
@@ -35,6 +36,7 @@ class Samples:
     image_sample: Array
     class_names: tuple[str, ...]
     patient_ids: tuple[str, ...]
+    site_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -83,14 +85,16 @@ def make_samples(
     number = {key: i for i, key in enumerate(order)}
     patients = sorted(set(patient_ids))
     patient_number = {patient: i for i, patient in enumerate(patients)}
+    site, site_names = _sites(patient_ids, sites, order)
     return Samples(
         patient=np.array([patient_number[patient] for patient, _ in order]),
         label=np.array([names.index(label) for _, label in order]),
         fold=np.array([int(folds[first_image[key]]) for key in order]),
-        site=_sites(patient_ids, sites, order) if sites is not None and any(sites) else None,
+        site=site,
         image_sample=np.array([number[key] for key in keys]),
         class_names=names,
         patient_ids=tuple(patient for patient, _ in order),
+        site_names=site_names,
     )
 
 
@@ -103,13 +107,20 @@ def _refuse_split_patients(patient_ids: Sequence[str], folds: Sequence[int]) -> 
             )
 
 
-def _sites(patient_ids: Sequence[str], sites: Sequence[str | None], order: list[tuple[str, str]]) -> Array:
+def _sites(
+    patient_ids: Sequence[str], sites: Sequence[str | None] | None, order: list[tuple[str, str]]
+) -> tuple[Array | None, tuple[str, ...]]:
+    """The site of every sample, None where none is known, and the names."""
+    if sites is None or not any(sites):
+        return None, ()
     site_of: dict[str, str] = {}
     for patient, site in zip(patient_ids, sites, strict=True):
         if site:
             site_of.setdefault(patient, site)
     names = sorted(set(site_of.values()))
-    return np.array([names.index(site_of[patient]) if patient in site_of else UNKNOWN_SITE for patient, _ in order])
+    number = {name: i for i, name in enumerate(names)}
+    codes = [number[site_of[patient]] if patient in site_of else UNKNOWN_SITE for patient, _ in order]
+    return np.array(codes), tuple(names)
 
 
 def image_means_to_samples(values: Array, samples: Samples) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.statistics import known_mean
 
 INTERVAL = (2.5, 97.5)
 TOP = 10
@@ -62,9 +63,12 @@ def bootstrap_scores(
     variance between seeds enters without bias (Rao & Wu 1988). One seed is kept as it is.
 
     Args:
-        importance: (seed, sample, channel).
+        importance: (seed, sample, channel), NaN where a sample lacks the channel.
         refit: weights (draw, sample) → scores (draw, seed, channel) of classifiers refitted to the drawn patients;
             without it the importances are taken as given.
+
+    Returns:
+        (draw, channel), NaN where no patient of the draw has the channel.
     """
     seeds, num_samples, channels = importance.shape
     weights = patient_weights(samples, draws, rng)
@@ -72,19 +76,41 @@ def bootstrap_scores(
     seed_weights = rng.multinomial(taken, np.full(seeds, 1 / seeds), size=draws) / taken
     if refit is None:
         flat = np.moveaxis(importance, 0, 1).reshape(num_samples, seeds * channels)
-        by_seed = (weights @ flat / weights.sum(axis=1, keepdims=True)).reshape(draws, seeds, channels)
+        by_seed = weighted_mean(weights, flat).reshape(draws, seeds, channels)
     else:
         by_seed = refit(weights)
     result: Array = np.einsum("ds,dsc->dc", seed_weights, by_seed)
     return result
 
 
+def weighted_mean(weights: Array, values: Array) -> Array:
+    """Means of every draw over the rows that have a value.
+
+    Args:
+        weights: (draw, row).
+        values: (row, column), NaN where a row has no value.
+
+    Returns:
+        (draw, column), NaN where no row with a value has weight.
+    """
+    known = ~np.isnan(values)
+    if known.all():
+        complete: Array = weights @ values / weights.sum(axis=1, keepdims=True)
+        return complete
+    total, weight = weights @ np.where(known, values, 0.0), weights @ known.astype(np.float64)
+    mean: Array = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+    return mean
+
+
 def positions(scores: Array, included: Array) -> Array:
-    """Positions along the last axis, 1 for the highest; ties keep channel order; NaN where not included."""
+    """Positions along the last axis, 1 for the highest; ties keep channel order.
+
+    NaN where not included or without a score.
+    """
     result = np.full(scores.shape, np.nan)
-    order = np.argsort(-scores[..., included], axis=-1, kind="stable")
+    order = np.argsort(-scores[..., included], axis=-1, kind="stable")  # NaN comes last
     result[..., included] = np.argsort(order, axis=-1, kind="stable") + 1.0
-    return result
+    return np.where(np.isnan(scores), np.nan, result)
 
 
 def stability(unit_positions: Array) -> Array:
@@ -94,14 +120,22 @@ def stability(unit_positions: Array) -> Array:
     clipped to 0–1. One unit gives NaN.
 
     Args:
-        unit_positions: (unit, channel) without NaN.
+        unit_positions: (unit, channel), NaN where a unit has not seen the channel. The positions of a unit that
+            has seen some of the channels are spread over the whole order.
     """
     units, channels = unit_positions.shape
-    if units < 2 or channels < 2:
-        return np.full(channels, np.nan)
-    spread = np.abs(unit_positions - np.median(unit_positions, axis=0)).mean(axis=0)
-    agreement: Array = np.clip(1 - spread / _random_spread(units, channels), 0.0, 1.0)
-    return agreement
+    result = np.full(channels, np.nan)
+    known = ~np.isnan(unit_positions)
+    seen = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    spread_out = np.where(known, (unit_positions - 0.5) * (channels / seen) + 0.5, np.nan)
+    for count in range(2, units + 1):
+        alike = known.sum(axis=0) == count
+        if channels < 2 or not alike.any():
+            continue
+        own = np.sort(spread_out[:, alike], axis=0)[:count]
+        spread = np.abs(own - np.median(own, axis=0)).mean(axis=0)
+        result[alike] = np.clip(1 - spread / _random_spread(count, channels), 0.0, 1.0)
+    return result
 
 
 def _random_spread(units: int, channels: int) -> float:
@@ -110,16 +144,20 @@ def _random_spread(units: int, channels: int) -> float:
 
 
 def mean_agreement(unit_importance: Array) -> float:
-    """Mean Spearman correlation between the importances (unit, channel) of all pairs of units; NaN for one unit."""
+    """Mean Spearman correlation between the importances (unit, channel) of all pairs of units; NaN for one unit.
+
+    Two units are compared over the channels that both have seen, those that are not NaN.
+    """
     units = len(unit_importance)
-    if units < 2:
-        return float("nan")
-    ranks = stats.rankdata(unit_importance, axis=1)
-    ranks = ranks - ranks.mean(axis=1, keepdims=True)
-    norm = np.sqrt((ranks**2).sum(axis=1, keepdims=True))
-    ranks = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
-    correlation = ranks @ ranks.T
-    return float(correlation[np.triu_indices(units, 1)].mean())
+    pairs = [_rank_correlation(unit_importance[[a, b]]) for a in range(units) for b in range(a)]
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def _rank_correlation(pair: Array) -> float:
+    ranks = stats.rankdata(pair[:, ~np.isnan(pair).any(axis=0)], axis=1)
+    ranks = ranks - ranks.mean(axis=1, keepdims=True) if ranks.size else ranks
+    norm = float(np.sqrt((ranks**2).sum(axis=1).prod()))
+    return float(ranks[0] @ ranks[1]) / norm if norm > 0 else 0.0
 
 
 def score_channels(
@@ -138,14 +176,14 @@ def score_channels(
     moved to the score.
 
     Args:
-        importance: (seed, sample, channel), each unit scaled.
-        unit_importance: (unit, channel).
+        importance: (seed, sample, channel), each unit scaled; NaN where a sample lacks the channel.
+        unit_importance: (unit, channel), NaN where a unit has not seen the channel.
         included: (channel,) bool; excluded channels get scores but no position.
         refit: as in :func:`bootstrap_scores`.
     """
     drawn = bootstrap_scores(importance, samples, draws, rng, refit)
-    score = importance.mean(axis=(0, 1))
-    moved = np.maximum(drawn - drawn.mean(axis=0) + score, 0.0)
+    score = known_mean(importance, (0, 1))
+    moved = np.maximum(drawn - known_mean(drawn) + score, 0.0)
     low, high = _span(drawn, moved)
     drawn_positions = positions(drawn, included)
     position_low, position_high = _span(drawn_positions, positions(moved, included))
@@ -158,12 +196,15 @@ def score_channels(
         position=positions(score, included),
         position_low=np.floor(position_low),
         position_high=np.ceil(position_high),
-        p_top10=np.where(included, (drawn_positions <= TOP).mean(axis=0), np.nan),
+        p_top10=known_mean(np.where(np.isnan(drawn_positions), np.nan, drawn_positions <= TOP)),
         stability=agreement,
     )
 
 
 def _span(drawn: Array, moved: Array) -> tuple[Array, Array]:
-    limits = np.percentile(np.stack([drawn, moved]), INTERVAL, axis=1)
+    both = np.stack([drawn, moved])
+    limits = np.percentile(both, INTERVAL, axis=1)
+    gaps = np.isnan(both).any(axis=(0, 1)) & ~np.isnan(both).all(axis=(0, 1))
+    limits[..., gaps] = np.nanpercentile(both[..., gaps], INTERVAL, axis=1)
     low, high = limits[0].min(axis=0), limits[1].max(axis=0)
     return low, high

@@ -57,27 +57,41 @@ def kruskal(values: Array, label: Array, variance_factor: float = 1.0) -> Associ
     column has effect 0 and p 1.
 
     Args:
-        values: (sample, channel) finite.
+        values: (sample, channel), NaN where a sample lacks the channel: it takes no part there.
         label: (sample,) int.
         variance_factor: by how much the null variance of the rank sums exceeds that of independent values;
             H is divided by it before the p-value is taken, the effect size is left as it is.
     """
-    n = len(values)
-    ranks = stats.rankdata(values, axis=0)
-    classes = np.unique(label)
+    known = ~np.isnan(values)
+    n = known.sum(axis=0)
+    ranks = stats.rankdata(np.where(known, values, np.inf), axis=0)
+    deviation = np.where(known, ranks - (n + 1) / 2, 0.0)
     between = np.zeros(values.shape[1])
-    for k in classes:
-        rows = ranks[label == k]
-        between += len(rows) * (rows.mean(axis=0) - (n + 1) / 2) ** 2
-    variance = ((ranks - (n + 1) / 2) ** 2).sum(axis=0) / (n - 1)
+    classes = np.zeros(values.shape[1], dtype=int)
+    for k in np.unique(label):
+        count = known[label == k].sum(axis=0)
+        between += deviation[label == k].sum(axis=0) ** 2 / np.maximum(count, 1)
+        classes += count > 0
+    degrees = np.maximum(n - 1, 1)
+    variance = (deviation**2).sum(axis=0) / degrees
     H = np.divide(between, variance, out=np.zeros_like(between), where=variance > 0)
-    return Association(effect=H / (n - 1), p=stats.chi2.sf(H / variance_factor, len(classes) - 1))
+    return Association(effect=H / degrees, p=stats.chi2.sf(H / variance_factor, np.maximum(classes - 1, 1)))
 
 
 def class_balanced_mean(values: Array, label: Array) -> Array:
-    """Mean over classes of the mean within each class: (sample, ...) → (...)."""
-    result: Array = np.mean([values[label == k].mean(axis=0) for k in np.unique(label)], axis=0)
-    return result
+    """Mean over classes of the mean within each class: (sample, ...) → (...); NaN takes no part."""
+    return known_mean(np.stack([known_mean(values[label == k]) for k in np.unique(label)]))
+
+
+def known_mean(values: Array, axis: int | tuple[int, ...] = 0) -> Array:
+    """Mean along axes of what is not NaN; NaN where all of it is."""
+    known = ~np.isnan(values)
+    if known.all():
+        complete: Array = values.mean(axis=axis)
+        return complete
+    total, count = np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis)
+    mean: Array = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return mean
 
 
 def balanced_mean_above_zero(
@@ -90,25 +104,27 @@ def balanced_mean_above_zero(
     share of each class in the variance: where one class is small its few patients carry most of it.
 
     Args:
-        values: (sample, channel).
+        values: (sample, channel), NaN where a sample lacks the channel: it takes no part there.
         label, patient: (sample,) int.
         variance_factor: by how much the variance of the mean exceeds that of independent values.
 
     Returns:
         mean (channel,), p (channel,); p is 1 where a class has one sample only or nothing varies.
     """
-    classes, counts = np.unique(label, return_counts=True)
+    known = ~np.isnan(values)
+    counts = np.stack([known[label == k].sum(axis=0) for k in np.unique(label)])
+    classes = np.maximum((counts > 0).sum(axis=0), 1)
     mean = class_balanced_mean(values, label)
-    if counts.min() < 2:
-        return mean, np.ones(values.shape[1])
     influence = np.zeros_like(values, dtype=np.float64)
-    for k, count in zip(classes, counts, strict=True):
+    for k, count in zip(np.unique(label), counts, strict=True):
         rows = label == k
-        spread = np.sqrt(count / (count - 1))
-        influence[rows] = (values[rows] - values[rows].mean(axis=0)) * spread / (len(classes) * count)
+        spread = np.sqrt(count / np.maximum(count - 1, 1))
+        deviation = np.where(known[rows], values[rows] - known_mean(values[rows]), 0.0)
+        influence[rows] = deviation * spread / (classes * np.maximum(count, 1))
     error = np.sqrt(variance_factor * _variance_over_patients(influence, patient))
     t = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
-    return mean, np.where(error > 0, stats.t.sf(t, _degrees_of_freedom(influence, label, patient)), 1.0)
+    testable = (error > 0) & ~(counts == 1).any(axis=0)
+    return mean, np.where(testable, stats.t.sf(t, _degrees_of_freedom(influence, known, label, patient)), 1.0)
 
 
 def _variance_over_patients(influence: Array, patient: Array) -> Array:
@@ -118,13 +134,15 @@ def _variance_over_patients(influence: Array, patient: Array) -> Array:
     return variance
 
 
-def _degrees_of_freedom(influence: Array, label: Array, patient: Array) -> Array:
+def _degrees_of_freedom(influence: Array, known: Array, label: Array, patient: Array) -> Array:
     total = np.zeros(influence.shape[1])
     squares = np.zeros_like(total)
     for k in np.unique(label):
         rows = label == k
         of_class = _variance_over_patients(influence[rows], patient[rows])
         total += of_class
-        squares += of_class**2 / max(len(np.unique(patient[rows])) - 1, 1)
+        seen = np.zeros((patient.max() + 1, known.shape[1]), dtype=bool)
+        np.logical_or.at(seen, patient[rows], known[rows])
+        squares += of_class**2 / np.maximum(seen.sum(axis=0) - 1, 1)
     degrees: Array = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)
     return degrees

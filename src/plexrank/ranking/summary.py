@@ -19,13 +19,34 @@ TIED_CRAMERS_V = 0.5
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What the ranking does not see.
+
+    Attributes:
+        background_tiles: tiles with too little tissue.
+        skipped: image_id and reason of images that could not be used.
+    """
+
+    background_tiles: int = 0
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Counts:
-    """What a ranking rests on; ``classes`` counts patients per class."""
+    """What a ranking rests on.
+
+    Attributes:
+        patients, images, tiles: of the whole cohort.
+        classes: patients per class.
+        background_tiles, skipped_images: what was left out.
+    """
 
     patients: int
     images: int
     tiles: int
     classes: dict[str, int]
+    background_tiles: int
+    skipped_images: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,8 @@ class Summary:
         confounded: label and site cannot be told apart, so that there is no p-value.
         fdr: the q-value up to which a channel is significant.
         agreement: mean Spearman correlation of the importances between units, None for one unit.
+        sites: per site the patients of each class; None where no site is known.
+        skipped: images that could not be used, each with the reason.
         warnings: what a reader must know.
     """
 
@@ -49,12 +72,14 @@ class Summary:
     fdr: float
     counts: Counts
     agreement: float | None
+    sites: dict[str, dict[str, int]] | None
+    skipped: tuple[dict[str, str], ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""
         content = asdict(self)
-        content["warnings"] = list(self.warnings)
+        content["warnings"], content["skipped"] = list(self.warnings), list(self.skipped)
         return content
 
 
@@ -67,10 +92,14 @@ def make_summary(
     num_images: int,
     num_tiles: int,
     agreement: float,
+    left_out: LeftOut,
     warnings: Sequence[str] = (),
 ) -> Summary:
     """Join the figures and add the warnings that the samples themselves call for."""
-    counts = Counts(samples.num_patients, num_images, num_tiles, patients_per_class(samples))
+    counts = Counts(
+        samples.num_patients, num_images, num_tiles, patients_per_class(samples),
+        left_out.background_tiles, len(left_out.skipped),
+    )  # fmt: skip
     return Summary(
         held_out=held_out,
         mean_intensity=mean_intensity,
@@ -79,6 +108,8 @@ def make_summary(
         fdr=fdr,
         counts=counts,
         agreement=None if math.isnan(agreement) else agreement,
+        sites=patients_per_site(samples),
+        skipped=tuple({"image_id": image_id, "reason": reason} for image_id, reason in left_out.skipped),
         warnings=(*sample_warnings(samples), *warnings),
     )
 
@@ -96,6 +127,20 @@ def is_above_chance(performance: Performance) -> bool:
 def patients_per_class(samples: Samples) -> dict[str, int]:
     """Patients with each label; one with two labels counts for both."""
     return {name: int((samples.label == k).sum()) for k, name in enumerate(samples.class_names)}
+
+
+def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:
+    """Per site the patients with each label, "(unknown)" last; None where no site is known."""
+    if samples.site is None:
+        return None
+    named = [*enumerate(samples.site_names), (UNKNOWN_SITE, "(unknown)")]
+    return {
+        name: {
+            label: int((samples.label[samples.site == site] == k).sum()) for k, label in enumerate(samples.class_names)
+        }
+        for site, name in named
+        if (samples.site == site).any()
+    }
 
 
 def sample_warnings(samples: Samples) -> list[str]:

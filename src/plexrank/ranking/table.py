@@ -12,7 +12,7 @@ from plexrank.ranking.aggregate import SampleTables
 from plexrank.ranking.reliance import Reliance
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import Scores, positions
-from plexrank.ranking.statistics import Association, benjamini_hochberg
+from plexrank.ranking.statistics import Association, benjamini_hochberg, known_mean
 
 RANKING_COLUMNS = (
     "position",
@@ -94,9 +94,9 @@ def ranking_table(
         "direction": direction,
         "stability": scores.stability,
         "significant": above_chance & included & (np.nan_to_num(reliance_q, nan=1.0) <= fdr),
-        "n_patients": samples.num_patients,
-        "n_images": tables.n_images,
-        "n_tiles": tables.n_tiles,
+        "n_patients": _patients_with(tables.present, samples),
+        "n_images": tables.channel_images,
+        "n_tiles": tables.channel_tiles,
         "mean_intensity_p": tests.mean_intensity.p,
         "direction_log2": log2,
         "excluded": ~included,
@@ -108,6 +108,14 @@ def ranking_table(
     return table.iloc[best_first].reset_index(drop=True)
 
 
+def _patients_with(present: Array, samples: Samples) -> Array:
+    """(channel,) patients who have each channel."""
+    has = np.zeros((samples.num_patients, present.shape[1]), dtype=bool)
+    np.logical_or.at(has, samples.patient, present)
+    count: Array = has.sum(axis=0)
+    return count
+
+
 def _q_values(p: Array, included: Array) -> Array:
     return benjamini_hochberg(np.where(included, p, np.nan))
 
@@ -116,22 +124,23 @@ def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str
     """The class in which each channel is brightest, and by how much.
 
     Args:
-        mean_intensity: (sample, channel).
+        mean_intensity: (sample, channel), NaN where a sample lacks the channel; a class without it is left out.
 
     Returns:
         (channel,) log2 of that class's mean over the mean of the other classes' means, NaN where one of them is
         not above zero; and texts such as ``high +1.3``, the class alone where there is no ratio, and an empty
         text where the classes do not differ.
     """
-    means = np.stack([mean_intensity[samples.label == k].mean(axis=0) for k in range(samples.num_classes)])
-    top = means.argmax(axis=0)
-    highest = means.max(axis=0)
-    others = (means.sum(axis=0) - highest) / (samples.num_classes - 1)
+    means = np.stack([known_mean(mean_intensity[samples.label == k]) for k in range(samples.num_classes)])
+    known = ~np.isnan(means)
+    means = np.where(known, means, -np.inf)
+    top, highest = means.argmax(axis=0), means.max(axis=0)
+    others = (np.where(known, means, 0.0).sum(axis=0) - highest) / np.maximum(known.sum(axis=0) - 1, 1)
     log2 = np.full(len(highest), np.nan)
     usable = (highest > 0) & (others > 0)
     log2[usable] = np.log2(highest[usable] / others[usable])
     texts = [
-        "" if np.ptp(means[:, c]) == 0
+        "" if np.ptp(means[known[:, c], c]) == 0
         else samples.class_names[top[c]] + (f" {log2[c]:+.1f}" if usable[c] else "")
         for c in range(len(top))
     ]  # fmt: skip
@@ -145,7 +154,7 @@ def by_class_table(channels: Sequence[str], included: Array, tables: SampleTable
     over the other classes|. With two classes both have the same contrast, hence the same order. Excluded
     channels stay out.
     """
-    score = tables.contrast.mean(axis=(0, 1))
+    score = known_mean(tables.contrast, (0, 1))
     place = positions(score.T, included)
     rows = [
         (name, int(place[k, c]), channels[c], score[c, k])
@@ -157,10 +166,14 @@ def by_class_table(channels: Sequence[str], included: Array, tables: SampleTable
 
 
 def importance_per_patient(channels: Sequence[str], tables: SampleTables, samples: Samples) -> pd.DataFrame:
-    """importance_per_patient.parquet: ``patient_id, label, fold, channel, importance``, mean over seeds."""
+    """importance_per_patient.parquet: ``patient_id, label, fold, channel, importance``, mean over seeds.
+
+    There is no row for a channel that the patient's images lack.
+    """
     values = tables.importance.mean(axis=0)
-    table = _identity(samples).loc[np.repeat(np.arange(len(samples)), len(channels))].reset_index(drop=True)
-    return table.assign(channel=np.tile(np.array(channels, dtype=object), len(samples)), importance=values.ravel())
+    sample, channel = np.nonzero(~np.isnan(values))
+    table = _identity(samples).loc[sample].reset_index(drop=True)
+    return table.assign(channel=np.array(channels, dtype=object)[channel], importance=values[sample, channel])
 
 
 def predictions_table(probability: Array, baseline: Array, samples: Samples) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from plexrank.progress import Reporter
 from plexrank.ranking.aggregate import LinearWeights, UnitTable, aggregate_unit
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
+from plexrank.ranking.summary import LeftOut
 from plexrank.rundir import replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
@@ -43,6 +45,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         plan.study.rank,
         excluded=plan.study.cohort.exclude_channels,
         seed=plan.study.seed,
+        left_out=_left_out(plan),
         warnings=[*_warnings(plan), *_silent_channels(cohort)],
     )
     _write_ranking(plan, result)
@@ -81,26 +84,38 @@ def _warnings(plan: Plan) -> list[str]:
         warnings.append(
             f"{plan.cohort.unlabelled} images are left out because their {plan.study.cohort.label} is empty"
         )
-    n_background = 0
-    for image in plan.cohort.images:
-        content = json.loads(plan.rundir.image_tiles(image.image_id).read_text(encoding="utf-8"))
-        n_background += content["n_background"]
-        warnings += [f"{image.image_id}: {warning}" for warning in content["warnings"]]
-    if n_background:
-        warnings.append(
-            f"{n_background} tiles are left out as background (tile.min_tissue {plan.study.tile.min_tissue})"
-        )
+    for image_id, content in _tiling(plan):
+        warnings += [f"{image_id}: {warning}" for warning in content["warnings"]]
     return warnings
 
 
+def _tiling(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
+    """What the tile stage wrote of every image."""
+    return [
+        (image.image_id, json.loads(plan.rundir.image_tiles(image.image_id).read_text(encoding="utf-8")))
+        for image in plan.cohort.images
+    ]
+
+
+def _left_out(plan: Plan) -> LeftOut:
+    skipped = plan.rundir.tiles_table.with_name("skipped.json")
+    images = json.loads(skipped.read_text(encoding="utf-8")) if skipped.is_file() else []
+    return LeftOut(
+        background_tiles=sum(content["n_background"] for _, content in _tiling(plan)),
+        skipped=tuple((image["image_id"], image["reason"]) for image in images),
+    )
+
+
 def _silent_channels(cohort: TiledCohort) -> list[str]:
-    """A warning that names channels whose pixels are all zero in at least half of the images."""
+    """A warning that names channels whose pixels are all zero in at least half of the images that have them."""
     images = np.unique(cohort.image_of_tile)
-    silent = np.array([(cohort.channel_means[cohort.image_of_tile == image] == 0).all(axis=0) for image in images])
+    means = [cohort.channel_means[cohort.image_of_tile == image] for image in images]
+    silent = np.sum([(own == 0).all(axis=0) for own in means], axis=0)
+    present = np.sum([np.isfinite(own).all(axis=0) for own in means], axis=0)
     named = [
-        f"{channel} ({count} of {len(images)})"
-        for channel, count in zip(cohort.channels, silent.sum(axis=0), strict=True)
-        if 2 * count >= len(images)
+        f"{channel} ({count} of {have})"
+        for channel, count, have in zip(cohort.channels, silent, present, strict=True)
+        if 2 * count >= have > 0
     ]
     return [f"no signal in half of the images or more: {', '.join(named)}"] if named else []
 
