@@ -69,6 +69,17 @@ def test_chunks_change_nothing(name, monkeypatch) -> None:
     torch.testing.assert_close(METHODS[name](network, r, reference), whole)
 
 
+@pytest.mark.parametrize("name", list(METHODS))
+def test_importances_of_absent_channels_are_nan_and_the_others_those_of_a_classifier_without(name) -> None:
+    r, reference = torch.randn(5, 3, dtype=torch.float64), torch.tensor([1.0, 0.0, -1.0])
+    lacking = r.clone()
+    lacking[1, 1] = lacking[4, 0] = torch.nan
+    values = METHODS[name](lambda rows: linear(rows.nan_to_num(nan=0)), lacking, reference)
+    assert torch.equal(values.isnan(), lacking.isnan()[:, :, None].expand(5, 3, 2))
+    expected = METHODS[name](linear, r, reference)
+    torch.testing.assert_close(values[~values.isnan()], expected[~values.isnan()])
+
+
 def test_every_method_of_a_study_exists() -> None:
     assert set(AttributeSettings().methods) == set(METHODS)
 

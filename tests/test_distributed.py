@@ -32,6 +32,7 @@ from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
 
 PROCESSES = 2
 SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
+LACKING = [False, True]
 
 
 def network() -> ChannelEmbedding:
@@ -47,11 +48,19 @@ def labels() -> Tensor:
     return torch.tensor([0, 1, 2, 0, 1, 2, 0])
 
 
-def step(model: nn.Module, rows: tuple[int, ...], info: ProcessInfo) -> dict[str, Tensor]:
+def present() -> Tensor:
+    """Tiles 0, 3 and 6 lack a channel or two, those of the smaller share among them."""
+    held = torch.ones(7, 5, dtype=torch.bool)
+    held[0, 1] = held[3, 0] = held[6, 1] = held[6, 4] = False
+    return held
+
+
+def step(model: nn.Module, rows: tuple[int, ...], info: ProcessInfo, lacking: bool) -> dict[str, Tensor]:
     """One training step on a share of the batch; the gradients and the state afterwards."""
     model.train()
     chosen = list(rows)
-    loss = nn.functional.cross_entropy(model(tiles()[chosen]), labels()[chosen], reduction="sum")
+    logits = model(tiles()[chosen], present()[chosen] if lacking else None)
+    loss = nn.functional.cross_entropy(logits, labels()[chosen], reduction="sum")
     (loss * info.world_size / len(tiles())).backward()
     plain = unwrap(model)
     gradients = {f"grad.{name}": p.grad.clone() for name, p in plain.named_parameters() if p.grad is not None}
@@ -65,7 +74,9 @@ def cohort() -> TrainingTiles:
     raw[images % 2 == 1, 2] += 4
     fit = IntensityFit("arcsinh", 5.0, np.full(4, 2.0, dtype=np.float32))
     patients = np.array([f"p{image}" for image in images])
-    return TrainingTiles(lambda tile: raw[tile], fit, images % 2, images, patients, list("abcd"), ["x", "y"])
+    held = np.ones((22, 4), dtype=bool)
+    held[images % 4 == 3, 1] = held[images == 2, 0] = False
+    return TrainingTiles(lambda tile: raw[tile], fit, images % 2, images, patients, list("abcd"), ["x", "y"], held)
 
 
 def train(folder: Path, info: ProcessInfo) -> UnitResult:
@@ -91,7 +102,9 @@ def in_a_group(rank: int, folder: Path) -> None:
         environment.setenv("CUDA_VISIBLE_DEVICES", "")
         with process_group(folder / "meetings") as info:
             found: dict[str, object] = {
-                name: step(wrap(network(), info), shares[rank], info) for name, shares in SHARES.items()
+                f"{name} {lacking}": step(wrap(network(), info), shares[rank], info, lacking)
+                for name, shares in SHARES.items()
+                for lacking in LACKING
             }
             mine = torch.tensor([rank, 10.0])
             found["sum"] = all_reduce_sum(mine, info).tolist()
@@ -120,11 +133,12 @@ def found(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", list(SHARES))
-def test_two_processes_give_the_gradient_and_statistics_of_one(found: list[dict], name: str) -> None:
-    alone = step(network(), tuple(range(7)), ProcessInfo())
+@pytest.mark.parametrize("lacking", LACKING)
+def test_two_processes_give_the_gradient_and_statistics_of_one(found: list[dict], name: str, lacking: bool) -> None:
+    alone = step(network(), tuple(range(7)), ProcessInfo(), lacking)
     norm = torch.stack([value.norm() for key, value in alone.items() if key.startswith("grad.")]).norm()
     for process in found:
-        together = process[name]
+        together = process[f"{name} {lacking}"]
         assert list(together) == list(alone)
         for key, value in alone.items():
             if key.startswith("grad."):
@@ -157,7 +171,8 @@ def test_two_processes_train_the_unit_that_one_trains(found: list[dict], folder:
 
 
 def test_processes_share_the_embedding_of_tiles(found: list[dict], folder: Path) -> None:
-    assert torch.equal(found[0]["embedding"], found[1]["embedding"])
+    torch.testing.assert_close(found[0]["embedding"], found[1]["embedding"], rtol=0, atol=0, equal_nan=True)
+    assert found[0]["embedding"].isnan().sum() == 4 + 2
     trained = read_unit(folder / "best.pt").network(torch.device("cpu"))
     alone = embed_tiles(trained, cohort(), np.arange(22), ProcessInfo())
     np.testing.assert_allclose(found[0]["embedding"].numpy(), alone, atol=1e-5)

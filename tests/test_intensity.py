@@ -102,3 +102,13 @@ def test_what_cannot_be_fitted_is_refused(tiles: list[Any], message: str) -> Non
 def test_a_tile_of_another_panel_is_refused() -> None:
     with pytest.raises(ValueError, match="expected"):
         IntensityFit("linear", 5.0, np.ones(3, np.float32)).apply(np.zeros((2, 4, 4)))
+
+
+def test_planes_that_are_absent_do_not_count() -> None:
+    tiles = np.random.default_rng(6).poisson(9, (4, 2, 8, 8)).astype(np.uint16)
+    expected = np.float32([tiles[[0, 2]][:, 0].max(), tiles[:, 1].max()])
+    tiles[[1, 3], 0] = 60_000
+    present = np.array([[True, True], [False, True], [True, True], [False, True]])
+    np.testing.assert_array_equal(fit_intensity(tiles, linear(100), present).scale, expected)
+    with pytest.raises(ValueError, match=r"no pixel to fit intensities on in channels \[0\]"):
+        fit_intensity(tiles[[1]], linear(100), present[[1]])

@@ -15,6 +15,7 @@ from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.encoders import EmbeddingEncoder, resnet18_trunk
 from plexrank.models.parameters import n_parameters
 from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
+from plexrank.models.standardizer import Standardizer
 
 
 def count(module: nn.Module) -> int:
@@ -81,6 +82,76 @@ def test_training_standardises_r_per_channel() -> None:
     assert raw.std(dim=0).max() / raw.std(dim=0).min() > 3
 
 
+def test_the_standardizer_is_batch_norm_where_nothing_is_absent() -> None:
+    own, known = Standardizer(3).train(), nn.BatchNorm1d(3, affine=False).double().train()
+    values, pull = torch.randn(9, 3) * torch.tensor([1.0, 30.0, 0.1]) + 5, torch.randn(9, 3)
+    found, expected = values.clone().requires_grad_(), values.double().requires_grad_()
+    out, known_out = own(found), known(expected)
+    torch.testing.assert_close(out.double(), known_out, atol=1e-6, rtol=1e-6)
+    (out * pull).sum().backward()
+    (known_out * pull).sum().backward()
+    assert found.grad is not None
+    assert expected.grad is not None
+    torch.testing.assert_close(found.grad.double(), expected.grad, atol=1e-5, rtol=1e-5)
+    assert list(own.state_dict()) == list(known.state_dict())
+    for key, value in known.float().state_dict().items():
+        torch.testing.assert_close(own.state_dict()[key], value)
+    torch.testing.assert_close(own.eval()(values), known.eval()(values), atol=1e-5, rtol=1e-5)
+
+
+def lacking() -> tuple[torch.Tensor, torch.Tensor]:
+    """Tiles (6, 3, 24, 24) and presence; tiles 1 and 4 lack channel 2, tile 5 lacks channel 0."""
+    present = torch.ones(6, 3, dtype=torch.bool)
+    present[[1, 4], 2] = present[5, 0] = False
+    return torch.rand(6, 3, 24, 24, generator=torch.Generator().manual_seed(3)), present
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_pixels_of_absent_channels_change_nothing(training: bool) -> None:
+    tiles, present = lacking()
+    found = []
+    for filling in (0.0, 1e6, torch.nan):
+        torch.manual_seed(0)
+        model = ChannelEmbedding(3, 2, "shallow").train(training)
+        filled = torch.where(present[:, :, None, None], tiles, filling)
+        r, logits = model.embed(filled, present), model(filled, present)
+        assert torch.equal(r.isnan(), ~present)
+        torch.testing.assert_close(model.eval().classify(model.embed(filled, present)), model(filled, present))
+        logits.sum().backward()
+        gradients = {name: value.grad for name, value in model.named_parameters()}
+        found.append({"r": r, "logits": logits, **model.state_dict(), **gradients})
+    for name, value in found[0].items():
+        assert value is not None
+        for other in found[1:]:
+            torch.testing.assert_close(other[name], value, rtol=0, atol=0, equal_nan=True)
+        assert value.isfinite().all() or name == "r"
+
+
+def test_a_channel_that_all_lack_leaves_the_network_of_the_others() -> None:
+    tiles, present = lacking()[0], torch.tensor([True, False, True]).expand(6, 3)
+    torch.manual_seed(0)
+    model, smaller = ChannelEmbedding(3, 2, "shallow").train(), ChannelEmbedding(2, 2, "shallow").train()
+    smaller.encoder.load_state_dict(model.encoder.state_dict())
+    smaller.classifier.load_state_dict(
+        {n: v[:, [0, 2]] if n == "0.weight" else v for n, v in model.classifier.state_dict().items()}
+    )
+    torch.testing.assert_close(model(tiles, present), smaller(tiles[:, [0, 2]]))
+    torch.testing.assert_close(model.embed(tiles, present)[:, [0, 2]], smaller.embed(tiles[:, [0, 2]]))
+    assert model.standardizer is not None
+    assert model.standardizer.running_mean[1] == 0
+    assert model.standardizer.running_var[1] == 1
+
+
+def test_a_channel_is_standardised_over_the_images_that_hold_it() -> None:
+    norm, present = Standardizer(2).train(), torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    values = torch.tensor([[1.0, 1.0], [2.0, 900.0], [3.0, 5.0], [6.0, 9.0]])
+    out = norm(values, present)
+    expected = nn.BatchNorm1d(1, affine=False).train()(values[[0, 2, 3], 1:])
+    torch.testing.assert_close(out[[0, 2, 3], 1:], expected)
+    torch.testing.assert_close(norm.running_mean, 0.1 * torch.tensor([3.0, 5.0]))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * torch.tensor([14 / 3, 16.0]))
+
+
 def test_autocast_leaves_r_in_full_precision() -> None:
     torch.manual_seed(0)
     model = ChannelEmbedding(2, 2, "shallow").eval()
@@ -123,6 +194,20 @@ def test_two_classes_share_the_weights_symmetrically_and_equal_logistic_regressi
     np.testing.assert_allclose(probability, reference.predict_proba(standardized), atol=1e-4)
 
 
+def test_a_refit_takes_an_absent_channel_as_its_centre_over_those_that_hold_it() -> None:
+    r, labels, groups = separable(2)
+    r[::5, 1] = np.nan
+    classifier = fit_linear_classifier(r, labels, groups, seed=0, strength=0.1)
+    center, spread = np.nanmean(r, axis=0), np.nanstd(r, axis=0)
+    np.testing.assert_allclose(classifier.center, center, rtol=1e-6)
+    standardized = np.where(np.isnan(r), 0, (r - center) / spread)
+    reference = LogisticRegression(C=0.1, class_weight="balanced").fit(standardized, labels)
+    np.testing.assert_allclose(classifier.coef[1] - classifier.coef[0], reference.coef_[0] / spread, atol=1e-4)
+    rows = torch.from_numpy(r.astype(np.float32))
+    probability = torch.softmax(classifier(rows), dim=1).numpy()
+    np.testing.assert_allclose(probability, reference.predict_proba(standardized), atol=1e-4)
+
+
 def test_a_constant_channel_gets_no_weight() -> None:
     r, labels, groups = separable(2)
     r[:, 4] = 0.1 + 0.2
@@ -154,7 +239,10 @@ def test_a_refit_of_nonsense_is_refused(r: np.ndarray, labels: np.ndarray, messa
 def test_the_linear_classifier_is_what_it_says() -> None:
     classifier = LinearClassifier(torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([0.5, 0.0]))
     assert classifier(torch.tensor([[3.0, 4.0]])).tolist() == [[11.5, -4.0]]
-    assert set(classifier.state_dict()) == {"coef", "intercept"}
+    assert classifier(torch.tensor([[3.0, torch.nan]])).tolist() == [[3.5, 0.0]]
+    centred = LinearClassifier(classifier.coef, classifier.intercept, torch.tensor([0.0, 4.0]))
+    assert centred(torch.tensor([[3.0, torch.nan]])).tolist() == [[11.5, -4.0]]
+    assert set(classifier.state_dict()) == {"coef", "intercept", "center"}
 
 
 def test_recentring_makes_given_moments_the_new_zero_and_one() -> None:
@@ -166,6 +254,8 @@ def test_recentring_makes_given_moments_the_new_zero_and_one() -> None:
     after = model.embed(images)
     assert after.mean(dim=0).abs().max() < 1e-4
     assert (after.var(dim=0, unbiased=False) - 1).abs().max() < 1e-3
+    model.recenter(torch.tensor([torch.nan, 0, 0]), torch.tensor([torch.nan, 1, 1]))
+    torch.testing.assert_close(model.embed(images), after)
     plain = ChannelEmbedding(3, 2, "shallow", standardize=False).eval()
     untouched = plain.embed(images)
     plain.recenter(untouched.mean(dim=0), untouched.var(dim=0))

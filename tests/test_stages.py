@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from conftest import Plexrank, run_arguments
 from plexrank.attribution.store import AttributionStore
-from plexrank.errors import RunDirError
 from plexrank.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.stages.rank import _silent_channels
@@ -63,13 +61,46 @@ def test_attribution_covers_the_held_out_tiles_and_replaces_by_training_means(ti
     np.testing.assert_allclose(block.values["gradient"], np.broadcast_to(coef.T, (len(away), *coef.T.shape)), atol=1e-6)
 
 
-def test_stores_with_other_channels_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+def test_channels_are_matched_by_name_and_absent_ones_count_nowhere(tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run, tmp_path / "run")
     plan = plan_of(tmp_path / "run")
-    metadata = plan.rundir.tile_store(plan.cohort.images[5].image_id) / "zarr.json"
-    metadata.write_text(metadata.read_text().replace('"C01"', '"C99"'))
-    with pytest.raises(RunDirError, match="C99"):
-        TiledCohort(plan)
+    whole = TiledCohort(plan)
+    image = plan.images(0, "training")[0]
+    tile = int(whole.tiles_of([image])[0])
+    metadata = plan.rundir.tile_store(plan.cohort.images[image].image_id) / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"C02"', '"extra"'))
+    cohort = TiledCohort(plan)
+    first = ("C01", "extra", "C03") if image == 0 else ("C01", "C02", "C03")
+    assert cohort.channels[:3] == first
+    assert set(cohort.channels) == {*whole.channels, "extra"}
+    here, there = (np.array([cohort.channels.index(name) for name in names]) for names in (("C02",), ("extra",)))
+    assert not cohort.present[image, here]
+    assert cohort.present[:, there].sum() == 1
+    assert cohort.present.sum() == 32 * 6
+    counts = cohort.read(tile)
+    assert not counts[here].any()
+    np.testing.assert_array_equal(counts[there], whole.read(tile)[[1]])
+    assert np.isnan(cohort.channel_means).sum() == 32
+    assert np.isnan(cohort.channel_means[tile, here]).all()
+    tiles = cohort.training_tiles(cohort.fit_intensity(0))
+    present = tiles.present(np.array([tile]))
+    assert present is not None
+    assert present[0].tolist() == cohort.present[image].tolist()
+    seen = whole.tiles_of(plan.images(0, "training") + plan.images(0, "validation"))
+    expected = fit_intensity((whole.read(int(t))[[1]] for t in seen if t != tile), plan.study.intensity)
+    np.testing.assert_array_equal(tiles.intensity.scale[here], expected.scale)
+
+
+def test_tiles_at_the_edge_are_mirrored(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    table = pd.read_parquet(tmp_path / "run" / "tiles" / "tiles.parquet")
+    whole = TiledCohort(plan_of(tmp_path / "run")).read(3)
+    table.loc[3, ["height_px", "width_px"]] = 20, 30
+    table.to_parquet(tmp_path / "run" / "tiles" / "tiles.parquet")
+    edge = TiledCohort(plan_of(tmp_path / "run")).read(3)
+    np.testing.assert_array_equal(edge[:, :20, :30], whole[:, :20, :30])
+    np.testing.assert_array_equal(edge[:, 20:, :30], whole[:, 8:20, :30][:, ::-1])
+    np.testing.assert_array_equal(edge[:, :20, 30:], whole[:, :20, 28:30][:, :, ::-1])
 
 
 def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(

@@ -39,7 +39,12 @@ def counts(signal: float = 1.0, seed: int = 0) -> np.ndarray:
     return raw.astype(np.uint16)
 
 
-def make_tiles(raw: np.ndarray, cache_bytes: int = 2**30, log: list[int] | None = None) -> TrainingTiles:
+def make_tiles(
+    raw: np.ndarray,
+    cache_bytes: int = 2**30,
+    log: list[int] | None = None,
+    present: np.ndarray | None = None,
+) -> TrainingTiles:
     def read(tile: int) -> np.ndarray:
         if log is not None:
             log.append(tile)
@@ -53,6 +58,7 @@ def make_tiles(raw: np.ndarray, cache_bytes: int = 2**30, log: list[int] | None 
         patient_ids=np.array([f"p{index}" for index in range(len(raw))]),
         channel_names=[f"C{channel}" for channel in range(raw.shape[1])],
         class_names=["a", "b"],
+        present=present,
         cache_bytes=cache_bytes,
     )
 
@@ -196,6 +202,24 @@ def test_what_is_not_cached_trains_the_same(tmp_path: Path) -> None:
     assert len(some) == len(none) - 5 * (reads_of_training_tile - 1)
 
 
+def test_what_stands_in_absent_channels_changes_nothing(tmp_path: Path) -> None:
+    present = np.ones((TILES, 4), dtype=bool)
+    present[3:9, 0] = present[10:15, PLANTED] = False
+    lacking = np.where(present[:, :, None, None], counts(), 0).astype(np.uint16)
+    garbage = np.where(present[:, :, None, None], counts(), 999).astype(np.uint16)
+    results = [
+        run(tmp_path / name, make_tiles(raw, present=present), epochs=8)
+        for name, raw in (("zero", lacking), ("garbage", garbage))
+    ]
+    assert_same_unit(tmp_path / "zero", tmp_path / "garbage")
+    assert results[0] == results[1]
+    assert results[0].validation_auc > 0.95
+    unit = read_unit(tmp_path / "zero" / "best.pt")
+    np.testing.assert_array_equal(np.isnan(unit.embedding_mean), ~present)
+    np.testing.assert_allclose(np.nanmean(unit.embedding_mean, axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.nanvar(unit.embedding_mean, axis=0), 1, atol=0.01)
+
+
 def test_a_loss_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     raw = counts().astype(np.float32)
     raw[3, 1] = np.nan
@@ -289,9 +313,10 @@ def test_the_network_is_fed_as_in_the_paper() -> None:
 
 
 def test_means_over_images_are_known() -> None:
-    values = np.array([[1.0, 0.0], [3.0, 4.0], [5.0, 6.0]])
+    values = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 6.0]])
     images, first, means = mean_over_images(values, np.array([7, 2, 7]))
-    assert (images.tolist(), first.tolist(), means.tolist()) == ([2, 7], [1, 0], [[3.0, 4.0], [3.0, 3.0]])
+    assert (images.tolist(), first.tolist()) == ([2, 7], [1, 0])
+    np.testing.assert_array_equal(means, [[3.0, np.nan], [3.0, 3.0]])
 
 
 def test_metrics_have_known_values() -> None:

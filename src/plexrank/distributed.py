@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -141,15 +141,26 @@ def _await_address(place: Path) -> dict[str, Any]:
     raise PlexrankError(f"{place}: the first process did not show up; see the job's log for how it ended")
 
 
+@runtime_checkable
+class SharesSums(Protocol):
+    """A module whose statistics rest on sums over the batch."""
+
+    share_sums: Callable[[Tensor], Tensor]
+
+
 def wrap(model: nn.Module, info: ProcessInfo) -> nn.Module:
     """The model made ready to train over all processes; the model itself for a single process.
 
     Gradients are averaged over processes, so a loss must be scaled by ``world_size`` over what it sums.
     Batch norm takes its statistics over all processes: torch's own on GPUs, :class:`SharedBatchNorm` on
-    CPUs. :func:`unwrap` gives back a module whose state has the keys of the plain model.
+    CPUs; a module with sums of its own (:class:`SharesSums`) is given what adds them up. :func:`unwrap` gives back a
+    module whose state has the keys of the plain model.
     """
     if info.world_size == 1:
         return model
+    for module in model.modules():
+        if isinstance(module, SharesSums):
+            module.share_sums = _sum_over_processes
     if info.device.type == "cuda":
         synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(synchronised, device_ids=[info.device.index])
@@ -222,7 +233,7 @@ class SharedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        sums = cast(Tensor, _AllReduceSum.apply(self._local_sums(input)))
+        sums = _sum_over_processes(self._local_sums(input))
         count = sums[0].clamp(min=1)
         total, total_square = sums[1:].chunk(2)
         mean = total / count
@@ -276,6 +287,10 @@ class _AllReduceSum(torch.autograd.Function):
         total = gradients[0].clone()
         dist.all_reduce(total)
         return total
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    return cast(Tensor, _AllReduceSum.apply(values))
 
 
 def _share_batch_norm(model: nn.Module) -> nn.Module:

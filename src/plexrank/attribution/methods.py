@@ -1,4 +1,7 @@
-"""Importances from r (tile, channel) and the classifier behind it, signed and for every class."""
+"""Importances from r (tile, channel) and the classifier behind it, signed and for every class.
+
+r is NaN where a tile's image lacks the channel; the classifier copes with that, and the importance is NaN there.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,8 @@ def of_predicted_class(values: Values, logits: Values) -> Values:
 
 
 def _per_tile_chunk(explain: Callable[[Tensor], Tensor], r: Tensor, tiles_at_once: int) -> Tensor:
-    return torch.cat([explain(rows) for rows in torch.split(r.detach(), tiles_at_once)])
+    values = torch.cat([explain(rows) for rows in torch.split(r.detach(), tiles_at_once)])
+    return values.masked_fill(r.detach().isnan()[:, :, None], torch.nan)
 
 
 def _gradient(classify: Classifier, r: Tensor) -> Tensor:

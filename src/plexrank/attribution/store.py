@@ -45,7 +45,7 @@ class UnitAttribution:
         channel_names, class_names: in the order of the axes.
         checkpoint_sha256: digest of the checkpoint that explained.
         tile_id: (tile,) int.
-        embedding: (tile, channel), r.
+        embedding: (tile, channel), r; here and in all that has a channel axis NaN where the tile's image lacks it.
         logits: (tile, class).
         mean_intensity: (tile, channel).
         values: per method (tile, channel, class), signed.

@@ -28,24 +28,27 @@ IntArray = NDArray[np.int64]
 
 
 class LinearClassifier(nn.Module):
-    """Logits r @ coefᵀ + intercept.
+    """Logits r @ coefᵀ + intercept, with a channel's centre in the place of NaN.
 
     Args:
         coef: (class, channel) float32.
         intercept: (class,) float32.
+        center: (channel,) float32, the mean r of the images that it was fitted to; zeros if absent.
     """
 
     coef: Tensor
     intercept: Tensor
+    center: Tensor
 
-    def __init__(self, coef: Tensor, intercept: Tensor) -> None:
+    def __init__(self, coef: Tensor, intercept: Tensor, center: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("coef", coef)
         self.register_buffer("intercept", intercept)
+        self.register_buffer("center", torch.zeros(coef.shape[1]) if center is None else center)
 
     def forward(self, r: Tensor) -> Tensor:
         """r (tile, channel) → logits (tile, class)."""
-        return r @ self.coef.T + self.intercept
+        return torch.where(r.isnan(), self.center, r) @ self.coef.T + self.intercept
 
 
 def fit_linear_classifier(
@@ -53,27 +56,26 @@ def fit_linear_classifier(
 ) -> LinearClassifier:
     """Multinomial logistic regression with an L2 penalty and balanced class weights; deterministic.
 
-    Channels are standardised over the images for the fit, and the scaling is folded into the weights. The
-    strength of the penalty is the one with the least log loss, balanced over classes, in an inner
-    cross-validation that keeps patients together; ties go to the stronger penalty. Two classes get the
-    weights −w/2 and +w/2.
+    Channels are standardised for the fit over the images that hold them, and the scaling is folded into the weights;
+    an image that lacks a channel counts as having its mean. The strength of the penalty is the one with the least log
+    loss, balanced over classes, in an inner cross-validation that keeps patients together; ties go to the stronger
+    penalty. Two classes get the weights −w/2 and +w/2.
 
     Args:
-        r: (image, channel) float64, the image means of the embedding.
+        r: (image, channel) float64, the image means of the embedding, NaN where an image lacks the channel.
         labels: (image,) integers 0…K−1; every class occurs.
         groups: (image,) patient ids.
         seed: of the inner splits.
         strength: C, where it is not to be chosen.
 
     Raises:
-        ValueError: the shapes disagree, r is not finite, or a class does not occur.
+        ValueError: the shapes disagree, r is infinite or an image has none, or a class does not occur.
     """
     r = np.asarray(r, dtype=np.float64)
     _check(r, labels, groups)
-    center = r.mean(axis=0)
-    spread = r.std(axis=0)
+    center, spread = _moments(r)
     scale = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, np.inf)
-    standardized = (r - center) / scale
+    standardized = np.where(np.isnan(r), 0.0, (r - center) / scale)
     if strength is None:
         strength = _choose_strength(standardized, labels, groups, seed)
     fitted = _fit(standardized, labels, strength)
@@ -82,7 +84,15 @@ def fit_linear_classifier(
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
     coef = coef / scale
     intercept = intercept - coef @ center
-    return LinearClassifier(torch.from_numpy(coef.astype(np.float32)), torch.from_numpy(intercept.astype(np.float32)))
+    return LinearClassifier(*(torch.from_numpy(part.astype(np.float32)) for part in (coef, intercept, center)))
+
+
+def _moments(r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation (channel,) over the images that hold the channel, 0 where none does."""
+    known = ~np.isnan(r)
+    count = np.maximum(known.sum(axis=0), 1)
+    center = np.where(known, r, 0).sum(axis=0) / count
+    return center, np.sqrt(np.square(np.where(known, r - center, 0)).sum(axis=0) / count)
 
 
 def _check(r: FloatArray, labels: IntArray, groups: NDArray[np.str_]) -> None:
@@ -90,7 +100,7 @@ def _check(r: FloatArray, labels: IntArray, groups: NDArray[np.str_]) -> None:
         raise ValueError(
             f"r is {r.shape}, labels {labels.shape}, groups {groups.shape}; expected (image, channel), (image,) twice"
         )
-    if not np.isfinite(r).all():
+    if np.isinf(r).any() or np.isnan(r).all(axis=1).any():
         raise ValueError("the embedding holds values that are not finite")
     present = np.unique(labels)
     if len(present) < 2 or not np.array_equal(present, np.arange(len(present))):

@@ -49,7 +49,7 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
     embedding = embed_tiles(network, cohort.training_tiles(trained.intensity), index, info)
     classify = trained.classify(network)
     r = torch.from_numpy(embedding).to(info.device)
-    reference = torch.from_numpy(trained.embedding_mean.mean(axis=0)).to(info.device)
+    reference = torch.from_numpy(trained.embedding_mean).nanmean(dim=0).to(info.device)
     with torch.inference_mode():
         logits = classify(r).cpu().numpy()
     return UnitAttribution(

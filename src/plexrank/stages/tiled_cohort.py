@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plexrank.errors import RunDirError
 from plexrank.plan import Plan
 from plexrank.rundir import reading_output
+from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
 from plexrank.training.data import TrainingTiles, evenly_spaced
@@ -22,28 +22,34 @@ IntArray = npt.NDArray[np.int64]
 
 
 class TiledCohort:
-    """The tile table of a run with its stores; a tile's index is its row in the table."""
+    """The tile table of a run with its stores; a tile's index is its row in the table.
+
+    An image may lack channels of the cohort; channels are matched by name.
+
+    Attributes:
+        channels: N names in the order of the channel axis.
+        present: (image, channel) bool, which channels an image holds.
+        image_of_tile: (tile,) index into the images of the cohort.
+        channel_means: (tile, channel) float32 mean counts, NaN where the tile's image lacks the channel.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         with reading_output(plan.rundir.tiles_table):
             table = pd.read_parquet(plan.rundir.tiles_table)
         self.stores = [TileStore(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images]
-        for store in self.stores:
-            if store.channel_names != self.channels:
-                raise RunDirError(
-                    f"{store.path}: channels {', '.join(store.channel_names)}, but {self.stores[0].path.name} has "
-                    f"{', '.join(self.channels)}; remove the store and run the tile stage again"
-                )
+        self.channels = tuple(dict.fromkeys(name for store in self.stores for name in store.channel_names))
+        number = {name: index for index, name in enumerate(self.channels)}
+        self._planes = [np.array([number[name] for name in store.channel_names]) for store in self.stores]
+        self.present = np.zeros((len(self.stores), len(self.channels)), dtype=bool)
+        for held, planes in zip(self.present, self._planes, strict=True):
+            held[planes] = True
         position = {image.image_id: index for index, image in enumerate(plan.cohort.images)}
         self.image_of_tile: IntArray = np.array([position[image_id] for image_id in table["image_id"]], dtype=np.int64)
-        self.channel_means = np.stack(table["channel_mean"].to_list()).astype(np.float32)
+        self.channel_means = np.full((len(table), len(self.channels)), np.nan, dtype=np.float32)
+        for tile, (image, means) in enumerate(zip(self.image_of_tile, table["channel_mean"], strict=True)):
+            self.channel_means[tile, self._planes[image]] = means
         self._grid = table[["row", "col", "height_px", "width_px"]].to_numpy()
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names in the order of the channel axis."""
-        return self.stores[0].channel_names
 
     @property
     def tile_area_px(self) -> IntArray:
@@ -52,9 +58,14 @@ class TiledCohort:
         return area
 
     def read(self, tile: int) -> np.ndarray:
-        """Counts (channel, y, x) of a tile, zeros beyond the image's edge."""
-        row, col = self._grid[tile, :2]
-        counts: np.ndarray = self.stores[self.image_of_tile[tile]].read_tile(int(row), int(col))
+        """Counts (channel, y, x) of a tile, mirrored beyond the image's edge; zeros in planes that the image lacks."""
+        row, col, height, width = (int(number) for number in self._grid[tile])
+        image = self.image_of_tile[tile]
+        held = mirrored(self.stores[image].read_tile(row, col), height, width)
+        if np.array_equal(self._planes[image], np.arange(len(self.channels))):
+            return held
+        counts = np.zeros((len(self.channels), *held.shape[1:]), held.dtype)
+        counts[self._planes[image]] = held
         return counts
 
     def tiles_of(self, images: Sequence[int]) -> IntArray:
@@ -62,10 +73,19 @@ class TiledCohort:
         return np.flatnonzero(np.isin(self.image_of_tile, images)).astype(np.int64)
 
     def fit_intensity(self, fold: int) -> IntensityFit:
-        """The intensity scale of the patients that a fold does not hold out."""
+        """The intensity scale of the patients that a fold does not hold out, of pixels within their images.
+
+        Every channel rests on tiles spread over all that hold it.
+        """
         seen = self.tiles_of(self.plan.images(fold, "training") + self.plan.images(fold, "validation"))
-        chosen = evenly_spaced(seen, INTENSITY_TILES)
-        return fit_intensity((self._valid_part(tile) for tile in chosen), self.plan.study.intensity)
+        held = self.present[self.image_of_tile[seen]]
+        spread = [evenly_spaced(seen[column], INTENSITY_TILES) for column in np.unique(held, axis=1).T]
+        chosen = np.unique(np.concatenate(spread))
+        return fit_intensity(
+            (self._valid_part(tile) for tile in chosen),
+            self.plan.study.intensity,
+            self.present[self.image_of_tile[chosen]],
+        )
 
     def _valid_part(self, tile: int) -> np.ndarray:
         height, width = self._grid[tile, 2:]
@@ -84,4 +104,5 @@ class TiledCohort:
             patient_ids=np.array([image.patient_id for image in images]),
             channel_names=self.channels,
             class_names=classes,
+            present=self.present[self.image_of_tile],
         )

@@ -6,6 +6,7 @@ pixel once, can be merged, take the same memory for any number of tiles and do n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -63,8 +64,11 @@ class IntensityHistogram:
         """How many channels are counted."""
         return int(self._max.size)
 
-    def update(self, tile: npt.NDArray[np.generic]) -> None:
+    def update(self, tile: npt.NDArray[np.generic], present: npt.NDArray[np.bool_] | None = None) -> None:
         """Count the pixels of a finite (channel, y, x) tile; leave padding out before.
+
+        Args:
+            present: (channel,) which planes to count, all if absent.
 
         Raises:
             ValueError: the tile has another number of channels.
@@ -73,16 +77,17 @@ class IntensityHistogram:
             raise ValueError(f"expected ({self.num_channels}, y, x), got {tile.shape}")
         if tile.size == 0:
             return
-        flat = tile.reshape(self.num_channels, -1)
-        self._max = np.maximum(self._max, flat.max(axis=1).astype(np.float64))
+        held = np.arange(self.num_channels) if present is None else np.flatnonzero(present)
+        flat = tile[held].reshape(len(held), -1)
+        self._max[held] = np.maximum(self._max[held], flat.max(axis=1).astype(np.float64))
         if flat.dtype in (np.uint8, np.uint16):
             bins = _bin_of(np.arange(256**flat.dtype.itemsize))
-            for counts, values in zip(self._counts, flat, strict=True):
+            for channel, values in zip(held, flat, strict=True):
                 occurring = np.bincount(values)
-                np.add.at(counts, bins[: occurring.size], occurring)
+                np.add.at(self._counts[channel], bins[: occurring.size], occurring)
         else:
-            for counts, values in zip(self._counts, flat, strict=True):
-                np.add.at(counts, _bin_of(values), 1)
+            for channel, values in zip(held, flat, strict=True):
+                np.add.at(self._counts[channel], _bin_of(values), 1)
 
     def merge(self, other: IntensityHistogram) -> None:
         """Add the counts of ``other``, as if its tiles had been counted here.
@@ -103,11 +108,11 @@ class IntensityHistogram:
         Where it is 0 (sparse counts) the maximum takes its place, and 1 where that is 0 too.
 
         Raises:
-            ValueError: nothing was counted.
+            ValueError: nothing was counted of a channel.
         """
         total = self._counts.sum(axis=1)
         if not total.all():
-            raise ValueError("no pixel to fit intensities on")
+            raise ValueError(f"no pixel to fit intensities on in channels {np.flatnonzero(total == 0).tolist()}")
         wanted = np.ceil(total * (settings.clip_percentile / 100)).astype(np.int64)
         reached = self._counts.cumsum(axis=1) >= wanted[:, np.newaxis]
         percentile = np.minimum(_lower_edge(reached.argmax(axis=1)), self._max)
@@ -118,17 +123,24 @@ class IntensityHistogram:
         return IntensityFit(settings.transform, settings.cofactor, np.where(scale > 0, scale, np.float32(1)))
 
 
-def fit_intensity(tiles: Iterable[npt.NDArray[np.generic]], settings: IntensitySettings) -> IntensityFit:
+def fit_intensity(
+    tiles: Iterable[npt.NDArray[np.generic]],
+    settings: IntensitySettings,
+    present: Iterable[npt.NDArray[np.bool_]] | None = None,
+) -> IntensityFit:
     """Fit the scale on (channel, y, x) tiles of training patients, one at a time; see :class:`IntensityHistogram`.
 
+    Args:
+        present: for each tile which planes count, (channel,); all if absent.
+
     Raises:
-        ValueError: there is no tile, or the tiles differ in their number of channels.
+        ValueError: there is no tile or none of a channel, or the tiles differ in their number of channels.
     """
     histogram: IntensityHistogram | None = None
-    for tile in tiles:
+    for tile, held in zip(tiles, itertools.repeat(None) if present is None else present, strict=False):
         if histogram is None:
             histogram = IntensityHistogram(tile.shape[0])
-        histogram.update(tile)
+        histogram.update(tile, held)
     if histogram is None:
         raise ValueError("no tile to fit intensities on")
     return histogram.fit(settings)

@@ -44,7 +44,7 @@ class TrainedUnit:
         model_state: of the plain :class:`ChannelEmbedding`.
         classifier: the refitted one, or ``None`` where the network's own is used.
         embedding_images: (image,) int64, the images of training and validation.
-        embedding_mean: (image, channel) float32, the mean r over the tiles of each.
+        embedding_mean: (image, channel) float32, the mean r over the tiles of each, NaN for channels it lacks.
     """
 
     key: str

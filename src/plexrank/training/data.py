@@ -42,6 +42,7 @@ class TrainingTiles:
         patient_ids: (tile,) whose image it is.
         channel_names: N names, in the order of the channel axis.
         class_names: K names, in the order of ``labels``.
+        present: (tile, channel) bool, which channels the tile's image holds; all if absent.
         cache_bytes: memory for intensities that are kept.
 
     Raises:
@@ -57,6 +58,7 @@ class TrainingTiles:
         patient_ids: NDArray[np.str_],
         channel_names: Sequence[str],
         class_names: Sequence[str],
+        present: NDArray[np.bool_] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if not len(labels) == len(image_index) == len(patient_ids):
@@ -69,9 +71,14 @@ class TrainingTiles:
         self.channel_names = tuple(channel_names)
         self.class_names = tuple(class_names)
         self.intensity = intensity
+        self._present = None if present is None or present.all() else np.asarray(present, dtype=bool)
         self._read = read
         self._cache: dict[int, NDArray[np.float32]] = {}
         self._free_bytes = cache_bytes
+
+    def present(self, index: IntArray) -> Tensor | None:
+        """Which channels these tiles' images hold, (tile, channel) bool; ``None`` where no image lacks any."""
+        return None if self._present is None else torch.from_numpy(self._present[index])
 
     def batches(self, indices: Iterable[IntArray]) -> Iterator[Tensor]:
         """For each array of tile indices the intensities (tile, channel, y, x) float32, on the CPU.

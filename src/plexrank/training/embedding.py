@@ -29,7 +29,7 @@ def embed_tiles(
         index: (tile,) tile indices.
 
     Returns:
-        (tile, channel) float32 in the order of ``index``.
+        (tile, channel) float32 in the order of ``index``, NaN where a tile's image lacks the channel.
     """
     was_training = model.training
     model.eval()
@@ -38,16 +38,19 @@ def embed_tiles(
     parts = np.array_split(mine, -(-len(mine) // at_once)) if len(mine) else []
     r = torch.zeros(len(index), model.num_channels)
     for part, intensities in zip(parts, tiles.batches(index[part] for part in parts), strict=True):
-        r[torch.from_numpy(part)] = model.embed(model_input(intensities.to(info.device))).cpu()
+        present = tiles.present(index[part])
+        images = model_input(intensities.to(info.device))
+        embedded = model.embed(images, None if present is None else present.to(info.device))
+        r[torch.from_numpy(part)] = embedded.cpu()
     model.train(was_training)
-    embedded: NDArray[np.float32] = all_reduce_sum(r, info).numpy()
-    return embedded
+    of_all: NDArray[np.float32] = all_reduce_sum(r, info).numpy()
+    return of_all
 
 
 def mean_over_images(
     values: NDArray[np.floating], image_index: IntArray
 ) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
-    """Means of (tile, …) values over the tiles of each image.
+    """Means of (tile, …) values over the tiles of each image; NaN where the image lacks the channel.
 
     Returns:
         The images (image,) in rising order, the position of each one's first tile (image,), and the means

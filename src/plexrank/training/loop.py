@@ -243,8 +243,9 @@ class _Training:
         images = model_input(augment(intensities.to(device), share, self.train.crop_px))
         labels = torch.from_numpy(self.tiles.labels[share.tiles]).to(device)
         weights = torch.from_numpy(share.weights).to(device, torch.float32)
+        present = self.tiles.present(share.tiles)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.wrapped(images)
+            logits = self.wrapped(images, None if present is None else present.to(device))
         loss = (nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
         self.optimiser.zero_grad()
         (loss * (self.info.world_size / weight_of_batch)).backward()  # type: ignore[no-untyped-call]
@@ -289,10 +290,17 @@ class _Training:
             "lower train.learning_rate"
         )
 
+    def _require_finite(self, r: NDArray[np.float32], index: IntArray) -> None:
+        """Refuse an embedding (tile, channel) that is not finite where the tiles' images hold the channel."""
+        present = self.tiles.present(index)
+        if not np.isfinite(r if present is None else r[present.numpy()]).all():
+            raise self._diverged()
+
     def _validation_logits(self) -> tuple[IntArray, NDArray[np.float64]]:
         """Labels (image,) and logits averaged per image (image, class), by the kind of classifier that will be used."""
         index = self.unit.validation_index
         r = embed_tiles(self.network, self.tiles, index, self.info)
+        self._require_finite(r, index)
         classify = self._probe().to(self.info.device) if self.settings.classifier == "refit" else self.network.classify
         with torch.inference_mode():
             of_tiles = classify(torch.from_numpy(r).to(self.info.device)).cpu().numpy()
@@ -306,8 +314,7 @@ class _Training:
         chosen = [evenly_spaced(self.unit.train_index[labels == label], per_class) for label in np.unique(labels)]
         index = np.sort(np.concatenate(chosen))
         r = embed_tiles(self.network, self.tiles, index, self.info)
-        if not np.isfinite(r).all():
-            raise self._diverged()
+        self._require_finite(r, index)
         _, first, mean = mean_over_images(r, self.tiles.image_index[index])
         seen = index[first]
         return fit_linear_classifier(
@@ -364,8 +371,9 @@ class _Training:
     def _recenter(self, index: IntArray) -> None:
         """Standardise r by the images of these tiles: the scale on which channels are compared and classified."""
         r = embed_tiles(self.network, self.tiles, index, self.info)
-        mean = mean_over_images(r, self.tiles.image_index[index])[2]
-        self.network.recenter(torch.from_numpy(mean.mean(axis=0)), torch.from_numpy(mean.var(axis=0)))
+        mean = torch.from_numpy(mean_over_images(r, self.tiles.image_index[index])[2])
+        center = mean.nanmean(dim=0)
+        self.network.recenter(center, (mean - center).square().nanmean(dim=0))
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
