@@ -1,4 +1,4 @@
-"""Importances with known answers, and the store that keeps them."""
+"""The store that keeps importances."""
 
 from __future__ import annotations
 
@@ -10,78 +10,11 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from torch import nn
 
-from plexrank.attribution import methods
-from plexrank.attribution.methods import METHODS, gradient, occlusion, of_predicted_class
+from plexrank.attribution.methods import of_predicted_class
 from plexrank.attribution.store import AttributionStore, UnitAttribution, write_attribution
 from plexrank.errors import RunDirError
 from plexrank.ranking.aggregate import aggregate_unit
-from plexrank.study import AttributeSettings
-
-COEF = torch.tensor([[1.0, -2.0, 0.0], [0.5, 4.0, 0.0]], dtype=torch.float64)
-
-
-def linear(r: torch.Tensor) -> torch.Tensor:
-    return r @ COEF.T + 7
-
-
-def test_gradient_of_a_linear_classifier_is_its_coefficients() -> None:
-    values = gradient(linear, torch.randn(5, 3, dtype=torch.float64))
-    torch.testing.assert_close(values, COEF.T.expand(5, 3, 2))
-
-
-def test_occlusion_of_a_linear_classifier_is_coefficient_times_distance() -> None:
-    r, reference = torch.randn(5, 3, dtype=torch.float64), torch.tensor([1.0, 0.0, -1.0])
-    values = occlusion(linear, r, reference)
-    torch.testing.assert_close(values, (r - reference.double())[:, :, None] * COEF.T)
-
-
-def test_gradient_agrees_with_finite_differences_and_leaves_no_trace() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    r = torch.randn(6, 4, dtype=torch.float64)
-    with torch.inference_mode():
-        values = gradient(network, r)
-    step = 1e-6
-    for c in range(4):
-        moved = torch.zeros(4, dtype=torch.float64)
-        moved[c] = step
-        expected = (network(r + moved) - network(r - moved)) / (2 * step)
-        torch.testing.assert_close(values[:, c], expected.detach(), atol=1e-8, rtol=1e-6)
-    assert not values.requires_grad
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
-def test_gradient_of_a_class_without_a_path_to_r_is_zero() -> None:
-    values = gradient(lambda r: torch.stack([r[:, 0], torch.ones(len(r))], dim=1), torch.randn(3, 2))
-    torch.testing.assert_close(values, torch.tensor([[1.0, 0.0], [0.0, 0.0]]).expand(3, 2, 2))
-
-
-@pytest.mark.parametrize("name", list(METHODS))
-def test_chunks_change_nothing(name, monkeypatch) -> None:
-    torch.manual_seed(1)
-    network = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
-    r, reference = torch.randn(11, 3, dtype=torch.float64), torch.zeros(3)
-    whole = METHODS[name](network, r, reference)
-    monkeypatch.setattr(methods, "TILES_AT_ONCE", 2)
-    monkeypatch.setattr(methods, "ROWS_AT_ONCE", 6)
-    torch.testing.assert_close(METHODS[name](network, r, reference), whole)
-
-
-@pytest.mark.parametrize("name", list(METHODS))
-def test_importances_of_absent_channels_are_nan_and_the_others_those_of_a_classifier_without(name) -> None:
-    r, reference = torch.randn(5, 3, dtype=torch.float64), torch.tensor([1.0, 0.0, -1.0])
-    lacking = r.clone()
-    lacking[1, 1] = lacking[4, 0] = torch.nan
-    values = METHODS[name](lambda rows: linear(rows.nan_to_num(nan=0)), lacking, reference)
-    assert torch.equal(values.isnan(), lacking.isnan()[:, :, None].expand(5, 3, 2))
-    expected = METHODS[name](linear, r, reference)
-    torch.testing.assert_close(values[~values.isnan()], expected[~values.isnan()])
-
-
-def test_every_method_of_a_study_exists() -> None:
-    assert set(AttributeSettings().methods) == set(METHODS)
 
 
 def test_predicted_class_is_taken_for_arrays_and_tensors() -> None:
@@ -90,6 +23,9 @@ def test_predicted_class_is_taken_for_arrays_and_tensors() -> None:
     expected = torch.tensor([[2.0, 4.0], [5.0, 7.0]])
     torch.testing.assert_close(of_predicted_class(values, logits), expected)
     np.testing.assert_array_equal(of_predicted_class(values.numpy(), logits.numpy()), expected.numpy())
+
+
+METHODS_KEPT = ("gradient", "occlusion")
 
 
 def attribution_of(tiles: int) -> UnitAttribution:
@@ -104,7 +40,7 @@ def attribution_of(tiles: int) -> UnitAttribution:
         embedding=rng.normal(size=(tiles, 3)).astype(np.float32),
         logits=rng.normal(size=(tiles, 2)).astype(np.float32),
         mean_intensity=np.zeros((tiles, 3), dtype=np.float32),
-        values={name: rng.normal(size=(tiles, 3, 2)).astype(np.float32) for name in METHODS},
+        values={name: rng.normal(size=(tiles, 3, 2)).astype(np.float32) for name in METHODS_KEPT},
     )
 
 
@@ -116,13 +52,13 @@ def test_store_gives_back_what_was_written(tmp_path: Path, tiles: int) -> None:
     store = AttributionStore(path)
     assert (store.fold, store.seed, store.checkpoint_sha256, len(store)) == (1, 2, "ab" * 32, tiles)
     assert (store.channel_names, store.class_names) == (written.channel_names, written.class_names)
-    assert store.methods == tuple(METHODS)
+    assert store.methods == METHODS_KEPT
     whole = store.read()
     for name in ("tile_id", "embedding", "logits", "mean_intensity"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(written, name))
     blocks = list(store.blocks())
     assert [len(block.tile_id) for block in blocks] == [min(4096, tiles - s) for s in range(0, tiles, 4096)]
-    for name in METHODS:
+    for name in METHODS_KEPT:
         joined = np.concatenate([block.values[name] for block in blocks])
         np.testing.assert_array_equal(joined, written.values[name])
     assert [p.name for p in path.parent.iterdir()] == [path.name]

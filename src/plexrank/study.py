@@ -10,7 +10,7 @@ import difflib
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -103,11 +103,27 @@ class TrainSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it")
 
 
+Importance = Literal[
+    "gradient",
+    "gradient_paper",
+    "gradient_x_input",
+    "integrated_gradients",
+    "expected_gradients",
+    "occlusion",
+    "permutation",
+    "shapley",
+    "lime",
+    "deeplift",
+]
+
+
 class AttributeSettings(Section):
     """Which importances to compute."""
 
-    methods: tuple[Literal["gradient", "occlusion"], ...] = Field(
-        ("gradient", "occlusion"), min_length=1, description="importances to compute"
+    methods: tuple[Importance, ...] = Field(
+        ("gradient", "occlusion"),
+        min_length=1,
+        description=f"importances to compute, of {', '.join(get_args(Importance))}",
     )
 
     @field_validator("methods")
@@ -122,7 +138,7 @@ class AttributeSettings(Section):
 class RankSettings(Section):
     """How importances become a ranking."""
 
-    by: Literal["gradient", "occlusion"] = Field("gradient", description="the importance that orders the channels")
+    by: Importance = Field("gradient", description="the importance that orders the channels")
     bootstrap: int = Field(2000, ge=100, description="resamplings of the patients behind every interval")
     permutations: int = Field(1000, ge=100, description="label permutations behind the p-value of the prediction")
     fdr: float = Field(0.1, gt=0, lt=1, description="a channel is significant where its reliance_q is at most this")

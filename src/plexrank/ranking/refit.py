@@ -15,11 +15,13 @@ STEPS = 12
 """Steps towards the optimum of a draw; further ones no longer move the intervals."""
 DRAWS_AT_ONCE = 250
 SILENT = 1e-12
+NOT_PROPORTIONAL = ("gradient_paper",)
+"""Importances that are not proportional to the coefficients of a linear classifier."""
 
 
 def can_refit(units: Sequence[UnitTable], method: str) -> bool:
-    """Whether every unit keeps what :func:`refitted_scores` needs."""
-    return all(
+    """Whether every unit keeps what :func:`refitted_scores` needs, for a method to which it applies."""
+    return method not in NOT_PROPORTIONAL and all(
         unit.linear is not None and method in unit.importance_by_class and np.isfinite(unit.training_embedding).any()
         for unit in units
     )
@@ -29,7 +31,7 @@ def refitted_scores(units: Sequence[UnitTable], samples: Samples, method: str, w
     """Scores of every draw and seed, each unit's classifier refitted to the patients of the draw.
 
     The encoder, the penalty and the classes that tiles are predicted as stay; the importances are those of the
-    refitted weights, since gradient and occlusion of a linear classifier are proportional to its coefficients.
+    refitted weights, since those of a linear classifier are proportional to its coefficients.
 
     Args:
         units: of which :func:`can_refit` holds.

@@ -49,7 +49,7 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
     embedding = embed_tiles(network, cohort.training_tiles(trained.intensity), index, info)
     classify = trained.classify(network)
     r = torch.from_numpy(embedding).to(info.device)
-    reference = torch.from_numpy(trained.embedding_mean).nanmean(dim=0).to(info.device)
+    background = torch.from_numpy(trained.embedding_mean).to(info.device)
     with torch.inference_mode():
         logits = classify(r).cpu().numpy()
     return UnitAttribution(
@@ -62,5 +62,5 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
         embedding=embedding,
         logits=logits,
         mean_intensity=cohort.channel_means[index],
-        values={name: METHODS[name](classify, r, reference).cpu().numpy() for name in plan.study.attribute.methods},
+        values={name: METHODS[name](classify, r, background).cpu().numpy() for name in plan.study.attribute.methods},
     )
