@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -260,6 +261,14 @@ def test_evaluate_compares_with_a_truth(plexrank: Plexrank, tiny_study: Path, ti
     assert result["recall_at"]["6"] == 1.0
     assert 0 < result["average_precision"] <= 1
     assert "recall_at" in plexrank("evaluate", tiny_run, "--truth", truth).stdout
+
+
+def test_evaluate_takes_a_single_cell_table_instead(plexrank: Plexrank, tiny_run: Path, tmp_path: Path) -> None:
+    cells = pd.DataFrame({f"C0{i}": [1.0, 1.0 + i] for i in range(1, 7)} | {"label": ["A", "B"]})
+    cells.to_csv(tmp_path / "cells.csv", index=False)
+    done = plexrank("evaluate", tiny_run, "--single-cell", tmp_path / "cells.csv", "--json")
+    assert json.loads(done.stdout)["top10_overlap"] == 6
+    assert plexrank("evaluate", tiny_run).returncode == 2
 
 
 @pytest.mark.parametrize("below", ["", "/run"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from plexrank.errors import StudyError
+from plexrank.errors import MissingInputError, StudyError
 from plexrank.ranking.evaluate import evaluate
+from plexrank.ranking.single_cell import single_cell_truth
 
 
 def ranking_of(order: str, excluded: str = "") -> pd.DataFrame:
@@ -24,7 +28,7 @@ def test_known_answer() -> None:
     result = evaluate(ranking_of("AECBD"), truth)
     assert result.recall_at == {1: 0.5, 2: 0.5, 3: 1.0, 4: 1.0, 5: 1.0}
     assert result.average_precision == pytest.approx((1 + 2 / 3) / 2)
-    assert result.spearman == pytest.approx(0.866 * 2 / 3, abs=0.001)
+    assert result.spearman.value == pytest.approx(0.866 * 2 / 3, abs=0.001)
     assert (result.num_channels, result.num_informative, result.top10_overlap) == (5, 2, None)
     assert json.loads(json.dumps(result.to_dict()))["recall_at"]["3"] == 1.0
 
@@ -33,10 +37,82 @@ def test_grades_give_spearman_and_overlap() -> None:
     channels = "ABCDEFGHIJKL"
     truth = pd.DataFrame({"channel": list(channels), "grade": range(12, 0, -1)})
     best = evaluate(ranking_of(channels), truth)
-    assert (best.spearman, best.top10_overlap, best.average_precision) == (pytest.approx(1.0), 10, 1.0)
+    assert (best.spearman.value, best.top10_overlap, best.average_precision) == (pytest.approx(1.0), 10, 1.0)
+    assert best.kendall.low == best.kendall.value == pytest.approx(1.0)
+    assert best.top10_overlap_p == pytest.approx(1 / 66)
     worst = evaluate(ranking_of(channels[::-1]), truth)
-    assert (worst.spearman, worst.top10_overlap) == (pytest.approx(-1.0), 8)
+    assert (worst.spearman.value, worst.top10_overlap) == (pytest.approx(-1.0), 8)
+    assert worst.top10_overlap_p == pytest.approx(1)
     assert max(worst.recall_at) == 12
+
+
+def test_correlations_agree_with_scipy_and_are_within_their_intervals() -> None:
+    rng = np.random.default_rng(0)
+    grade, score = rng.integers(0, 6, 26).astype(float), rng.normal(size=26).round(1)
+    channels = [f"C{i}" for i in range(26)]
+    ranking = pd.DataFrame({"channel": channels, "score": score, "position": stats.rankdata(-score)})
+    result = evaluate(ranking, pd.DataFrame({"channel": channels, "grade": grade}))
+    assert result.spearman.value == pytest.approx(stats.spearmanr(score, grade).statistic)
+    assert result.kendall.value == pytest.approx(stats.kendalltau(score, grade).statistic)
+    for correlation in (result.spearman, result.kendall):
+        assert correlation.low < correlation.value < correlation.high
+        assert correlation.high - correlation.low > 0.3
+
+
+def test_figure_5_of_the_paper() -> None:
+    path = Path(__file__).parents[2] / "shared" / "data" / "miccai2020" / "figure5.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    figure = pd.read_csv(path)
+    ranking = pd.DataFrame(
+        {"channel": figure["protein"], "position": figure["ours_rank"], "score": -figure["ours_rank"]}
+    )
+    result = evaluate(ranking, pd.DataFrame({"channel": figure["protein"], "grade": -figure["gt_rank"]}))
+    assert round(result.spearman.value, 3) == 0.366
+    assert (result.spearman.low, result.spearman.high) == (
+        pytest.approx(-0.03, abs=0.05),
+        pytest.approx(0.68, abs=0.05),
+    )
+    assert result.top10_overlap == 7
+    assert result.top10_overlap_p == pytest.approx(0.00382, abs=1e-5)
+    assert "0.366" in result.to_text()
+
+
+CELLS = "cell,grade,A,B,C\n" + "".join(
+    f"{i},{grade},{a},{b},{c}\n"
+    for i, (grade, a, b, c) in enumerate(
+        [(1, 1, 4, 2), (1, 3, 4, 2), (2, 4, 4, 2), (3, 1, 4, 2), (3, 1, 4, 5), (3, 1, 4, 8), ("", 99, 99, 99)]
+    )
+)
+
+
+def test_importance_from_single_cells_is_that_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cells.csv").write_text(CELLS)
+    monkeypatch.setattr("plexrank.ranking.single_cell.ROWS_AT_ONCE", 2)
+    truth = single_cell_truth(tmp_path / "cells.csv", "grade", ["C", "A", "B"])
+    assert truth["channel"].tolist() == ["C", "A", "B"]
+    assert truth["grade"].tolist() == [(0 + 3 + 3) / 2, (2 + 3 + 1) / 2, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("table", "label", "message"),
+    [
+        (CELLS, "class", "missing columns class; found cell, grade, A, B, C"),
+        (CELLS.replace("cell,grade,A", "cell,grade,X"), "grade", "missing columns A"),
+        (CELLS.replace("1,3,4,2", "1,many,4,2"), "grade", "not a number"),
+        ("grade,A\n1,2\n1,3\n", "grade", "grade has 1 classes"),
+        ("grade,A\n1,0\n2,3\n", "grade", "no intensity above 0 in class 1 for A"),
+    ],
+)
+def test_bad_single_cell_tables_are_refused(tmp_path: Path, table: str, label: str, message: str) -> None:
+    (tmp_path / "cells.csv").write_text(table)
+    with pytest.raises(StudyError, match=message):
+        single_cell_truth(tmp_path / "cells.csv", label, ["A"])
+
+
+def test_a_missing_single_cell_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"none\.csv"):
+        single_cell_truth(tmp_path / "none.csv", "grade", ["A"])
 
 
 def test_excluded_channels_do_not_count() -> None:

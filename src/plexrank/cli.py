@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
@@ -219,21 +219,32 @@ def status(run: RunArgument) -> None:
 @app.command()
 def evaluate(
     run: RunArgument,
-    truth: Annotated[Path, typer.Option(help="CSV with the columns channel and informative (0/1 or graded).")],
+    truth: Annotated[
+        Path | None, typer.Option(help="CSV with the columns channel and informative (0/1), or grade (a number).")
+    ] = None,
+    single_cell: Annotated[
+        Path | None, typer.Option(help="CSV with a row a cell: the class and a column for each channel.")
+    ] = None,
+    class_column: Annotated[
+        str | None, typer.Option(help="Column of the single-cell table with the class; the study's label by default.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a ranking with a known truth: recall@K, average precision, Spearman, top-10 overlap."""
+    """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall, top-10 overlap."""
     from plexrank.ranking.evaluate import evaluate as compare
+    from plexrank.ranking.single_cell import single_cell_truth
 
-    evaluation = compare(*_read_ranking_and_truth(_resume_run(run), truth)).to_dict()
-    if as_json:
-        print(json.dumps(evaluation, indent=1))
-        return
-    for key, value in evaluation.items():
-        if isinstance(value, dict):
-            print(f"{key:18} " + "  ".join(f"@{k} {v:.3f}" for k, v in value.items()))
-        else:
-            print(f"{key:18} {value:.3f}" if isinstance(value, float) else f"{key:18} {value}")
+    if (truth is None) == (single_cell is None):
+        raise typer.BadParameter("give one of --truth and --single-cell")
+    plan = _resume_run(run)
+    if truth is not None:
+        evaluation = compare(*_read_ranking_and_truth(plan, truth))
+    else:
+        ranking = _read_ranking(plan)
+        channels = ranking.loc[ranking["position"].notna(), "channel"]
+        label = class_column or plan.study.cohort.label
+        evaluation = compare(ranking, single_cell_truth(cast(Path, single_cell), label, list(channels)))
+    print(json.dumps(evaluation.to_dict(), indent=1) if as_json else evaluation.to_text())
 
 
 def main() -> NoReturn:
@@ -374,14 +385,20 @@ def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
 def _read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
-    from plexrank.rundir import reading_output
     from plexrank.tables import read_table
+
+    return _read_ranking(plan), pd.DataFrame(read_table(truth).rows)
+
+
+def _read_ranking(plan: Plan) -> pd.DataFrame:
+    import pandas as pd
+
+    from plexrank.rundir import reading_output
 
     if plan.rank().why_not_done() is not None:
         raise MissingInputError(f"{plan.rundir.path}: the ranking is not done; run plexrank run or plexrank rank first")
     with reading_output(plan.rundir.ranking / "ranking.parquet"):
-        ranking = pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
-    return ranking, pd.DataFrame(read_table(truth).rows)
+        return pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
 
 
 def _provenance(plan: Plan) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +12,20 @@ from scipy import stats
 
 from plexrank.errors import StudyError
 
-RECALL_AT = tuple(range(1, 14))
+RECALL_AT = (*range(1, 14), 15, 20, 25, 30, 40, 50, 75, 100)
 TOP = 10
+DRAWS = 5000
+PAIRS_AT_ONCE = 200
+INTERVAL = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation with its 95 % interval by bootstrap over channels."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -23,20 +36,28 @@ class Evaluation:
         num_channels, num_informative: how many there are.
         recall_at: per K the share of informative channels among the first K positions.
         average_precision: mean over informative channels of the precision at their position; None without any.
-        spearman: correlation of the score with ``grade`` of the truth, or with ``informative``; None if constant.
+        spearman, kendall: rank correlations (ρ, τ-b) of the score with ``grade`` of the truth, or with
+            ``informative``; None if constant.
         top10_overlap: how many of the ten channels of highest grade are among the first ten, None without grades.
+        top10_overlap_p: probability of so many or more if the order were random (hypergeometric).
     """
 
     num_channels: int
     num_informative: int
     recall_at: dict[int, float]
     average_precision: float | None
-    spearman: float | None
+    spearman: Correlation | None
+    kendall: Correlation | None
     top10_overlap: int | None
+    top10_overlap_p: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""
         return asdict(self)
+
+    def to_text(self) -> str:
+        """A line for each figure."""
+        return "\n".join(f"{name:18} {_text(value)}" for name, value in vars(self).items())
 
 
 def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
@@ -62,14 +83,26 @@ def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
     grade = _numbers(matched, "grade") if "grade" in matched else None
     informative = _informative(matched, grade)
     score = placed["score"].to_numpy(dtype=float)
+    target = informative.astype(float) if grade is None else grade
+    overlap = None if grade is None else int(_highest(grade)[:TOP].sum())
     return Evaluation(
         num_channels=len(placed),
         num_informative=int(informative.sum()),
         recall_at=_recall(informative),
         average_precision=_average_precision(informative),
-        spearman=_spearman(score, informative if grade is None else grade),
-        top10_overlap=None if grade is None else int(_highest(grade)[:TOP].sum()),
+        spearman=_correlation(_spearman, score, target),
+        kendall=_correlation(_kendall, score, target),
+        top10_overlap=overlap,
+        top10_overlap_p=None if overlap is None else _overlap_p(overlap, len(placed)),
     )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"@{k} {share:.3f}" for k, share in value.items())
+    if isinstance(value, Correlation):
+        return f"{value.value:.3f}  (95 % {value.low:.3f} to {value.high:.3f})"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _require(table: pd.DataFrame, name: str, columns: tuple[str, ...]) -> None:
@@ -127,7 +160,41 @@ def _average_precision(informative: np.ndarray) -> float | None:
     return float(np.mean(np.arange(1, len(places) + 1) / places))
 
 
-def _spearman(score: np.ndarray, grade: np.ndarray) -> float | None:
-    if np.ptp(score) == 0 or np.ptp(grade.astype(float)) == 0:
+def _overlap_p(overlap: int, channels: int) -> float:
+    top = min(TOP, channels)
+    return float(stats.hypergeom.sf(overlap - 1, channels, top, top))
+
+
+def _correlation(
+    correlate: Callable[[np.ndarray, np.ndarray], np.ndarray], score: np.ndarray, grade: np.ndarray
+) -> Correlation | None:
+    """``correlate`` takes (draw, channel) twice and gives (draw,), NaN where a row is constant."""
+    if np.ptp(score) == 0 or np.ptp(grade) == 0:
         return None
-    return float(stats.spearmanr(score, grade).statistic)
+    drawn = np.random.default_rng(0).integers(len(score), size=(DRAWS, len(score)))
+    low, high = np.nanpercentile(correlate(score[drawn], grade[drawn]), INTERVAL)
+    return Correlation(float(correlate(score[None], grade[None])[0]), float(low), float(high))
+
+
+def _spearman(score: np.ndarray, grade: np.ndarray) -> np.ndarray:
+    return _cosine(*(_centred(stats.rankdata(values, axis=1)) for values in (score, grade)))
+
+
+def _kendall(score: np.ndarray, grade: np.ndarray) -> np.ndarray:
+    """τ-b: the correlation of the signs of all differences."""
+    first, second = np.triu_indices(score.shape[1], 1)
+    blocks = range(0, len(score), PAIRS_AT_ONCE)
+    signs = ((np.sign(v[k : k + PAIRS_AT_ONCE, first] - v[k : k + PAIRS_AT_ONCE, second]) for v in (score, grade))
+             for k in blocks)  # fmt: skip
+    return np.concatenate([_cosine(*pair) for pair in signs])
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    centred: np.ndarray = values - values.mean(axis=1, keepdims=True)
+    return centred
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    cosine: np.ndarray = np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)
+    return cosine
