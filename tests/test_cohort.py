@@ -79,9 +79,15 @@ def test_a_change_within_a_folder_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words", "code"),
     [
-        (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\ni7,a.tiff#1,p7,low,x\n", "path 'a.tiff#1' stands on line 7 already", 64),
+        (GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,f.tiff#1,p7,low,x\n", "path 'f.tiff#1' stands on line 7 already", 64),
+        (
+            GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,f.tiff,p7,low,x\n",
+            "line 8: path 'f.tiff' stands on line 7 already",
+            64,
+        ),
+        (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\n", "path 'a.tiff#1' stands on line 2 already, as 'a.tiff'", 64),
         (GOOD_ROWS + "i6,./a.tiff,p6,low,x\n", "path './a.tiff' stands on line 2 already, as 'a.tiff'", 64),
-        (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\ni7,./a.tiff#01,p7,low,x\n", "stands on line 7 already, as 'a.tiff#1'", 64),
+        (GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,./f.tiff#01,p7,low,x\n", "stands on line 7 already, as 'f.tiff#1'", 64),
         (GOOD_ROWS + 'i6,"f.tiff,p6,low,x\n', "close every quote", 64),
         (GOOD_ROWS + f"i6,{'f' * 140000},p6,low,x\n", "line 7: no CSV (field larger than", 64),
         (GOOD_ROWS + "i6,f\0.tiff,p6,low,x\n", "line 7: a cell holds a NUL", 64),
@@ -167,10 +173,10 @@ def test_images_that_are_gone_do_not_matter_after_tiling(tmp_path: Path) -> None
 
 def test_good_rows_are_kept_beside_the_problems(tmp_path: Path) -> None:
     settings = sheet(tmp_path, GOOD_ROWS + "i6,z.tiff,p6,low,x\n")
-    cohort, problems = survey_cohort(settings, folds=2)
-    assert [type(problem) for problem in problems] == [MissingInputError]
-    assert cohort is not None
-    assert len(cohort.images) == 4
+    survey = survey_cohort(settings, folds=2)
+    assert not survey.problems
+    assert [type(image.error) for image in survey.bad] == [MissingInputError]
+    assert len(survey.require_rows().images) == 4
 
 
 @pytest.mark.parametrize("path", ["link.tiff", "link.tiff#1"])
@@ -222,6 +228,40 @@ def test_a_wrong_panel_is_refused(tmp_path: Path, text: str, words: str) -> None
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("channel_number,marker_name\n1,A\n1,B\n", "channel_number must count the planes of the image: 1 to 2"),
+        ("channel_number,marker_name\n1,A\nx,B\n", "channel_number must count the planes"),
+        (
+            "channel_number,marker_name,remove\n1,A,maybe\n",
+            "line 2: remove must be TRUE, FALSE or empty, found 'maybe'",
+        ),
+        ("channel_number,marker_name\n1,\n", "line 2: the column marker_name is empty"),
+        ("channel_number,marker_name\n1,A\n2,a\n", "name 'A' stands 2 times"),
+        ("channel_number,marker_name,remove\n1,A,TRUE\n", "no channel is kept"),
+    ],
+)
+def test_a_wrong_markers_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "markers.csv"
+    path.write_text(text)
+    with pytest.raises(StudyError) as caught:
+        read_panel(path)
+    assert words in str(caught.value)
+
+
+def test_markers_of_mcmicro_are_a_panel(tmp_path: Path) -> None:
+    path = tmp_path / "markers.csv"
+    path.write_text(
+        "channel_number,cycle_number,marker_name,background,exposure,remove\n"
+        "3,2,CD3,AF488,100,\n1,1,DNA,,,TRUE\n2,1,AF488,,100,true\n4,2,DNA,,,1\n5,2,CD8,AF488,100,FALSE\n"
+    )
+    panel = read_panel(path)
+    assert [channel.name for channel in panel.channels] == ["DNA", "AF488", "CD3", "DNA", "CD8"]
+    located = locate_channels(panel, None, 5, "image.tiff")
+    assert (located.names, located.indices) == (("CD3", "CD8"), (2, 4))
+
+
 def test_a_missing_panel_is_missing_input(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError):
         read_panel(tmp_path / "panel.csv")
@@ -232,20 +272,34 @@ PANEL = Panel(Path("panel.csv"), (Channel("Nd1", "CD3"), Channel("Nd2", "junk", 
 MARKERS = Panel(Path("panel.csv"), tuple(Channel(name, name) for name in ("CD3", "CD8", "ER", "PR")))
 
 
+KEPT = ("CD3", "CD-8")
+
+
 @pytest.mark.parametrize(
-    ("panel", "wanted", "found", "count", "names", "indices"),
+    ("panel", "found", "count", "names", "indices"),
     [
-        (PANEL, None, None, 3, ("CD3", "CD-8"), (0, 2)),
-        (PANEL, None, ("Nd3", "Nd2", "Nd1"), 3, ("CD3", "CD-8"), (2, 0)),
-        (PANEL, None, ("CD 8", "cd3", "junk"), 3, ("CD3", "CD-8"), (1, 0)),
-        (PANEL, None, ("x", "y", "z"), 3, ("CD3", "CD-8"), (0, 2)),
-        (PANEL, None, ("CD3", "y", "z"), 3, ("CD3", "CD-8"), (0, 2)),
-        (None, None, ("b", "a"), 2, ("b", "a"), (0, 1)),
-        (None, ("a", "b"), ("b", "a"), 2, ("a", "b"), (1, 0)),
+        (PANEL, None, 3, KEPT, (0, 2)),
+        (PANEL, None, 2, KEPT, (0, 1)),
+        (PANEL, ("Nd3", "Nd2", "Nd1"), 3, KEPT, (2, 0)),
+        (PANEL, ("CD 8", "cd3", "junk"), 3, KEPT, (1, 0)),
+        (PANEL, ("CD 8", "cd3"), 2, KEPT, (1, 0)),
+        (PANEL, ("x", "y", "z"), 3, KEPT, (0, 2)),
+        (PANEL, ("x", "y"), 2, KEPT, (0, 1)),
+        (PANEL, ("CD3", "y", "z"), 3, KEPT, (0, 2)),
+        (PANEL, ("Nd1", "Nd2", "Nd4"), 3, ("CD3",), (0,)),
+        (PANEL, ("Nd9_x", "Nd3_a", "Nd1_b", "Nd2_c"), 4, KEPT, (2, 1)),
+        (PANEL, ("Nd3_a",), 1, ("CD-8",), (0,)),
+        (MARKERS, ("PR", "x", "ER"), 3, ("ER", "PR"), (2, 0)),
+        (None, ("b", "a"), 2, ("b", "a"), (0, 1)),
     ],
 )
-def test_channels_are_found_by_name(panel, wanted, found, count, names, indices) -> None:
-    assert locate_channels(panel, wanted, found, count, "image.tiff") == (names, indices)
+def test_channels_are_found_by_name(panel, found, count, names, indices) -> None:
+    located = locate_channels(panel, found, count, "image.tiff")
+    assert (located.names, located.indices) == (names, indices)
+
+
+def test_channels_that_a_panel_does_not_list_are_told() -> None:
+    assert locate_channels(MARKERS, ("PR", "x", "ER"), 3, "image.tiff").unlisted == ("x",)
 
 
 @pytest.mark.parametrize(
@@ -256,24 +310,27 @@ def test_channels_are_found_by_name(panel, wanted, found, count, names, indices)
     ],
 )
 def test_ids_beside_or_within_the_names_decide_the_order(found, found_ids) -> None:
-    assert locate_channels(PANEL, None, found, 3, "image.mcd", found_ids) == (("CD3", "CD-8"), (2, 0))
+    located = locate_channels(PANEL, found, 3, "image.mcd", found_ids)
+    assert (located.names, located.indices) == (KEPT, (2, 0))
 
 
 @pytest.mark.parametrize(
-    ("panel", "wanted", "found", "count", "words"),
+    ("panel", "found", "count", "words"),
     [
-        (PANEL, None, None, 2, "3 rows, but image.tiff has 2 channels"),
-        (None, None, None, 2, "names no channels"),
-        (None, ("CD4",), ("CD24",), 1, "lacks it"),
-        (None, ("CD4",), ("CD4", "cd4"), 2, "holds it 2 times"),
-        (PANEL, None, ("Nd1", "Nd2", "Nd4"), 3, "'Nd3': the image lacks it"),
-        (MARKERS, None, ("CD8", "CD3", "oestrogen", "progesterone"), 4, "another order: 'CD8' (channel 1 of the image"),
-        (MARKERS, None, ("x", "CD3", "oestrogen", "y"), 4, "'CD3' (channel 2 of the image, row 1 of the panel)"),
+        (PANEL, None, 4, "3 rows (2 of them kept), but image.tiff has 4 channels; give one row for every"),
+        (MARKERS, None, 3, "panel.csv: 4 rows, but image.tiff has 3 channels; give one row for every"),
+        (MARKERS, ("a", "b", "c"), 3, "3 channels, most of them with names that are not in it (a, b, c)"),
+        (None, None, 2, "names no channels"),
+        (None, ("CD4", "cd4"), 2, "holds it 2 times"),
+        (PANEL, ("junk", "y"), 2, "another order: 'junk' (channel 1 of the image, row 2 of the panel)"),
+        (PANEL, ("junk",), 1, "holds none of the channels that panel.csv keeps; it holds: junk"),
+        (MARKERS, ("CD8", "CD3", "oestrogen", "progesterone"), 4, "another order: 'CD8' (channel 1 of the image"),
+        (MARKERS, ("x", "CD3", "oestrogen", "y"), 4, "'CD3' (channel 2 of the image, row 1 of the panel)"),
     ],
 )
-def test_channels_that_do_not_fit_are_refused(panel, wanted, found, count, words) -> None:
+def test_channels_that_do_not_fit_are_refused(panel, found, count, words) -> None:
     with pytest.raises(StudyError) as caught:
-        locate_channels(panel, wanted, found, count, "image.tiff")
+        locate_channels(panel, found, count, "image.tiff")
     assert words in str(caught.value)
 
 

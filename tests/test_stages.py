@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from conftest import Plexrank, run_arguments
 from plexrank.attribution.store import AttributionStore
+from plexrank.errors import RunDirError
 from plexrank.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.stages.rank import _silent_channels
@@ -67,20 +69,25 @@ def test_channels_are_matched_by_name_and_absent_ones_count_nowhere(tiny_run: Pa
     whole = TiledCohort(plan)
     image = plan.images(0, "training")[0]
     tile = int(whole.tiles_of([image])[0])
-    metadata = plan.rundir.tile_store(plan.cohort.images[image].image_id) / "zarr.json"
+    image_id = plan.cohort.images[image].image_id
+    metadata = plan.rundir.tile_store(image_id) / "zarr.json"
     metadata.write_text(metadata.read_text().replace('"C02"', '"extra"'))
-    cohort = TiledCohort(plan)
-    first = ("C01", "extra", "C03") if image == 0 else ("C01", "C02", "C03")
-    assert cohort.channels[:3] == first
-    assert set(cohort.channels) == {*whole.channels, "extra"}
-    here, there = (np.array([cohort.channels.index(name) for name in names]) for names in (("C02",), ("extra",)))
+    with pytest.raises(RunDirError, match=f"{image_id}.*: channels C01, extra, C03.* but when it was tiled"):
+        TiledCohort(plan_of(tmp_path / "run"))
+    stored = json.loads(plan.rundir.channels.read_text())
+    stored[image_id][1] = "extra"
+    plan.rundir.channels.write_text(json.dumps(stored))
+    cohort = TiledCohort(plan_of(tmp_path / "run"))
+    assert cohort.channels == whole.channels
+    assert cohort.plan.channels.left_out == ("extra",)
+    here = np.array([cohort.channels.index("C02")])
     assert not cohort.present[image, here]
-    assert cohort.present[:, there].sum() == 1
-    assert cohort.present.sum() == 32 * 6
+    assert cohort.present.sum() == 32 * 6 - 1
     counts = cohort.read(tile)
     assert not counts[here].any()
-    np.testing.assert_array_equal(counts[there], whole.read(tile)[[1]])
-    assert np.isnan(cohort.channel_means).sum() == 32
+    others = np.delete(np.arange(6), here)
+    np.testing.assert_array_equal(counts[others], whole.read(tile)[others])
+    assert np.isnan(cohort.channel_means).sum() == 1
     assert np.isnan(cohort.channel_means[tile, here]).all()
     tiles = cohort.training_tiles(cohort.fit_intensity(0))
     present = tiles.present(np.array([tile]))

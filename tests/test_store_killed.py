@@ -20,6 +20,7 @@ from plexrank.rundir import file_digest
 from plexrank.simulate import simulate
 
 KILLS = 20
+TABLES = ("tiles.parquet", "channels.json")
 
 # Forks the command line for every line of arguments, so that the imports are paid once; prints its process and then
 # how it ended. With a shard a tile, and files that all take a while to reach the disk, there are many moments within
@@ -84,7 +85,7 @@ def hashes(run: Path) -> dict[str, str]:
     """SHA-256 of every file of every store, by path; nothing else may lie beside them but records and tables."""
     tiles = run / "tiles"
     others = {path.name for path in tiles.iterdir() if not path.name.endswith(".ome.zarr")}
-    assert all(name.endswith((".done.json", ".tiles.json")) or name == "tiles.parquet" for name in others), others
+    assert all(name.endswith((".done.json", ".tiles.json")) or name in TABLES for name in others), others
     files = sorted(path for path in tiles.rglob("*") if path.is_file() and ".ome.zarr/" in str(path))
     return {str(path.relative_to(tiles)): file_digest(path) for path in files}
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plexrank.cohort import Cohort, ImageRecord, deal_folds, patient_strata, survey_cohort
+from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
+from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
+from plexrank.cohort import Cohort, Survey, class_problems, deal_folds, patient_strata, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.images.lazy import LazyImage
 from plexrank.images.open import open_image
 from plexrank.models.parameters import IMAGENET_FILE, IMAGENET_URL, n_parameters
-from plexrank.panel import locate_channels, wrong_exclusions
+from plexrank.panel import LocatedChannels, locate_channels, wrong_exclusions
 from plexrank.plan import INNER_FOLDS, Plan
 from plexrank.rundir import RunDir
+from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.study import Study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
@@ -26,12 +31,11 @@ TILE_CACHE_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class LocatedImage:
-    """An opened image and where in it the cohort's channels lie."""
+    """An opened image and where in it its channels lie."""
 
     record: ImageRecord
     image: LazyImage
-    channels: tuple[str, ...]
-    channel_indices: tuple[int, ...]
+    channels: LocatedChannels
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,37 @@ class Cost:
     memory_gb: float
 
 
+Findings = tuple[Sequence[PlexrankError], Sequence[str]]
+"""Problems and warnings."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """A class of the cohort: its patients, its images, and its images of each site, where the samplesheet has sites."""
+
+    label: str
+    n_patients: int
+    n_images: int
+    images_of_site: dict[str, int]
+
+
 @dataclass(frozen=True)
 class CheckResult:
-    """Every problem found, what is worth a warning, and the cost where nothing stands in the way."""
+    """What stands in the way of a run and what it would be.
+
+    Attributes:
+        problems: everything that is wrong; what more than a few images share is told once.
+        warnings: what is worth one.
+        cost: where nothing stands in the way.
+        classes: of the images that can be used.
+        skipped: images that the run would leave out, where the study says so (``cohort.skip_bad``).
+    """
 
     problems: tuple[PlexrankError, ...]
-    warnings: tuple[str, ...]
-    cost: Cost | None
+    warnings: tuple[str, ...] = ()
+    cost: Cost | None = None
+    classes: tuple[ClassCounts, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
 
 
 def check_study_file(
@@ -83,91 +111,169 @@ def check_study_file(
     """
     study, problems = survey_study(path, overrides)
     if study is None:
-        return CheckResult(tuple(problems), (), None)
-    units = [(fold, seed) for fold in range(study.train.folds) for seed in range(study.train.seeds)]
-    result = check_study(
-        study,
-        imagenet_folder=None if problems else imagenet_folder,
-        is_trained=rundir is not None and all(rundir.training_record(*unit).is_file() for unit in units),
-        is_tiled=lambda record: rundir is not None and rundir.tile_record(record.image_id).is_file(),
-    )
-    return CheckResult((*problems, *result.problems), result.warnings, None if problems else result.cost)
+        return CheckResult(tuple(problems))
+    result = check_study(study, imagenet_folder=None if problems else imagenet_folder, rundir=rundir)
+    return replace(result, problems=(*problems, *result.problems), cost=None if problems else result.cost)
 
 
-def check_study(
-    study: Study,
-    *,
-    imagenet_folder: Path | None = None,
-    is_trained: bool = False,
-    is_tiled: Callable[[ImageRecord], bool] = lambda record: False,
-    advance: Callable[[], None] = lambda: None,
-) -> CheckResult:
+def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: RunDir | None = None) -> CheckResult:
     """Look at all that a study names and at the header of every image, whatever is wrong with the rest.
 
     Args:
         study: a resolved study.
         imagenet_folder: where torch keeps weight files; ``None`` leaves them unchecked.
-        is_trained: the networks are there already, so that no weight file is needed.
-        is_tiled: whether an image need not be opened, since its tiles are there.
-        advance: called after every image.
+        rundir: the run that would go on; images that are tiled need not be opened.
     """
+    units = [(fold, seed) for fold in range(study.train.folds) for seed in range(study.train.seeds)]
+    is_trained = rundir is not None and all(rundir.training_record(*unit).is_file() for unit in units)
     problems = [*([] if is_trained else _check_weights(study, imagenet_folder)), *_check_truth(study.cohort.truth)]
-    cohort, cohort_problems = survey_cohort(study.cohort, study.train.folds)
-    problems += cohort_problems
-    if cohort is None:
-        return CheckResult(tuple(problems), (), None)
-    warnings = list(cohort.warnings)
-    if not cohort_problems:
-        role_problems, role_warnings = _check_roles(study, cohort)
-        problems += role_problems
-        warnings += role_warnings
-    located, image_problems = _locate_images(study, cohort, is_tiled, advance)
-    problems += image_problems
-    if located and cohort.panel is None and study.cohort.panel is None:
-        source = str(located[0].record.path)
-        problems += wrong_exclusions(study.cohort.exclude_channels, located[0].channels, source)
-    complete = not problems and len(located) == len(cohort.images)
-    return CheckResult(tuple(problems), tuple(warnings), _cost(study, cohort, located) if complete else None)
+    survey = survey_cohort(study.cohort, study.train.folds)
+    if survey.cohort is None:
+        return CheckResult((*problems, *survey.problems))
+    looked = _look_at_images(study, survey, rundir)
+    usable = survey.cohort.without({image.record.image_id for image in looked.bad})
+    told = problems_of_images(looked.bad, study.cohort.root or study.cohort.samplesheet.parent)
+    skip = study.cohort.skip_bad
+    channels, channel_findings = _check_channels(study, usable, looked, is_whole=skip or not looked.bad)
+    findings = [
+        (survey.problems, survey.cohort.warnings),
+        ((), [f"left out: {problem}" for problem in told]) if skip else (told, ()),
+        (looked.problems, looked.warnings),
+        _check_classes(study, survey, usable if skip else survey.cohort),
+        channel_findings,
+    ]
+    problems += [problem for some, _ in findings for problem in some]
+    is_complete = not problems and len(looked.located) == len(usable.images)
+    return CheckResult(
+        tuple(problems),
+        tuple(warning for _, some in findings for warning in some),
+        _cost(study, usable, looked.located, len(channels.names)) if channels and is_complete else None,
+        _count_classes(usable),
+        skipped_images(looked.bad) if skip else (),
+    )
 
 
-def locate_image(cohort: Cohort, record: ImageRecord, channels: tuple[str, ...] | None) -> LocatedImage:
-    """Open an image and find the cohort's channels in it.
+def describe_classes(classes: Sequence[ClassCounts]) -> str:
+    """A table of classes × patients × images, with the images of every site; as lines."""
+    if not classes:
+        return ""
+    rows = [("class", "patients", "images", *(f"of site {site}" for site in classes[0].images_of_site))]
+    rows += [(one.label, *map(str, (one.n_patients, one.n_images, *one.images_of_site.values()))) for one in classes]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() + "\n" for row in rows)
+    return "".join(lines)
 
-    Args:
-        cohort: gives the panel.
-        record: the image.
-        channels: names that the cohort's first image settled, ``None`` for that image itself.
+
+def locate_image(record: ImageRecord) -> LocatedImage:
+    """Open an image and find its channels in it.
 
     Raises:
         ImageDataError, MissingInputError: the image cannot be opened.
-        StudyError: its channels do not fit the panel or the other images.
+        StudyError: its channels do not fit its panel.
     """
     with naming_input(str(record.path)):
         image = open_image(record.path)
-    names, indices = locate_channels(
-        cohort.panel, channels, image.channel_names, image.data.shape[0], str(record.path), image.channel_ids
+    channels = locate_channels(
+        record.panel, image.channel_names, image.data.shape[0], str(record.path), image.channel_ids
     )
-    return LocatedImage(record, image, names, indices)
+    return LocatedImage(record, image, channels)
 
 
-def _locate_images(
-    study: Study, cohort: Cohort, is_tiled: Callable[[ImageRecord], bool], advance: Callable[[], None]
-) -> tuple[list[LocatedImage], list[PlexrankError]]:
-    """The images that fit, where the first that can be opened settles the channels; what is wrong with the others."""
-    located: list[LocatedImage] = []
-    problems: list[PlexrankError] = []
+@dataclass(frozen=True)
+class _Looked:
+    """What the headers of a cohort's images tell.
+
+    Attributes:
+        located: the images that were opened and fit.
+        held: image_id → names of its channels, for those and the ones that are tiled already.
+        bad: images that cannot be used, those of the survey among them.
+        problems, warnings: what is to say beyond that.
+    """
+
+    located: list[LocatedImage]
+    held: dict[str, Sequence[str]]
+    bad: list[BadImage]
+    problems: list[PlexrankError]
+    warnings: list[str]
+
+
+def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Looked:
+    """Open every image that is not tiled yet; where the cohort's panel is wrong, only that."""
+    looked = _Looked([], {}, list(survey.bad), [], [])
+    cohort = survey.require_rows()
+    plan = Plan(rundir or RunDir(Path()), study, cohort, {})
     panel_is_wrong = study.cohort.panel is not None and cohort.panel is None
+    unlisted: Counter[str] = Counter()
     for record in cohort.images:
+        stored = plan.stored_channels(record) if rundir is not None else None
         try:
-            if panel_is_wrong:
+            if stored is not None:
+                looked.held[record.image_id] = stored
+            elif panel_is_wrong:
                 with naming_input(str(record.path)):
                     open_image(record.path)
-            elif not (located and is_tiled(record)):
-                located.append(locate_image(cohort, record, located[0].channels if located else None))
+            else:
+                located = locate_image(record)
+                looked.located.append(located)
+                looked.held[record.image_id] = located.channels.names
+                unlisted.update(located.channels.unlisted)
         except PlexrankError as error:
-            problems += problems_of(error)
-        advance()
-    return located, problems
+            looked.bad.append(BadImage(record, error))
+    if unlisted:
+        named = ", ".join(f"{name} (in {count})" for name, count in unlisted.items())
+        looked.warnings.append(f"channels of images that their panel does not list, and that are not used: {named}")
+    fitting = [image for image in cohort.images if image.image_id in looked.held]
+    try:
+        misfits = find_misfits(fitting, looked.held)
+    except StudyError as error:
+        looked.problems.append(error)
+    else:
+        looked.bad.extend(misfits)
+        wrong = {image.record.image_id for image in misfits}
+        looked.located[:] = [part for part in looked.located if part.record.image_id not in wrong]
+    return looked
+
+
+def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
+    """Whether the classes can be spread over the folds, once all rows are right."""
+    if survey.problems or (survey.bad and not study.cohort.skip_bad):
+        return (), ()
+    members = [(image.label, image.patient_id) for image in cohort.images]
+    num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
+    problems = class_problems(study.cohort, cohort.classes, members, study.train.folds, num_left_out)
+    return (problems, ()) if problems else _check_roles(study, cohort)
+
+
+def _check_channels(
+    study: Study, cohort: Cohort, looked: _Looked, *, is_whole: bool
+) -> tuple[CohortChannels | None, Findings]:
+    """Whether the images' channels go together; the folds decide on channels only where no image is missing."""
+    if looked.problems or not cohort.images or any(image.image_id not in looked.held for image in cohort.images):
+        return None, ((), ())
+    held = [looked.held[image.image_id] for image in cohort.images]
+    problems = rows_without_image(cohort.images, held)
+    if problems or not is_whole:
+        return None, (problems, ())
+    plan = Plan(RunDir(Path()), study, cohort, deal_folds(patient_strata(cohort.images), study.train.folds, study.seed))
+    training = [plan.images(fold, "training") for fold in range(study.train.folds)]
+    try:
+        channels = settle_channels(cohort, held, training)
+    except PlexrankError as error:
+        return None, (problems_of(error), ())
+    if cohort.panel is None or any(image.panel is not cohort.panel for image in cohort.images):
+        known = (*channels.names, *channels.left_out)  # of a panel for all images, the survey has told
+        problems = wrong_exclusions(study.cohort.exclude_channels, known, "the images")
+    return channels, (problems, channels.warnings)
+
+
+def _count_classes(cohort: Cohort) -> tuple[ClassCounts, ...]:
+    sites = sorted({image.site for image in cohort.images if image.site})
+    counts = []
+    for label in cohort.classes:
+        own = [image for image in cohort.images if image.label == label]
+        of_site = {site: sum(image.site == site for image in own) for site in sites}
+        counts.append(ClassCounts(label, len({image.patient_id for image in own}), len(own), of_site))
+    return tuple(counts)
 
 
 def _check_weights(study: Study, imagenet_folder: Path | None) -> list[PlexrankError]:
@@ -198,7 +304,7 @@ def _check_truth(truth: Path | None) -> list[PlexrankError]:
     ]
 
 
-def _check_roles(study: Study, cohort: Cohort) -> tuple[list[PlexrankError], list[str]]:
+def _check_roles(study: Study, cohort: Cohort) -> Findings:
     """Whether every class is among the training images of every fold (a problem) and in validation (a warning)."""
     folds = study.train.folds
     plan = Plan(RunDir(Path()), study, cohort, deal_folds(patient_strata(cohort.images), folds, study.seed))
@@ -237,18 +343,19 @@ def _listed(folds: list[int]) -> str:
     return ", ".join(map(str, folds))
 
 
-def _cost(study: Study, cohort: Cohort, located: list[LocatedImage]) -> Cost:
+def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels: int) -> Cost:
     downsample, tile_px = study.tile.downsample, study.tile.tile_px
-    n_channels = len(located[0].channels)
-    sizes = [
-        (-(-part.image.data.shape[1] // downsample), -(-part.image.data.shape[2] // downsample)) for part in located
+    shapes = [
+        (len(part.channels.names), *(-(-side // downsample) for side in part.image.data.shape[1:])) for part in located
     ]
-    n_tiles = sum(len(TileGrid(height, width, tile_px).tiles()) for height, width in sizes)
+    n_tiles = sum(len(TileGrid(height, width, tile_px).tiles()) for _, height, width in shapes)
     tile_bytes = n_tiles * n_channels * tile_px**2 * BYTES_PER_PIXEL
-    store_bytes = sum(height * width for height, width in sizes) * n_channels * BYTES_PER_PIXEL
+    store_bytes = sum(map(math.prod, shapes)) * BYTES_PER_PIXEL
     tiling_bytes = max(
-        tiling_memory_bytes((n_channels, *data.shape[1:]), data.dtype, data.chunks, tile_px, downsample, usable_cores())
-        for data in (part.image.data for part in located)
+        tiling_memory_bytes(
+            (len(part.channels.names), *data.shape[1:]), data.dtype, data.chunks, tile_px, downsample, usable_cores()
+        )
+        for part, data in ((part, part.image.data) for part in located)
     )
     return Cost(
         n_images=len(cohort.images),

@@ -64,6 +64,9 @@ UnitsOption = Annotated[
     typer.Option(help="A file with a done-record of RUN on each line: work on these units only, as a job array does."),
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override the study.")]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images that cannot be used, and count them, instead of stopping.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -132,17 +135,26 @@ def init(
 
 
 @app.command()
-def check(study: StudyArgument, set_: SetOption = None, as_json: JsonOption = False) -> None:
+def check(
+    study: StudyArgument, set_: SetOption = None, skip_bad: SkipBadOption = False, as_json: JsonOption = False
+) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
-    from plexrank.check import check_study_file
+    from plexrank.check import check_study_file, describe_classes
 
-    result = check_study_file(study, set_ or (), imagenet_folder=_imagenet_folder())
+    result = check_study_file(study, _overrides(set_, skip_bad), imagenet_folder=_imagenet_folder())
     if as_json:
-        cost = asdict(result.cost) if result.cost else None
-        problems = [{"message": str(p), "exit_code": p.exit_code} for p in result.problems]
-        print(json.dumps({"problems": problems, "warnings": list(result.warnings), "cost": cost}, indent=1))
-    for warning in () if as_json else result.warnings:
-        print(f"warning: {warning}")
+        content = {
+            "problems": [{"message": str(p), "exit_code": p.exit_code} for p in result.problems],
+            "warnings": result.warnings,
+            "skipped": [asdict(image) for image in result.skipped],
+            "classes": [asdict(counts) for counts in result.classes],
+            "cost": asdict(result.cost) if result.cost else None,
+        }
+        print(json.dumps(content, indent=1))
+    else:
+        for warning in result.warnings:
+            print(f"warning: {warning}")
+        print(describe_classes(result.classes), end="")
     raise_problems(result.problems)
     if result.cost is not None and not as_json:
         for key, value in asdict(result.cost).items():
@@ -155,13 +167,14 @@ def run(
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory; an existing one is resumed.")],
     until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.report,
     set_: SetOption = None,
+    skip_bad: SkipBadOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
 ) -> None:
     """Run the whole pipeline, or go on with it: finished work is skipped."""
     _refuse_several_processes("run")
     reporter = Reporter()
     stages = list(Stage)[: list(Stage).index(until) + 1]
-    plan = _open_run(out, study, set_ or (), reporter)
+    plan = _open_run(out, study, _overrides(set_, skip_bad), reporter)
     if dry_run:
         for stage in stages:
             for unit in plan.units(stage.value):
@@ -173,10 +186,11 @@ def run(
 
 
 @app.command()
-def tile(run: RunArgument, units: UnitsOption = None) -> None:
+def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = False) -> None:
     """Cut the images of a run into tile stores."""
     _refuse_several_processes("tile")
-    _run_stages(_choose(_resume_run(run, need_images=True), Stage.tile, units), [Stage.tile], Reporter())
+    plan = _resume_run(run, for_tiling=True, skip_bad=skip_bad)
+    _run_stages(_choose(plan, Stage.tile, units), [Stage.tile], Reporter())
 
 
 @app.command()
@@ -210,10 +224,13 @@ def status(run: RunArgument) -> None:
     """Show what is done of every stage of a run."""
     plan = _resume_run(run)
     for stage in Stage:
-        reasons = [unit.why_not_done() for unit in plan.units(stage.value)]
-        waiting = [reason for reason in reasons if reason is not None]
-        first = f"; first of the rest: {waiting[0]}" if waiting else ""
-        print(f"{stage.value:10} {len(reasons) - len(waiting):4} of {len(reasons)} done{first}")
+        reasons = {unit.record: unit.why_not_done() for unit in plan.units(stage.value)}
+        table = reasons.pop(plan.rundir.tiles_record, None)  # joins the images, and is none
+        waiting = [reason for reason in reasons.values() if reason is not None]
+        first = f"; first of the rest: {waiting[0]}" if waiting else f"; table of all tiles: {table}" if table else ""
+        print(f"{stage:10} {len(reasons) - len(waiting):4} of {len(reasons)} done{first}")
+    if plan.skipped:
+        print(f"left out   {len(plan.skipped):4} images that cannot be used: {plan.rundir.skipped}")
 
 
 @app.command()
@@ -299,6 +316,10 @@ def _complain(message: str) -> None:
         print(f"error: {line}", file=sys.stderr)
 
 
+def _overrides(set_: list[str] | None, skip_bad: bool) -> list[str]:
+    return [*(set_ or ()), *(("cohort.skip_bad=true",) if skip_bad else ())]
+
+
 def _imagenet_folder() -> Path:
     """Where torch looks for downloaded weights, told without loading torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
@@ -323,7 +344,7 @@ def _open_run(out: Path, study_path: Path, overrides: Sequence[str], reporter: R
         raise StudyError(
             f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
         )
-    return make_plan(rundir, study)
+    return make_plan(rundir, study, for_tiling=True)
 
 
 @contextmanager
@@ -355,14 +376,17 @@ def _refuse_several_processes(command: str) -> None:
         )
 
 
-def _resume_run(path: Path, need_images: bool = False) -> Plan:
+def _resume_run(path: Path, for_tiling: bool = False, skip_bad: bool = False) -> Plan:
     from plexrank.plan import make_plan
-    from plexrank.rundir import RunDir
-    from plexrank.study import load_study
+    from plexrank.rundir import RunDir, write_text
+    from plexrank.study import dump_study, load_study
 
     rundir = RunDir(path)
     rundir.require()
-    return make_plan(rundir, load_study(rundir.study), need_images)
+    study = load_study(rundir.study, _overrides(None, skip_bad))
+    if skip_bad:
+        write_text(rundir.study, dump_study(study))  # for the stages that follow
+    return make_plan(rundir, study, for_tiling=for_tiling)
 
 
 def _choose(plan: Plan, stage: Stage, units: Path | None) -> Plan:
@@ -376,10 +400,13 @@ def _choose(plan: Plan, stage: Stage, units: Path | None) -> Plan:
 
 
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
+    from plexrank.plan import make_plan
     from plexrank.stages.run import run_stage
 
     for stage in stages:
         run_stage(stage.value, plan, reporter)
+        if stage is Stage.tile and len(stages) > 1:
+            plan = make_plan(plan.rundir, plan.study)  # without the images that are skipped
 
 
 def _read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

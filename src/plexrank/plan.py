@@ -8,15 +8,20 @@ may give another result (training on a GPU), on when it was finished.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plexrank.cohort import Cohort, ImageRecord, deal_folds, patient_strata, read_cohort
-from plexrank.errors import StudyError
+from plexrank.bad_images import SkippedImage, read_skipped
+from plexrank.channels import CohortChannels, settle_channels
+from plexrank.cohort import Cohort, deal_folds, patient_strata, survey_cohort
+from plexrank.errors import StudyError, raise_problems
 from plexrank.image_path import size_and_mtime
-from plexrank.rundir import Json, RunDir, Unit, digest, file_digest
+from plexrank.panel import Panel
+from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, reading_output
+from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.study import Study
 
 STAGES = ("tile", "train", "attribute", "rank", "report")
@@ -28,6 +33,11 @@ class Plan:
     """All units of a study in a run directory; made by :func:`make_plan`.
 
     Attributes:
+        cohort: the images to work on, without those that are skipped.
+        fold_of_patient: the fold that holds each patient out.
+        skipped: images that the run leaves out as bad, by ``cohort.skip_bad``; empty for a plan to tile by, which
+            tries them again.
+        bad: for a plan to tile by, images that cannot be used as far as their paths tell it.
         chosen: done-records of the units to work on, ``None`` for all; see :meth:`choose`.
     """
 
@@ -35,7 +45,27 @@ class Plan:
     study: Study
     cohort: Cohort
     fold_of_patient: dict[str, int]
+    skipped: tuple[SkippedImage, ...] = ()
+    bad: tuple[BadImage, ...] = ()
     chosen: frozenset[Path] | None = None
+
+    @functools.cached_property
+    def channels(self) -> CohortChannels:
+        """The channels of the cohort and where every image's tile store holds them, once all is tiled.
+
+        ``channels.names`` are those that all that follows tiling works on, in this order; ``channels.present`` says
+        which image holds which, and ``channels.planes`` where. Derived from what the stores hold, the samplesheet and
+        the folds, so that it fits whatever was tiled last.
+
+        Raises:
+            RunDirError: the tile stage is not done, or its list of stored channels is damaged.
+            StudyError: as :func:`~plexrank.channels.settle_channels`.
+        """
+        with reading_output(self.rundir.channels):
+            stored = json.loads(self.rundir.channels.read_text(encoding="utf-8"))
+            held = [[str(name) for name in stored[image.image_id]] for image in self.cohort.images]
+        training = [self.images(fold, "training") for fold in range(self.study.train.folds)]
+        return settle_channels(self.cohort, held, training)
 
     @property
     def fold_seeds(self) -> list[tuple[int, int]]:
@@ -59,7 +89,6 @@ class Plan:
 
     def tile(self, image: ImageRecord) -> Unit:
         """The tiles of one image."""
-        panel = self.cohort.panel
         return Unit(
             name=f"tile {image.image_id}",
             record=self.rundir.tile_record(image.image_id),
@@ -67,17 +96,23 @@ class Plan:
             depends={
                 "image": self._file_as_it_is(image),
                 **({"mask": self._file_as_it_is(image, image.mask, "mask")} if image.mask else {}),
-                "channels": [[c.channel_id, c.name, c.keep] for c in panel.channels]
-                if panel
-                else self._file_as_it_is(self.cohort.images[0]),
+                "panel": _rows(image.panel),
                 "tile": self.study.tile.model_dump(mode="json"),
             },
         )
 
+    def stored_channels(self, image: ImageRecord) -> tuple[str, ...] | None:
+        """Names of the channels in an image's tile store; ``None`` where it must be tiled (again)."""
+        unit = self.tile(image)
+        stored = _read_record(self.rundir.image_tiles(image.image_id), "channels")
+        if _read_record(unit.record, "key") != unit.key or not isinstance(stored, list):
+            return None
+        return tuple(map(str, stored))
+
     def _file_as_it_is(self, image: ImageRecord, file: Path | None = None, key: str = "image") -> Json:
         """What tells whether an image's file, or its mask, was changed; ``key`` is that of the done-record.
 
-        Without a panel the first image names the channels. A file that was moved away after tiling counts as unchanged.
+        A file that was moved away after tiling counts as unchanged.
         """
         path = file or image.path
         try:
@@ -90,12 +125,15 @@ class Plan:
         return {"path": str(path), "bytes": num_bytes, "mtime_ns": mtime_ns}
 
     def tiles_table(self) -> Unit:
-        """The table of all tiles."""
+        """The table of all tiles, and of the channels that every store holds."""
         return Unit(
             name="tile table",
             record=self.rundir.tiles_record,
-            outputs=(self.rundir.tiles_table,),
-            depends={"images": {image.image_id: self.tile(image).key for image in self.cohort.images}},
+            outputs=(self.rundir.tiles_table, self.rundir.channels),
+            depends={
+                "images": {image.image_id: self.tile(image).key for image in self.cohort.images},
+                "panel": _rows(self.cohort.panel),
+            },
         )
 
     def train(self, fold: int, seed: int) -> Unit:
@@ -204,20 +242,32 @@ class Plan:
         return [unit for unit in self.units(stage) if self.chosen is None or unit.record in self.chosen]
 
 
-def make_plan(rundir: RunDir, study: Study, need_images: bool = True) -> Plan:
+def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False) -> Plan:
     """Read the cohort and deal its patients into folds.
 
     Args:
         rundir: where the run is or will be.
         study: resolved.
-        need_images: refuse images that do not exist; what comes after tiling needs none.
+        for_tiling: take up images that were skipped before, and set aside those that do not exist; what comes after
+            tiling needs none.
 
     Raises:
         PlexrankError: what is wrong with samplesheet or panel.
     """
-    cohort = read_cohort(study.cohort, study.train.folds, need_images)
+    known = read_skipped(rundir.skipped) if study.cohort.skip_bad and not for_tiling else ()
+    survey = survey_cohort(
+        study.cohort, study.train.folds, need_images=for_tiling, skipped={(one.image_id, one.path) for one in known}
+    )
+    raise_problems([*survey.problems, *(() if for_tiling else (image.error for image in survey.bad))])
+    cohort = survey.require_cohort()
     folds = deal_folds(patient_strata(cohort.images), study.train.folds, study.seed)
-    return Plan(rundir, study, cohort, folds)
+    labelled = {(record.image_id, str(record.path)) for record in survey.skipped}
+    skipped = tuple(one for one in known if (one.image_id, one.path) in labelled)
+    return Plan(rundir, study, cohort, folds, skipped, survey.bad if for_tiling else ())
+
+
+def _rows(panel: Panel | None) -> Json:
+    return [[channel.channel_id, channel.name, channel.keep] for channel in panel.channels] if panel else None
 
 
 def _weights_as_they_are(weights: Path | str, record: Path) -> Json:

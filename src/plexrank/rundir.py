@@ -147,6 +147,8 @@ class RunDir:
         self.provenance = self.path / "provenance.json"
         self.tiles_table = self.path / "tiles" / "tiles.parquet"
         self.tiles_record = self.path / "tiles" / "_tiles.done.json"  # no image_id begins with _
+        self.channels = self.path / "tiles" / "channels.json"
+        self.skipped = self.path / "tiles" / "skipped.json"
         self.ranking = self.path / "ranking"
         self.ranking_record = self.ranking / "ranking.done.json"
         self.report = self.path / "report"
@@ -229,6 +231,10 @@ class RunDir:
     def image_tiles(self, image_id: str) -> Path:
         """The image's own rows of the tile table, merged into ``tiles.parquet`` when all are done."""
         return self.path / "tiles" / f"{image_id}.tiles.json"
+
+    def image_failure(self, image_id: str) -> Path:
+        """Why the image could not be tiled at the last try, for the process that joins what others have tiled."""
+        return self.path / "tiles" / f"{image_id}.failed.json"
 
     def tile_record(self, image_id: str) -> Path:
         """Done-record of the image's tiles."""

@@ -38,12 +38,15 @@ class Section(BaseModel):
 class CohortSettings(Section):
     """Which images, which label, which channels."""
 
-    samplesheet: Path = Field(description="CSV with image_id, path, patient_id, the label, optionally site")
+    samplesheet: Path = Field(description="CSV with image_id, path, patient_id, the label, optionally site and panel")
     root: Path | None = Field(None, description="where image paths start and must stay")
     label: str = Field(min_length=1, description="the samplesheet column to separate")
-    panel: Path | None = Field(None, description="CSV with channel, name, optionally keep; else the images' own names")
+    panel: Path | None = Field(
+        None, description="panel.csv or markers.csv of images whose row names none; else their own names"
+    )
     truth: Path | None = Field(None, description="planted channels of a simulated cohort, marked in the report")
     exclude_channels: tuple[str, ...] = Field((), description="negative controls, out of the headline")
+    skip_bad: bool = Field(False, description="leave out images that cannot be used, and count them (--skip-bad)")
 
 
 class TileSettings(Section):

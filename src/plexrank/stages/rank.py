@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from plexrank.ranking.aggregate import LinearWeights, UnitTable, aggregate_unit
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
-from plexrank.rundir import replacing, write_text
+from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import read_unit
@@ -43,7 +44,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         ),
         cohort.channels,
         plan.study.rank,
-        excluded=plan.study.cohort.exclude_channels,
+        excluded=[name for name in plan.study.cohort.exclude_channels if name not in plan.channels.left_out],
         seed=plan.study.seed,
         left_out=_left_out(plan),
         warnings=[*_warnings(plan), *_silent_channels(cohort)],
@@ -79,7 +80,7 @@ def _classify_array(classify: Callable[[torch.Tensor], torch.Tensor], r: np.ndar
 
 
 def _warnings(plan: Plan) -> list[str]:
-    warnings = list(plan.cohort.warnings)
+    warnings = [*plan.cohort.warnings, *plan.channels.warnings]
     if plan.cohort.unlabelled:
         warnings.append(
             f"{plan.cohort.unlabelled} images are left out because their {plan.study.cohort.label} is empty"
@@ -91,18 +92,19 @@ def _warnings(plan: Plan) -> list[str]:
 
 def _tiling(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
     """What the tile stage wrote of every image."""
-    return [
-        (image.image_id, json.loads(plan.rundir.image_tiles(image.image_id).read_text(encoding="utf-8")))
-        for image in plan.cohort.images
-    ]
+    return [(image.image_id, _read_tiling(plan.rundir.image_tiles(image.image_id))) for image in plan.cohort.images]
+
+
+def _read_tiling(path: Path) -> dict[str, Any]:
+    with reading_output(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"n_background": int(content["n_background"]), "warnings": list(content["warnings"])}
 
 
 def _left_out(plan: Plan) -> LeftOut:
-    skipped = plan.rundir.tiles_table.with_name("skipped.json")
-    images = json.loads(skipped.read_text(encoding="utf-8")) if skipped.is_file() else []
     return LeftOut(
         background_tiles=sum(content["n_background"] for _, content in _tiling(plan)),
-        skipped=tuple((image["image_id"], image["reason"]) for image in images),
+        skipped=tuple((image.image_id, image.reason) for image in plan.skipped),
     )
 
 

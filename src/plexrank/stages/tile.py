@@ -1,86 +1,138 @@
-"""Images → tile stores and the table of all tiles."""
+"""Images → tile stores, the table of all tiles, and the list of channels that each store holds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from plexrank.bad_images import problems_of_images, skipped_images, write_skipped
+from plexrank.channels import find_misfits
 from plexrank.check import locate_image
-from plexrank.errors import PlexrankError, problems_of, raise_problems
-from plexrank.plan import Plan
+from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
+from plexrank.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.rundir import reading_output, replacing, write_text
+from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.stages.todo import units_to_do
-from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import TiledImage, tile_image
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
-    """Do what is not done of this stage."""
-    table = plan.tiles_table()
-    images = [unit for unit in plan.chosen_units("tile") if unit.record != table.record]
-    todo = units_to_do(images, reporter) if images else set()
-    channels = _settle_channels(plan, todo) if todo else None
-    problems: list[PlexrankError] = []
+    """Do what is not done of this stage.
+
+    Args:
+        plan: one for tiling. Where it leaves out the table of all tiles, another process joins what this one tiles.
+        reporter: says what is done.
+
+    Raises:
+        PlexrankError: images cannot be used, and are not to be skipped; all others are tiled.
+    """
+    bad = _tile_images(plan, reporter)
+    joins = plan.tiles_table() in plan.chosen_units("tile")
+    if joins:
+        bad = _find_all_bad(plan, bad)
+    problems = problems_of_images(bad, plan.study.cohort.root or plan.study.cohort.samplesheet.parent)
+    if plan.study.cohort.skip_bad:
+        for problem in problems:
+            reporter.say(f"left out: {problem}")
+        if joins:
+            write_skipped(plan.rundir.skipped, skipped_images(bad))
+    else:
+        raise_problems(problems)
+        plan.rundir.skipped.unlink(missing_ok=True)
+    if joins:
+        _join_tiles(make_plan(plan.rundir, plan.study))
+
+
+def _tile_images(plan: Plan, reporter: Reporter) -> list[BadImage]:
+    """Tile the chosen images that are not; returns those that cannot be."""
+    units = [unit for unit in plan.chosen_units("tile") if unit.record != plan.rundir.tiles_record]
+    todo = units_to_do(units, reporter) if units else set()
+    bad = []
     with reporter.counting("tile", len(todo)) as counting:
         for record in plan.cohort.images:
-            unit = plan.tile(record)
-            if unit.record not in todo:
+            if plan.rundir.tile_record(record.image_id) not in todo:
                 continue
+            failure = plan.rundir.image_failure(record.image_id)
             try:
-                unit.begin()
-                located = locate_image(plan.cohort, record, channels)
-                store = plan.rundir.tile_store(record.image_id)
-                tiled = tile_image(located.image, located.channel_indices, located.channels, plan.study.tile, store)
-                write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled)) + "\n")
-                unit.finish()
+                _tile_one(plan, record)
+                failure.unlink(missing_ok=True)
             except PlexrankError as error:
-                problems += problems_of(error)
+                bad.append(BadImage(record, error))
+                write_text(failure, json.dumps({"image": str(record.path), "error": str(error)}) + "\n")
             counting.advance()
-    raise_problems(problems)
-    if table in plan.chosen_units("tile") and table.why_not_done() is not None:
-        table.begin()
-        with replacing(plan.rundir.tiles_table) as temporary:
-            _join_tile_tables(plan).to_parquet(temporary, index=False)
-        table.finish()
+    return bad
 
 
-def _settle_channels(plan: Plan, todo: Container[Path]) -> tuple[str, ...] | None:
-    """The panel's names, those of a finished store, or of the first image that opens; ``None`` where none does."""
-    if plan.cohort.panel is not None:
-        return plan.cohort.panel.kept_names
+def _tile_one(plan: Plan, record: ImageRecord) -> None:
+    unit = plan.tile(record)
+    unit.begin()
+    located = locate_image(record)
+    channels = located.channels
+    store = plan.rundir.tile_store(record.image_id)
+    tiled = tile_image(located.image, channels.indices, channels.names, plan.study.tile, store)
+    write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled, channels.names)) + "\n")
+    unit.finish()
+
+
+def _find_all_bad(plan: Plan, failed_here: list[BadImage]) -> list[BadImage]:
+    """All images that cannot be used: by their paths, since tiling failed, or since their channels are others.
+
+    Raises:
+        MissingInputError: an image was not tiled, and is not known to be bad.
+    """
+    bad = {image.record.image_id: image for image in (*plan.bad, *failed_here)}
+    held = {}
     for record in plan.cohort.images:
-        unit = plan.tile(record)
-        if unit.record not in todo and unit.why_not_done() is None:
-            return TileStore(plan.rundir.tile_store(record.image_id)).channel_names
-    for record in plan.cohort.images:
-        try:
-            return locate_image(plan.cohort, record, None).channels
-        except PlexrankError:  # told when its turn comes
+        stored = plan.stored_channels(record)
+        if record.image_id in bad:
             continue
-    return None
+        if stored is not None:
+            held[record.image_id] = stored
+        else:
+            bad[record.image_id] = BadImage(record, _why_failed(plan, record))
+    misfits = find_misfits([record for record in plan.cohort.images if record.image_id in held], held)
+    return [*bad.values(), *misfits]
 
 
-def _tiles_as_json(tiled: TiledImage) -> dict[str, Any]:
+def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
+    path = plan.rundir.image_failure(record.image_id)
+    if not path.is_file():
+        raise MissingInputError(f"{plan.rundir.path}: {record.image_id} is not tiled yet; run plexrank tile first")
+    with reading_output(path):
+        return ImageDataError(str(json.loads(path.read_text(encoding="utf-8"))["error"]))
+
+
+def _join_tiles(plan: Plan) -> None:
+    """Write the table of all tiles and the list of stored channels."""
+    table = plan.tiles_table()
+    if table.why_not_done() is None:
+        return
+    table.begin()
+    contents = {image.image_id: _read_tiles(plan, image) for image in plan.cohort.images}
+    rows = [{"image_id": image_id, **tile} for image_id, content in contents.items() for tile in content["tiles"]]
+    frame = pd.DataFrame(rows)
+    frame.insert(0, "tile_id", np.arange(len(frame)))
+    with replacing(plan.rundir.tiles_table) as temporary:
+        frame.to_parquet(temporary, index=False)
+    stored = {image_id: content["channels"] for image_id, content in contents.items()}
+    write_text(plan.rundir.channels, json.dumps(stored) + "\n")
+    table.finish()
+
+
+def _read_tiles(plan: Plan, image: ImageRecord) -> dict[str, Any]:
+    path = plan.rundir.image_tiles(image.image_id)
+    with reading_output(path):
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {"channels": content["channels"], "tiles": content["tiles"]}
+
+
+def _tiles_as_json(tiled: TiledImage, channels: tuple[str, ...]) -> dict[str, Any]:
     tiles = [
         {**vars(row.tile), "tissue_fraction": row.tissue_fraction, "channel_mean": row.channel_mean.tolist()}
         for row in tiled.tiles
     ]
-    return {"tiles": tiles, "n_background": tiled.n_background, "warnings": tiled.warnings}
-
-
-def _join_tile_tables(plan: Plan) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for image in plan.cohort.images:
-        path = plan.rundir.image_tiles(image.image_id)
-        with reading_output(path):
-            content = json.loads(path.read_text(encoding="utf-8"))
-        rows += [{"image_id": image.image_id, **tile} for tile in content["tiles"]]
-    table = pd.DataFrame(rows)
-    table.insert(0, "tile_id", np.arange(len(table)))
-    return table
+    return {"channels": channels, "tiles": tiles, "n_background": tiled.n_background, "warnings": tiled.warnings}

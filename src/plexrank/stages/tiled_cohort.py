@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plexrank.errors import RunDirError
 from plexrank.plan import Plan
 from plexrank.rundir import reading_output
 from plexrank.tiles.grid import mirrored
@@ -38,17 +39,19 @@ class TiledCohort:
         with reading_output(plan.rundir.tiles_table):
             table = pd.read_parquet(plan.rundir.tiles_table)
         self.stores = [TileStore(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images]
-        self.channels = tuple(dict.fromkeys(name for store in self.stores for name in store.channel_names))
-        number = {name: index for index, name in enumerate(self.channels)}
-        self._planes = [np.array([number[name] for name in store.channel_names]) for store in self.stores]
-        self.present = np.zeros((len(self.stores), len(self.channels)), dtype=bool)
-        for held, planes in zip(self.present, self._planes, strict=True):
-            held[planes] = True
+        for store, names in zip(self.stores, plan.channels.stored, strict=True):
+            if store.channel_names != names:
+                raise RunDirError(
+                    f"{store.path}: channels {', '.join(store.channel_names)}, but when it was tiled they were "
+                    f"{', '.join(names)}; remove the store and run the tile stage again"
+                )
+        self.channels = plan.channels.names
+        self.present = plan.channels.present
         position = {image.image_id: index for index, image in enumerate(plan.cohort.images)}
         self.image_of_tile: IntArray = np.array([position[image_id] for image_id in table["image_id"]], dtype=np.int64)
         self.channel_means = np.full((len(table), len(self.channels)), np.nan, dtype=np.float32)
         for tile, (image, means) in enumerate(zip(self.image_of_tile, table["channel_mean"], strict=True)):
-            self.channel_means[tile, self._planes[image]] = means
+            self.channel_means[tile, self.present[image]] = means[self._planes(image)]
         self._grid = table[["row", "col", "height_px", "width_px"]].to_numpy()
 
     @property
@@ -62,11 +65,16 @@ class TiledCohort:
         row, col, height, width = (int(number) for number in self._grid[tile])
         image = self.image_of_tile[tile]
         held = mirrored(self.stores[image].read_tile(row, col), height, width)
-        if np.array_equal(self._planes[image], np.arange(len(self.channels))):
+        if np.array_equal(self.plan.channels.planes[image], np.arange(len(held))):
             return held
         counts = np.zeros((len(self.channels), *held.shape[1:]), held.dtype)
-        counts[self._planes[image]] = held
+        counts[self.present[image]] = held[self._planes(image)]
         return counts
+
+    def _planes(self, image: int) -> IntArray:
+        """Where an image's store holds those of the cohort's channels that it holds."""
+        planes: IntArray = self.plan.channels.planes[image, self.present[image]]
+        return planes
 
     def tiles_of(self, images: Sequence[int]) -> IntArray:
         """Indices (tile,) of all tiles of these images, in rising order."""
