@@ -21,11 +21,12 @@ LAYERS = [
     {"training", "simulate"},
     {"check", "demo", "draft"},
     {"stages"},
+    {"launch"},
     {"cli"},
     {"__main__"},
 ]
 OWNERS = {
-    "yaml": {"study", "simulate"},
+    "yaml": {"study", "simulate", "launch/profile"},
     "torch.distributed": {"distributed"},
     "zarr": {"tiles/store", "attribution/store", "images/ome_zarr"},
     "dask": {"images", "tiles", "ranking/aggregate"},
@@ -89,6 +90,8 @@ def test_every_concern_has_one_owner(package: str) -> None:
         ("plexrank.cli", {"torch", "zarr", "dask", "numpy", "pydantic"}),
         ("plexrank.plan", {"torch", "zarr", "dask"}),
         ("plexrank.check", {"torch"}),
+        ("plexrank.launch.status", {"torch", "zarr"}),
+        ("plexrank.launch.submit", {"torch", "zarr", "dask"}),
         ("plexrank.models.parameters", {"torch"}),
         ("plexrank.ranking.statistics", {"torch"}),
     ],

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import shlex
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -19,12 +16,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 import plexrank
-from plexrank.errors import MissingInputError, PlexrankError, StudyError, raise_problems
+from plexrank.errors import PlexrankError, raise_problems
 from plexrank.progress import Reporter
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from plexrank.plan import Plan
 
 BUG_EXIT_CODE = 70
@@ -67,6 +62,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="section.k
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out images that cannot be used, and count them, instead of stopping.")
 ]
+ClusterOption = Annotated[
+    Path | None, typer.Option(metavar="PROFILE.yaml", help="A cluster profile; see slurm/README.md.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -86,6 +84,7 @@ def demo(
 ) -> None:
     """Simulate a small cohort, run the whole pipeline on it, and show the ranking beside the truth."""
     from plexrank.demo import beside_truth
+    from plexrank.launch.opening import open_run, read_ranking_and_truth, running
     from plexrank.simulate.scenarios import simulate as write_cohort
 
     _refuse_several_processes("demo")
@@ -96,10 +95,10 @@ def demo(
     else:
         reporter.say(f"simulating a cohort in {study_path.parent}")
         write_cohort("demo", study_path.parent)
-    plan = _open_run(out / "run", study_path, (), reporter)
-    with _running(plan):
+    plan = open_run(out / "run", study_path, (), reporter)
+    with running(plan):
         _run_stages(plan, list(Stage), reporter)
-    ranking, truth = _read_ranking_and_truth(plan, study_path.parent / "truth.csv")
+    ranking, truth = read_ranking_and_truth(plan, study_path.parent / "truth.csv")
     print(beside_truth(ranking, truth, plan.study.rank.fdr))
     print(f"report: {plan.rundir.report_page}")
 
@@ -140,8 +139,9 @@ def check(
 ) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
     from plexrank.check import check_study_file, describe_classes
+    from plexrank.launch.opening import imagenet_folder
 
-    result = check_study_file(study, _overrides(set_, skip_bad), imagenet_folder=_imagenet_folder())
+    result = check_study_file(study, _overrides(set_, skip_bad), imagenet_folder=imagenet_folder())
     if as_json:
         content = {
             "problems": [{"message": str(p), "exit_code": p.exit_code} for p in result.problems],
@@ -168,19 +168,25 @@ def run(
     until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.report,
     set_: SetOption = None,
     skip_bad: SkipBadOption = False,
+    cluster: ClusterOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why.")] = False,
 ) -> None:
-    """Run the whole pipeline, or go on with it: finished work is skipped."""
+    """Run the whole pipeline, or go on with it: finished work is skipped. With --cluster, submit it to Slurm."""
+    from plexrank.launch.opening import open_run, run_on_cluster, running
+
     _refuse_several_processes("run")
     reporter = Reporter()
+    plan = open_run(out, study, _overrides(set_, skip_bad), reporter, own_weights=cluster is None)
+    if cluster is not None:
+        print("\n".join(run_on_cluster(plan, cluster, until.value, dry_run)))
+        return
     stages = list(Stage)[: list(Stage).index(until) + 1]
-    plan = _open_run(out, study, _overrides(set_, skip_bad), reporter)
     if dry_run:
         for stage in stages:
             for unit in plan.units(stage.value):
                 print(f"{unit.name}: {unit.why_not_done() or 'done'}")
         return
-    with _running(plan):
+    with running(plan):
         _run_stages(plan, stages, reporter)
     print(plan.rundir.report_page if until is Stage.report else plan.rundir.path)
 
@@ -189,20 +195,26 @@ def run(
 def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = False) -> None:
     """Cut the images of a run into tile stores."""
     _refuse_several_processes("tile")
-    plan = _resume_run(run, for_tiling=True, skip_bad=skip_bad)
-    _run_stages(_choose(plan, Stage.tile, units), [Stage.tile], Reporter())
+    from plexrank.launch.opening import choose_units, resume_run
+
+    plan = resume_run(run, for_tiling=True, skip_bad=skip_bad)
+    _run_stages(choose_units(plan, "tile", units), [Stage.tile], Reporter())
 
 
 @app.command()
 def train(run: RunArgument, units: UnitsOption = None) -> None:
     """Train every fold and seed of a run; also under torchrun or srun, one process a GPU."""
-    _run_stages(_choose(_resume_run(run), Stage.train, units), [Stage.train], Reporter())
+    from plexrank.launch.opening import choose_units
+
+    _run_stages(choose_units(_resume_run(run), "train", units), [Stage.train], Reporter())
 
 
 @app.command()
 def attribute(run: RunArgument, units: UnitsOption = None) -> None:
     """Compute the held-out embedding and importances of every training of a run."""
-    _run_stages(_choose(_resume_run(run), Stage.attribute, units), [Stage.attribute], Reporter())
+    from plexrank.launch.opening import choose_units
+
+    _run_stages(choose_units(_resume_run(run), "attribute", units), [Stage.attribute], Reporter())
 
 
 @app.command()
@@ -220,17 +232,29 @@ def report(run: RunArgument) -> None:
 
 
 @app.command()
-def status(run: RunArgument) -> None:
-    """Show what is done of every stage of a run."""
-    plan = _resume_run(run)
-    for stage in Stage:
-        reasons = {unit.record: unit.why_not_done() for unit in plan.units(stage.value)}
-        table = reasons.pop(plan.rundir.tiles_record, None)  # joins the images, and is none
-        waiting = [reason for reason in reasons.values() if reason is not None]
-        first = f"; first of the rest: {waiting[0]}" if waiting else f"; table of all tiles: {table}" if table else ""
-        print(f"{stage:10} {len(reasons) - len(waiting):4} of {len(reasons)} done{first}")
-    if plan.skipped:
-        print(f"left out   {len(plan.skipped):4} images that cannot be used: {plan.rundir.skipped}")
+def status(
+    run: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 10 s until no job is left.")] = False,
+) -> None:
+    """Show what is done of every stage of a run, its jobs, what the failed ones said last, and what to do next."""
+    from plexrank.launch.status import run_status
+
+    while True:
+        found = run_status(_resume_run(run))
+        print("\n".join(found.lines()), flush=True)
+        if not watch or not found.is_active:
+            return
+        time.sleep(10)
+        print()
+
+
+@app.command()
+def cancel(run: RunArgument) -> None:
+    """Cancel the Slurm jobs of a run; finished work stays, and the same plexrank run goes on."""
+    from plexrank.launch.submit import cancel_run
+
+    cancelled = cancel_run(_resume_run(run).rundir)
+    print(f"cancelled {', '.join(cancelled)}" if cancelled else "no job of this run waits or runs")
 
 
 @app.command()
@@ -248,6 +272,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall, top-10 overlap."""
+    from plexrank.launch.opening import read_ranking, read_ranking_and_truth
     from plexrank.ranking.evaluate import evaluate as compare
     from plexrank.ranking.single_cell import single_cell_truth
 
@@ -255,9 +280,9 @@ def evaluate(
         raise typer.BadParameter("give one of --truth and --single-cell")
     plan = _resume_run(run)
     if truth is not None:
-        evaluation = compare(*_read_ranking_and_truth(plan, truth))
+        evaluation = compare(*read_ranking_and_truth(plan, truth))
     else:
-        ranking = _read_ranking(plan)
+        ranking = read_ranking(plan)
         channels = ranking.loc[ranking["position"].notna(), "channel"]
         label = class_column or plan.study.cohort.label
         evaluation = compare(ranking, single_cell_truth(cast(Path, single_cell), label, list(channels)))
@@ -317,46 +342,15 @@ def _complain(message: str) -> None:
 
 
 def _overrides(set_: list[str] | None, skip_bad: bool) -> list[str]:
-    return [*(set_ or ()), *(("cohort.skip_bad=true",) if skip_bad else ())]
+    from plexrank.launch.opening import SKIP_BAD
+
+    return [*(set_ or ()), *[SKIP_BAD] * skip_bad]
 
 
-def _imagenet_folder() -> Path:
-    """Where torch looks for downloaded weights, told without loading torch."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
-    home = Path(os.environ.get("TORCH_HOME", cache / "torch"))
-    return home.expanduser() / "hub" / "checkpoints"
+def _resume_run(run: Path) -> Plan:
+    from plexrank.launch.opening import resume_run
 
-
-def _open_run(out: Path, study_path: Path, overrides: Sequence[str], reporter: Reporter) -> Plan:
-    from plexrank.check import check_study_file
-    from plexrank.plan import make_plan
-    from plexrank.rundir import RunDir
-    from plexrank.study import load_study
-
-    rundir = RunDir(out)
-    rundir.require_own()
-    result = check_study_file(study_path, overrides, imagenet_folder=_imagenet_folder(), rundir=rundir)
-    raise_problems(result.problems)
-    for warning in result.warnings:
-        reporter.say(f"warning: {warning}")
-    study = load_study(study_path, overrides)
-    if rundir.study.is_file() and (before := load_study(rundir.study).name) != study.name:
-        raise StudyError(
-            f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
-        )
-    return make_plan(rundir, study, for_tiling=True)
-
-
-@contextmanager
-def _running(plan: Plan) -> Iterator[None]:
-    """Keep the run directory to this process, and write into it what is run."""
-    from plexrank.rundir import write_text
-    from plexrank.study import dump_study
-
-    with plan.rundir.locked(job=os.environ.get("SLURM_JOB_ID", "")):
-        write_text(plan.rundir.study, dump_study(plan.study))
-        plan.rundir.add_provenance(_provenance(plan))
-        yield
+    return resume_run(run)
 
 
 def _is_one_of_several() -> str:
@@ -376,29 +370,6 @@ def _refuse_several_processes(command: str) -> None:
         )
 
 
-def _resume_run(path: Path, for_tiling: bool = False, skip_bad: bool = False) -> Plan:
-    from plexrank.plan import make_plan
-    from plexrank.rundir import RunDir, write_text
-    from plexrank.study import dump_study, load_study
-
-    rundir = RunDir(path)
-    rundir.require()
-    study = load_study(rundir.study, _overrides(None, skip_bad))
-    if skip_bad:
-        write_text(rundir.study, dump_study(study))  # for the stages that follow
-    return make_plan(rundir, study, for_tiling=for_tiling)
-
-
-def _choose(plan: Plan, stage: Stage, units: Path | None) -> Plan:
-    """The plan for the units that a file lists."""
-    from plexrank.errors import naming_input
-
-    if units is None:
-        return plan
-    with naming_input(str(units)):
-        return plan.choose(stage.value, units.read_text(encoding="utf-8").splitlines())
-
-
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
     from plexrank.plan import make_plan
     from plexrank.stages.run import run_stage
@@ -407,43 +378,3 @@ def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
         run_stage(stage.value, plan, reporter)
         if stage is Stage.tile and len(stages) > 1:
             plan = make_plan(plan.rundir, plan.study)  # without the images that are skipped
-
-
-def _read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    import pandas as pd
-
-    from plexrank.tables import read_table
-
-    return _read_ranking(plan), pd.DataFrame(read_table(truth).rows)
-
-
-def _read_ranking(plan: Plan) -> pd.DataFrame:
-    import pandas as pd
-
-    from plexrank.rundir import reading_output
-
-    if plan.rank().why_not_done() is not None:
-        raise MissingInputError(f"{plan.rundir.path}: the ranking is not done; run plexrank run or plexrank rank first")
-    with reading_output(plan.rundir.ranking / "ranking.parquet"):
-        return pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
-
-
-def _provenance(plan: Plan) -> dict[str, str]:
-    from importlib.metadata import version as installed
-
-    from plexrank.rundir import file_digest, now
-
-    cohort = plan.study.cohort
-    inputs = {"samplesheet": cohort.samplesheet, "panel": cohort.panel}
-    return {
-        "command": shlex.join(["plexrank", *sys.argv[1:]]),
-        "started": now(),
-        "plexrank": plexrank.__version__,
-        "python": platform.python_version(),
-        **{name: installed(name) for name in ("torch", "zarr", "dask", "numpy", "scikit-learn")},
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "container": os.environ.get("APPTAINER_CONTAINER", ""),
-        **{name: str(path) for name, path in inputs.items() if path},
-        **{f"{name} sha256": file_digest(path) for name, path in inputs.items() if path},
-    }

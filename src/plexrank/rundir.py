@@ -158,6 +158,8 @@ class RunDir:
         self.jobs = self.path / "jobs"
         self.logs = self.path / "logs"
         self.meetings = self.jobs / "meetings"
+        self.graph = self.jobs / "graph.json"
+        self.idle = self.jobs / "idle"
 
     def create(self) -> None:
         """Make the directory, readable by its owner only, unless it is there."""

@@ -205,7 +205,7 @@ def survey_study(path: Path, overrides: Sequence[str] = ()) -> tuple[Study | Non
         and every problem.
     """
     try:
-        raw = _read_mapping(path)
+        raw = read_mapping(path, Study)
     except PlexrankError as error:
         return None, problems_of(error)
     problems: list[PlexrankError] = []
@@ -232,7 +232,7 @@ def _validate(path: Path, raw: dict[str, Any]) -> tuple[Study | None, list[Plexr
         try:
             return Study.model_validate(raw), problems
         except ValidationError as error:
-            problems = problems or _explain(path, error)
+            problems = problems or explain(path, Study, error)
             left_out = [_leave_out(raw, detail["loc"]) for detail in error.errors()]
             if not any(left_out):
                 return None, problems
@@ -279,10 +279,21 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise StudyError(f"{where}: not readable as YAML ({_one_line(error)}); mend the syntax there") from error
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, model: type[Section]) -> dict[str, Any]:
+    """The top level of a YAML file, not validated yet.
+
+    Args:
+        path: the file.
+        model: what it should hold; names what is expected in messages.
+
+    Raises:
+        MissingInputError: there is no such file.
+        StudyError: it is no YAML mapping.
+    """
+    kind = model.__name__.lower()
     with naming_input(str(path)):
         if not path.is_file():
-            raise MissingInputError(f"{path}: no such study file; give the path of a study.yaml")
+            raise MissingInputError(f"{path}: no such {kind} file; give the path of a {kind}.yaml")
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -290,10 +301,11 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         raise StudyError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     raw = _parse_yaml(text, str(path))
     if not isinstance(raw, dict):
-        raise StudyError(f"{path}: expected a mapping of sections such as cohort:, found {type(raw).__name__}")
+        example = next(iter(model.model_fields))
+        raise StudyError(f"{path}: expected a mapping of keys such as {example}:, found {type(raw).__name__}")
     odd = [key for key in raw if not isinstance(key, str)]
     if odd:
-        raise StudyError(f"{path}: key {odd[0]!r} is no text; the sections are {', '.join(Study.model_fields)}")
+        raise StudyError(f"{path}: key {odd[0]!r} is no text; the keys are {', '.join(model.model_fields)}")
     return raw
 
 
@@ -340,21 +352,22 @@ def _resolve_paths(path: Path, study: Study) -> Study:
     return study.model_copy(update={"cohort": resolved, "model": model})
 
 
-def _explain(path: Path, error: ValidationError) -> list[PlexrankError]:
-    return [StudyError(f"{path}: {_explain_one(detail)}") for detail in error.errors()]
+def explain(path: Path, model: type[Section], error: ValidationError) -> list[PlexrankError]:
+    """What is wrong with each key of a file, with a suggestion for one that is unknown."""
+    return [StudyError(f"{path}: {_explain_one(model, detail)}") for detail in error.errors()]
 
 
-def _explain_one(detail: Any) -> str:
+def _explain_one(model: type[Section], detail: Any) -> str:
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location)
     found = detail.get("input")
     if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_suggest(location)}"
+        return f"{key}: unknown key{_suggest(model, location)}"
     if detail["type"] == "missing":
         return f"{key}: required and missing"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
-        return message if message.startswith(f"{location[0]}.") else f"{key}: {message}"
+        return message if not location or message.startswith(f"{location[0]}.") else f"{key}: {message}"
     if detail["type"] == "path_type":
         message = "expected a path"
     if detail["type"] == "string_pattern_mismatch":
@@ -373,8 +386,8 @@ def _is_section(key: object) -> bool:
     return field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
-def _suggest(location: Sequence[str]) -> str:
-    section: type[BaseModel] = Study
+def _suggest(model: type[Section], location: Sequence[str]) -> str:
+    section: type[BaseModel] = model
     for part in location[:-1]:
         field = section.model_fields[part].annotation
         if not (isinstance(field, type) and issubclass(field, BaseModel)):

@@ -1,0 +1,157 @@
+"""Which jobs a run needs, and the record of those that were submitted (``jobs/graph.json``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from plexrank.bad_images import read_skipped
+from plexrank.errors import RunDirError
+from plexrank.image_path import size_and_mtime
+from plexrank.launch.profile import ArrayResources, Profile
+from plexrank.launch.script import Job, spread
+from plexrank.launch.slurm import TaskState
+from plexrank.plan import STAGES, Plan, make_plan
+from plexrank.rundir import Unit, write_text
+
+JOB_NAMES = ("tile", "table", "train", "attribute", "rank", "report")
+"""In the order in which each waits for the one before."""
+
+
+class SubmittedJob(BaseModel):
+    """A job, or an array of them, that Slurm has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["tile", "table", "train", "attribute", "rank", "report"]
+    stage: Literal["tile", "train", "attribute", "rank", "report"]
+    job_id: Annotated[str, Field(pattern=r"^[0-9]+$")]
+    is_array: bool
+    shares: tuple[tuple[str, ...], ...]
+    after: tuple[Annotated[str, Field(pattern=r"^[0-9]+(_[0-9]+)?$")], ...]
+
+    def tasks(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The id of every task with its units."""
+        if not self.is_array:
+            return [(self.job_id, self.shares[0])]
+        return [(f"{self.job_id}_{number}", share) for number, share in enumerate(self.shares)]
+
+
+class Graph(BaseModel):
+    """The jobs of a run.
+
+    Attributes:
+        token: ends the name of every job of one submission.
+        released: the submission was completed; before that its first job is held.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: Annotated[str, Field(pattern=r"^[0-9a-f]{6}$")]
+    profile: str
+    container_sha256: str | None
+    submitted: str
+    released: bool
+    jobs: tuple[SubmittedJob, ...]
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Ids of all jobs and arrays."""
+        return [job.job_id for job in self.jobs]
+
+    def active(self, states: Mapping[str, TaskState]) -> dict[str, tuple[SubmittedJob, tuple[str, ...]]]:
+        """Tasks that wait or run, by id, with their job and units."""
+        return {
+            task: (job, share)
+            for job in self.jobs
+            for task, share in job.tasks()
+            if task in states and states[task].is_active
+        }
+
+
+def read_graph(path: Path) -> Graph | None:
+    """The record of a run's jobs, ``None`` where it never was on a cluster.
+
+    Raises:
+        RunDirError: the file is damaged.
+    """
+    try:
+        return Graph.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunDirError(
+            f"{path}: damaged ({reason}); see squeue for jobs of this run, cancel them, delete it"
+        ) from error
+
+
+def write_graph(path: Path, graph: Graph) -> None:
+    """Write the record atomically."""
+    write_text(path, graph.model_dump_json(indent=1) + "\n")
+
+
+def units_left(plan: Plan, until: str = STAGES[-1]) -> dict[str, list[Unit]]:
+    """By job name, the units that are not done or follow one that is not, of the stages up to ``until``.
+
+    Args:
+        plan: one for tiling. Images that were left out as bad stay so.
+        until: the last stage that counts.
+
+    Raises:
+        PlexrankError: the cohort is wrong.
+    """
+    left: dict[str, list[Unit]] = {name: [] for name in JOB_NAMES}
+    skipped = {image.image_id for image in read_skipped(plan.rundir.skipped)} if plan.study.cohort.skip_bad else set()
+    images = [plan.tile(image) for image in plan.cohort.images if image.image_id not in skipped]
+    left["tile"] = [unit for unit in images if unit.why_not_done() is not None]
+    if not left["tile"]:
+        plan = make_plan(plan.rundir, plan.study)  # what follows tiling has other units without the skipped images
+    left["table"] = _left([plan.tiles_table()], bool(left["tile"]))
+    left["train"] = _left(list(plan.units("train")))
+    redone = {unit.record for unit in left["train"]}
+    for fold, seed in plan.fold_seeds:
+        left["attribute"] += _left([plan.attribute(fold, seed)], plan.train(fold, seed).record in redone)
+    left["rank"] = _left([plan.rank()], bool(left["attribute"]))
+    left["report"] = _left([plan.report()], bool(left["rank"]))
+    later = STAGES[STAGES.index(until) + 1 :]
+    return {name: [] if name in later else units for name, units in left.items()}
+
+
+def _left(units: list[Unit], follows: bool = False) -> list[Unit]:
+    return [unit for unit in units if follows or unit.why_not_done() is not None]
+
+
+def plan_job(name: str, units: Collection[Unit], plan: Plan, profile: Profile) -> Job:
+    """The job that does some units, spread over its tasks by cost."""
+    stage = "tile" if name == "table" else name
+    resources = getattr(profile, stage)
+    most = resources.jobs if name == stage and isinstance(resources, ArrayResources) else 1
+    cost = _costs(plan, stage)
+    costs = [(str(unit.record.relative_to(plan.rundir.path)), cost(unit)) for unit in units]
+    return Job(name, stage, spread(costs, most))
+
+
+def _costs(plan: Plan, stage: str) -> Callable[[Unit], float]:
+    """What a unit costs, in bytes of images: its own when tiling, those it holds out when attributing."""
+    if stage not in ("tile", "attribute"):
+        return lambda unit: 1.0
+    sizes = [_bytes(image.file) for image in plan.cohort.images]
+    if stage == "tile":
+        costs = {plan.tile(image).record: size for image, size in zip(plan.cohort.images, sizes, strict=True)}
+    else:
+        of_fold = [
+            sum(sizes[index] for index in plan.images(fold, "held_out")) for fold in range(plan.study.train.folds)
+        ]
+        costs = {plan.attribute(fold, seed).record: of_fold[fold] for fold, seed in plan.fold_seeds}
+    return lambda unit: costs.get(unit.record, 1.0)
+
+
+def _bytes(file: Path) -> float:
+    try:
+        return float(size_and_mtime(file)[0])
+    except OSError:  # moved away after tiling
+        return 1.0

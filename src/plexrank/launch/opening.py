@@ -1,0 +1,167 @@
+"""A run directory opened for a command: its study checked, kept to one process, and what is run written into it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import pandas as pd
+
+import plexrank
+from plexrank.check import check_study_file
+from plexrank.errors import MissingInputError, StudyError, naming_input, raise_problems
+from plexrank.launch.profile import load_profile
+from plexrank.launch.submit import jobs_under_way, lines_about, refuse_while_jobs_run, submit_run, write_dry_run
+from plexrank.plan import Plan, make_plan
+from plexrank.progress import Reporter
+from plexrank.rundir import RunDir, file_digest, now, reading_output, write_text
+from plexrank.study import dump_study, load_study
+from plexrank.tables import read_table
+
+SKIP_BAD = "cohort.skip_bad=true"
+"""The override that ``--skip-bad`` stands for."""
+
+
+def imagenet_folder() -> Path:
+    """Where torch looks for downloaded weights, told without loading torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    home = Path(os.environ.get("TORCH_HOME", cache / "torch"))
+    return home.expanduser() / "hub" / "checkpoints"
+
+
+def open_run(
+    out: Path, study_path: Path, overrides: Sequence[str], reporter: Reporter, *, own_weights: bool = True
+) -> Plan:
+    """The plan of a new run, or of one to go on with.
+
+    Args:
+        out: the run directory.
+        study_path: the study file.
+        overrides: as for :func:`~plexrank.study.load_study`.
+        reporter: is told the warnings.
+        own_weights: pretrained weights are looked for on this machine, not in a container.
+
+    Raises:
+        PlexrankError: something is wrong with the study, or the directory holds the run of another one.
+    """
+    rundir = RunDir(out)
+    rundir.require_own()
+    weights = imagenet_folder() if own_weights else None
+    result = check_study_file(study_path, overrides, imagenet_folder=weights, rundir=rundir)
+    raise_problems(result.problems)
+    for warning in result.warnings:
+        reporter.say(f"warning: {warning}")
+    study = load_study(study_path, overrides)
+    if rundir.study.is_file() and (before := load_study(rundir.study).name) != study.name:
+        raise StudyError(
+            f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
+        )
+    return make_plan(rundir, study, for_tiling=True)
+
+
+def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) -> Plan:
+    """The plan of an existing run.
+
+    Raises:
+        PlexrankError: there is none, or its study or cohort is wrong.
+    """
+    rundir = RunDir(path)
+    rundir.require()
+    study = load_study(rundir.study, [SKIP_BAD] if skip_bad else [])
+    if skip_bad:
+        write_text(rundir.study, dump_study(study))  # for the stages that follow
+    return make_plan(rundir, study, for_tiling=for_tiling)
+
+
+def choose_units(plan: Plan, stage: str, units: Path | None) -> Plan:
+    """The plan for the units of a stage that a file lists, a done-record on each line; the plan itself without one.
+
+    Raises:
+        MissingInputError: the file cannot be read.
+        StudyError: it lists something else.
+    """
+    if units is None:
+        return plan
+    with naming_input(str(units)):
+        return plan.choose(stage, units.read_text(encoding="utf-8").splitlines())
+
+
+def read_ranking(plan: Plan) -> pd.DataFrame:
+    """The ranking table of a finished run.
+
+    Raises:
+        MissingInputError: the ranking is not done.
+        RunDirError: it is damaged.
+    """
+    if plan.rank().why_not_done() is not None:
+        raise MissingInputError(f"{plan.rundir.path}: the ranking is not done; run plexrank run or plexrank rank first")
+    with reading_output(plan.rundir.ranking / "ranking.parquet"):
+        return pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
+
+
+def read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The ranking table, and the table of a truth file as text."""
+    return read_ranking(plan), pd.DataFrame(read_table(truth).rows)
+
+
+@contextmanager
+def running(plan: Plan) -> Iterator[None]:
+    """Keep the run directory to this process, and write into it what is run.
+
+    Raises:
+        RunDirError: another process, or a Slurm job, is at work in it.
+    """
+    with plan.rundir.locked(job=os.environ.get("SLURM_JOB_ID", "")):
+        refuse_while_jobs_run(plan.rundir)
+        _record(plan)
+        yield
+
+
+def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) -> list[str]:
+    """Submit a run, or with ``dry_run`` write its scripts only; what to tell the user.
+
+    Raises:
+        PlexrankError: the profile is wrong, jobs are under way with other settings, or Slurm refuses.
+    """
+    profile = load_profile(profile_path)
+    with plan.rundir.locked(job=os.environ.get("SLURM_JOB_ID", "")):
+        active = {} if dry_run else jobs_under_way(plan)
+        _record(plan)
+        if dry_run:
+            return [str(write_dry_run(plan, profile, until) / "submit.sh")]
+        return lines_about(submit_run(plan, profile, profile_path, until, active), plan.rundir)
+
+
+def _record(plan: Plan) -> None:
+    """Write into the run directory what is run."""
+    write_text(plan.rundir.study, dump_study(plan.study))
+    plan.rundir.add_provenance(provenance(plan))
+
+
+def provenance(plan: Plan) -> dict[str, str]:
+    """What this process is, and the inputs as they are now."""
+    versions = {}
+    for name in ("torch", "zarr", "dask", "numpy", "scikit-learn"):
+        with suppress(PackageNotFoundError):  # a login node has no torch
+            versions[name] = installed(name)
+    cohort = plan.study.cohort
+    inputs = {"samplesheet": cohort.samplesheet, "panel": cohort.panel}
+    return {
+        "command": shlex.join(["plexrank", *sys.argv[1:]]),
+        "started": now(),
+        "plexrank": plexrank.__version__,
+        "python": platform.python_version(),
+        **versions,
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "container": os.environ.get("APPTAINER_CONTAINER", ""),
+        **{name: str(path) for name, path in inputs.items() if path},
+        **{f"{name} sha256": file_digest(path) for name, path in inputs.items() if path},
+    }

@@ -1,0 +1,198 @@
+"""How far a run is: its units by stage, the jobs that work on them, and what the failed ones said last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from plexrank.launch import slurm
+from plexrank.launch.graph import Graph, read_graph
+from plexrank.launch.requeue import STOPPED
+from plexrank.launch.slurm import TaskState
+from plexrank.plan import STAGES, Plan
+
+LOG_LINES = 8
+"""How much of a failed task's log to show."""
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Units of a stage by what becomes of them, its tasks by state, and why the first of the rest is not done."""
+
+    stage: str
+    total: int
+    done: int
+    running: int
+    waiting: int
+    failed: int
+    jobs: str
+    reason: str
+
+    def line(self) -> str:
+        """For a person."""
+        text = f"{self.stage:10} {self.done:4} of {self.total} done"
+        counts = {"running": self.running, "waiting": self.waiting, "failed": self.failed}
+        text += "".join(f", {count} {what}" for what, count in counts.items() if count)
+        if self.jobs:
+            return f"{text}; {self.jobs}"
+        what = "first of the rest: " if self.done < self.total else ""
+        return f"{text}; {what}{self.reason}" if self.reason else text
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that ended without finishing its units.
+
+    Attributes:
+        task: its id.
+        what: job and units.
+        state: as Slurm has it, or that it ended.
+        log: its log, if it ever began, and the last lines.
+    """
+
+    task: str
+    what: str
+    state: TaskState
+    log: Path | None
+    last_lines: tuple[str, ...]
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it saved its progress and would go on."""
+        return self.state.detail.startswith(f"exit {STOPPED}:")
+
+    @property
+    def never_began(self) -> bool:
+        """Whether it was cancelled because of another."""
+        return self.log is None and self.state.state in ("CANCELLED", "ENDED")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """All that a user wants to know of a run under way."""
+
+    stages: tuple[StageStatus, ...]
+    failures: tuple[Failure, ...]
+    next_step: str
+    is_active: bool
+    left_out: str
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        lines = [stage.line() for stage in self.stages]
+        for failure in self.failures:
+            if failure.never_began:
+                continue
+            lines.append(f"{failure.what}: job {failure.task} {failure.state.state} {failure.state.detail}".rstrip())
+            if failure.log:
+                lines += [f"  {failure.log}:", *(f"    {line}" for line in failure.last_lines)]
+        cancelled = [failure.what for failure in self.failures if failure.never_began]
+        if cancelled:
+            lines.append(f"cancelled since they wait for what failed: {', '.join(cancelled)}")
+        if self.left_out:
+            lines.append(self.left_out)
+        return [*lines, f"next: {self.next_step}"]
+
+
+def run_status(plan: Plan) -> RunStatus:
+    """Look at the records of a run and at what Slurm knows of its jobs.
+
+    Raises:
+        RunDirError: the record of its jobs is damaged.
+    """
+    graph = read_graph(plan.rundir.graph)
+    states = slurm.task_states(graph.job_ids) if graph else {}
+    reasons = {unit.record: reason for stage in STAGES for unit in plan.units(stage) if (reason := unit.why_not_done())}
+    left = {str(record.relative_to(plan.rundir.path)) for record in reasons}
+    stages = tuple(_stage_status(stage, plan, reasons, graph, states) for stage in STAGES)
+    failures = tuple(_failures(plan, left, graph, states)) if graph else ()
+    is_active = graph is not None and bool(graph.active(states))
+    left_out = f"left out   {len(plan.skipped):4} images that cannot be used: {plan.rundir.skipped}"
+    return RunStatus(
+        stages,
+        failures,
+        _next_step(plan, bool(reasons), graph, is_active, failures),
+        is_active,
+        left_out if plan.skipped else "",
+    )
+
+
+def _stage_status(
+    stage: str, plan: Plan, reasons: Mapping[Path, str], graph: Graph | None, states: Mapping[str, TaskState]
+) -> StageStatus:
+    table = plan.rundir.tiles_record  # joins the images, and is none
+    units = [unit.record for unit in plan.units(stage) if unit.record != table]
+    left = [record for record in units if record in reasons]
+    reason = reasons[left[0]] if left else ""
+    if stage == "tile" and not left and table in reasons:
+        reason = f"table of all tiles: {reasons[table]}"
+    of_unit: dict[Path, str] = {}
+    of_job: dict[str, Counter[str]] = {}
+    for job in graph.jobs if graph else ():
+        if job.stage != stage:
+            continue
+        for task, share in job.tasks():
+            state = states.get(task, TaskState("ENDED")).state
+            of_job.setdefault(job.job_id, Counter())[state] += 1
+            of_unit |= {plan.rundir.path / record: state for record in share}
+    of_left = [of_unit[record] for record in left if record in of_unit]
+    running = sum(state in slurm.ACTIVE and state != "PENDING" for state in of_left)
+    waiting = of_left.count("PENDING")
+    told = [
+        f"job {job_id} {' '.join(state if count == 1 else f'{count} × {state}' for state, count in counts.items())}"
+        for job_id, counts in of_job.items()
+    ]
+    return StageStatus(
+        stage,
+        total=len(units),
+        done=len(units) - len(left),
+        running=running,
+        waiting=waiting,
+        failed=len(of_left) - running - waiting,
+        jobs=", ".join(told) if left else "",
+        reason=reason,
+    )
+
+
+def _failures(plan: Plan, left: set[str], graph: Graph, states: Mapping[str, TaskState]) -> list[Failure]:
+    failures = []
+    for job in graph.jobs:
+        for task, share in job.tasks():
+            state = states.get(task, TaskState("ENDED", "before it was done"))
+            missing = [record for record in share if record in left]
+            if not missing or state.is_active:
+                continue
+            log = plan.rundir.logs / f"{task}_0_log.out"
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+            failures.append(
+                Failure(
+                    task,
+                    f"{job.name} ({missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''})",
+                    state,
+                    log if log.is_file() else None,
+                    tuple(lines[-LOG_LINES:]),
+                )
+            )
+    return failures
+
+
+def _next_step(
+    plan: Plan, is_unfinished: bool, graph: Graph | None, is_active: bool, failures: tuple[Failure, ...]
+) -> str:
+    if not is_unfinished:
+        return f"open {plan.rundir.report_page}"
+    again = f"plexrank run STUDY.yaml --out {plan.rundir.path}"
+    if graph is None:
+        return f"{again} does what is left"
+    again += f" --cluster {graph.profile}"
+    if not graph.released:
+        return f"the submission was broken off; {again} takes it back and submits anew"
+    if any(not failure.was_stopped and not failure.never_began for failure in failures):
+        return f"mend what failed; then {again} submits that and what follows from it"
+    if is_active:
+        return (
+            f"wait; plexrank status {plan.rundir.path} --watch follows it, plexrank cancel {plan.rundir.path} ends it"
+        )
+    return f"{again} submits what is left"

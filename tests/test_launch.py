@@ -1,0 +1,416 @@
+"""A run as a graph of jobs, on a Slurm that only writes down what it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import Plexrank, run_arguments
+from fake_slurm import FakeSlurm, slurm
+from plexrank.errors import StudyError
+from plexrank.launch.graph import read_graph
+from plexrank.launch.profile import Profile
+from plexrank.launch.requeue import lines_after, lines_before
+from plexrank.launch.script import Job, refuse_unusable_path, sbatch_text, spread
+from plexrank.rundir import RunDir
+from plexrank.study import Study
+
+__all__ = ["slurm"]
+
+GOLDEN = Path(__file__).parent / "golden"
+STAGES = ("tile", "table", "train", "attribute", "rank", "report")
+PROFILE = "partition: low\nstop_before_s: 20\ntile: {jobs: 3}\ntrain: {nodes: 2, tasks_per_node: 2, at_once: 1}\n"
+
+
+def a_study(folder: str) -> Study:
+    """Of paths that need not exist."""
+    study = Study.model_validate(
+        {
+            "name": "grade",
+            "cohort": {"samplesheet": f"{folder}/samples.csv", "label": "grade", "root": f"{folder}/images"},
+        }
+    )
+    return study.model_copy(update={"model": study.model.model_copy(update={"weights": Path("/weights/resnet18.pth")})})
+
+
+def a_profile(**changes: object) -> Profile:
+    return Profile.model_validate(
+        {
+            "partition": "cpu",
+            "account": "lab",
+            "setup": ["module load apptainer"],
+            "sbatch": {"reservation": "night"},
+            "srun": ["--mpi=none"],
+            "container": {"image": "/images/plexrank.sif", "bind": ["/archive"]},
+            "train": {"partition": "gpu", "nodes": 2, "gpus_per_node": 4, "tasks_per_node": 4, "at_once": 3},
+            **changes,
+        }
+    )
+
+
+GOLDEN_SCRIPTS = {
+    "train.sh": (Job("train", "train", (("train/fold-0/seed-0/done.json",),) * 5), a_profile(), "/runs/grade"),
+    "table.sh": (Job("table", "tile", (("tiles/_tiles.done.json",),)), a_profile(), "/runs/grade"),
+    "tile_spaces.sh": (
+        Job("tile", "tile", (("tiles/a b.done.json",),)),
+        a_profile(),
+        '/runs/it\'s; rm -rf "$HOME", `now`',
+    ),
+    "rank_python.sh": (
+        Job("rank", "rank", (("ranking/ranking.done.json",),)),
+        a_profile(container=None, python="/opt/plexrank/bin/python"),
+        "/runs/grade",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_SCRIPTS)
+def test_scripts_are_as_they_were(name: str) -> None:
+    job, profile, run = GOLDEN_SCRIPTS[name]
+    rundir = RunDir(Path(run))
+    text = sbatch_text(job, profile, a_study("/data/a cohort"), rundir, rundir.jobs / "3f2a1b")
+    if "PLEXRANK_WRITE_GOLDEN" in os.environ:
+        (GOLDEN / name).write_text(text)
+    assert text == (GOLDEN / name).read_text(), "if meant, write it with PLEXRANK_WRITE_GOLDEN=1"
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", ["/runs/a\nb", "/runs/100%", "/runs/a\\b", "/runs/\x1b[2J"])
+def test_paths_that_would_become_something_else_are_refused(path: str) -> None:
+    with pytest.raises(StudyError, match="cannot stand in the path of a run on a cluster"):
+        refuse_unusable_path(Path(path))
+
+
+def test_units_are_spread_by_cost() -> None:
+    shares = spread([("a", 8.0), ("b", 1.0), ("c", 5.0), ("d", 4.0), ("e", 0.0)], 2)
+    assert shares == (("a", "b", "e"), ("c", "d"))
+    assert spread([("a", 1.0)], 5) == (("a",),)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    path = tmp_path / "site.yaml"
+    path.write_text(PROFILE)
+    return path
+
+
+@pytest.fixture
+def half_done(tiny_run: Path, tmp_path: Path) -> Path:
+    """A run of which one training is left, and all that follows it."""
+    run = tmp_path / "my run"
+    shutil.copytree(tiny_run, run)
+    run.chmod(0o700)
+    (run / "train" / "fold-0" / "seed-1" / "done.json").unlink()
+    return run
+
+
+def submitted(calls: list[str]) -> list[tuple[str, str]]:
+    """Name and dependency of every job that was submitted."""
+    found = []
+    for call in calls:
+        if call.startswith("sbatch"):
+            name = re.search(r"--job-name=([a-z]+)-demo-32x6x32-1-[0-9a-f]{6} ", call)
+            after = re.search(r"--dependency=(\S+)", call)
+            assert name, call
+            found.append((name[1], after[1] if after else "--hold" if "--hold" in call else ""))
+    return found
+
+
+def test_a_fresh_run_is_one_chain_whose_head_is_let_go_last(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, tmp_path: Path, plexrank: Plexrank
+) -> None:
+    run = tmp_path / "run"
+    done = plexrank(*run_arguments(tiny_study, run), "--cluster", site)
+    assert done.returncode == 0, done.stderr
+    calls = slurm.calls()
+    after = ["--hold", *(f"afterok:{number}" for number in range(101, 106))]
+    assert submitted(calls) == list(zip(STAGES, after, strict=True))
+    assert calls[-1] == "scontrol release 101"
+    assert "tile       job 101, an array of 3: 32 units" in done.stdout
+    assert f"plexrank status {run} --watch" in done.stdout
+    graph = read_graph(run / "jobs" / "graph.json")
+    assert graph is not None
+    assert graph.released
+    assert [job.job_id for job in graph.jobs] == [str(number) for number in range(101, 107)]
+    assert sorted(record for share in graph.jobs[0].shares for record in share) == sorted(
+        f"tiles/image{number:03}.done.json" for number in range(1, 33)
+    )
+    assert (run.stat().st_mode & 0o777) == 0o700
+    states = "".join(f"101_{task}|PENDING|Priority\n" for task in range(3))
+    states += "".join(f"103_{task}|PENDING|Dependency\n" for task in range(4))
+    states += "".join(f"{number}|PENDING|Dependency\n" for number in (102, 105, 106))
+    slurm.answer(squeue=states + "".join(f"104_{task}|PENDING|Dependency\n" for task in range(4)))
+    again = plexrank(*run_arguments(tiny_study, run), "--cluster", site)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to submit: 14 jobs are under way" in again.stdout
+    assert slurm.calls() == []
+    changed = plexrank(*run_arguments(tiny_study, run, "rank.bootstrap=300"), "--cluster", site)
+    assert changed.returncode == 64
+    assert f"14 jobs are under way with other settings; run plexrank cancel {run} first" in changed.stderr
+    here = plexrank(*run_arguments(tiny_study, run))
+    assert here.returncode == 1
+    assert "14 jobs are under way" in here.stderr
+    slurm.answer(running="101_0\n")
+    assert "cancelled 101, 102, 103, 104, 105, 106" in plexrank("cancel", run).stdout
+    assert slurm.calls() == ["scancel 101 102 103 104 105 106"]
+
+
+def test_only_what_is_missing_and_what_follows_is_submitted(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
+) -> None:
+    done = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site)
+    assert done.returncode == 0, done.stderr
+    assert [name for name, _ in submitted(slurm.calls())] == ["train", "attribute", "rank", "report"]
+    graph = read_graph(half_done / "jobs" / "graph.json")
+    assert graph is not None
+    assert [job.shares for job in graph.jobs] == [
+        (("train/fold-0/seed-1/done.json",),),
+        (("attribution/fold-0-seed-1.done.json",),),
+        (("ranking/ranking.done.json",),),
+        (("report/report.done.json",),),
+    ]
+    assert graph.jobs[0].is_array
+
+
+def test_nothing_is_submitted_for_a_finished_run(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, tiny_run: Path, tmp_path: Path, plexrank: Plexrank
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    run.chmod(0o700)
+    done = plexrank(*run_arguments(tiny_study, run), "--cluster", site)
+    assert "nothing to submit: all is done" in done.stdout
+    changed = plexrank(*run_arguments(tiny_study, run, "rank.bootstrap=300"), "--cluster", site)
+    assert changed.returncode == 0
+    assert [name for name, _ in submitted(slurm.calls())] == ["rank", "report"]
+
+
+def test_a_refusal_in_the_middle_takes_all_back(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
+) -> None:
+    slurm.answer(refuse="3")
+    refused = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site)
+    assert refused.returncode == 1
+    assert "error: sbatch: Batch job submission failed: Invalid qos specification" in refused.stderr
+    assert slurm.calls()[-1] == "scancel 101 102"
+
+
+def test_a_broken_off_submission_is_taken_back_and_made_anew(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
+) -> None:
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    slurm.calls()
+    path = half_done / "jobs" / "graph.json"
+    graph = json.loads(path.read_text())
+    path.write_text(json.dumps(graph | {"released": False, "jobs": graph["jobs"][:1]}))
+    slurm.answer(
+        names=f"101|train-demo-{graph['token']}\n102|attribute-demo-{graph['token']}\n7|other\n", running="101_0\n102\n"
+    )
+    assert "the submission was broken off" in plexrank("status", half_done).stdout
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    calls = slurm.calls()
+    assert calls[0] == "scancel 101 102"
+    assert [name for name, _ in submitted(calls)] == ["train", "attribute", "rank", "report"]
+
+
+def test_a_failed_task_is_redone_beside_those_under_way(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
+) -> None:
+    (half_done / "train" / "fold-1" / "seed-0" / "done.json").unlink()
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    slurm.calls()
+    waiting = "102_0|PENDING|Dependency\n102_1|PENDING|Dependency\n103|PENDING|Dependency\n104|PENDING|Dependency\n"
+    slurm.answer(squeue="101_1|RUNNING|None\n" + waiting, sacct="101_0|FAILED|4:0\n", running="102_0\n")
+    again = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site)
+    assert again.returncode == 0, again.stderr
+    calls = slurm.calls()
+    assert calls[0] == "scancel 102_0 102_1 103 104"
+    assert submitted(calls) == [
+        ("train", "--hold"),
+        ("attribute", "afterok:101_1:105"),
+        ("rank", "afterok:101_1:106"),
+        ("report", "afterok:101_1:107"),
+    ]
+
+
+def test_status_tells_what_failed_what_waits_and_what_to_do(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
+) -> None:
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    log = half_done / "logs" / "101_0_0_log.out"
+    log.write_text("".join(f"line {number}\n" for number in range(20)) + "error: disk is full\n")
+    slurm.answer(sacct="101_0|FAILED|4:0\n102_0|CANCELLED by 0|0:0\n103|CANCELLED by 0|0:0\n")
+    said = plexrank("status", half_done).stdout
+    assert "train         3 of 4 done, 1 failed; job 101 FAILED" in said
+    assert "train (train/fold-0/seed-1/done.json): job 101_0 FAILED exit 4:0" in said
+    assert f"  {log}:" in said
+    assert "    error: disk is full" in said
+    assert "line 12\n" not in said
+    assert "cancelled since they wait for what failed: attribute (attribution/fold-0-seed-1.done.json), rank" in said
+    assert (
+        f"next: mend what failed; then plexrank run STUDY.yaml --out {half_done} --cluster {site} submits that" in said
+    )
+    slurm.answer(sacct="101_0|FAILED|75:0\n")
+    assert "submits what is left" in plexrank("status", half_done).stdout.splitlines()[-1]
+    slurm.answer(squeue="101_0|RUNNING|None\n102_0|PENDING|Dependency\n", sacct="")
+    said = plexrank("status", half_done).stdout
+    assert "train         3 of 4 done, 1 running; job 101 RUNNING" in said
+    assert "attribute     3 of 4 done, 1 waiting; job 102 PENDING" in said
+    assert "next: wait; plexrank status" in said
+
+
+def test_status_and_a_second_run_work_without_accounting(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
+) -> None:
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    slurm.calls()
+    (half_done / "logs" / "101_0_0_log.out").write_text("half-way\n")
+    said = plexrank("status", half_done).stdout
+    assert "train (train/fold-0/seed-1/done.json): job 101_0 ENDED before it was done" in said
+    assert "cancelled since they wait for what failed: attribute" in said
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    assert len(submitted(slurm.calls())) == 4
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "folder"), [(0o770, ""), (0o702, ""), (0o720, "jobs")])
+def test_a_run_directory_that_others_can_write_to_is_refused(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank, mode: int, folder: str
+) -> None:
+    (half_done / folder).mkdir(exist_ok=True)
+    (half_done / folder).chmod(mode)
+    for dry in ((), ("--dry-run",)):
+        refused = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, *dry)
+        assert refused.returncode == 1
+        assert "others can write to it, and so run commands as you; chmod go-w it first" in refused.stderr
+    assert slurm.calls() == []
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return os.mkdir, ("exploded",)
+
+
+def test_no_pickle_is_written_or_read(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(half_done.parent)
+    for folder in ("jobs", "logs"):
+        (half_done / folder).mkdir()
+        for name in ("submitted.pkl", "101_submitted.pkl", "graph.json", "101_0_result.pkl"):
+            (half_done / folder / name).write_bytes(pickle.dumps(Bomb()))
+    refused = plexrank("status", half_done)
+    assert refused.returncode == 1
+    assert "graph.json: damaged" in refused.stderr
+    (half_done / "jobs" / "graph.json").unlink()
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    assert plexrank("status", half_done).returncode == 0
+    assert not Path("exploded").exists()
+    written = {path.suffix for path in (half_done / "jobs").rglob("*") if path.is_file()}
+    assert written == {".pkl", ".sh", ".units", ".json"}
+    assert len(list((half_done / "jobs").rglob("*.pkl"))) == 3
+
+
+def test_a_dry_run_writes_scripts_and_submits_nothing(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
+) -> None:
+    dry = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert slurm.calls() == []
+    script = Path(dry.stdout.strip())
+    by_hand = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
+    assert by_hand.stdout.splitlines()[0] == "train: job 101;cluster"
+    calls = slurm.calls()
+    assert [re.findall(r"afterok:\S+", call) for call in calls] == [[], *([f"afterok:{n}"] for n in (101, 102, 103))]
+    assert str(script.parent / "train.sh") in calls[0]
+
+
+def test_a_run_is_submitted_from_within_a_job(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sbatch = slurm.bin / "sbatch"
+    sbatch.write_text(
+        sbatch.read_text().replace("n=$((", f'env | grep -E "^(SLURM|SBATCH|RANK)" >> {slurm.folder}/env\nn=$((')
+    )
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SBATCH_QOS", "x")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
+    assert set((slurm.folder / "env").read_text().split()) == {"SLURM_CONF=/etc/slurm.conf"}
+
+
+def test_a_login_node_needs_no_torch(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; sys.modules.update({'torch': None, 'torchvision': None}); "
+        f"sys.argv = {['plexrank', *map(str, run_arguments(tiny_study, half_done)), '--cluster', str(site)]!r}; "
+        "from plexrank.cli import main; main()"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(submitted(slurm.calls())) == 4
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def requeue_script(run: RunDir, work: str) -> str:
+    lines = [f"units={run.path}/x.units", *lines_before(run), work, *lines_after(run, max_requeues=3)]
+    return "\n".join(lines).replace("sleep 300", "exit 0")
+
+
+@pytest.mark.parametrize(
+    ("work", "restarts", "is_idle", "requeued", "said"),
+    [
+        ("echo x >> a.pt; false", 0, False, False, ""),
+        ("touch done; (exit 75)", 0, False, True, "begins anew"),
+        ("touch done; (exit 75)", 3, False, False, "begun anew 3 times"),
+        ("(exit 75)", 0, False, True, "begins anew"),
+        ("(exit 75)", 1, True, False, "stopped twice before anything was saved"),
+        ("touch done; (exit 75)", 1, True, True, "begins anew"),
+        ("true", 0, False, False, ""),
+    ],
+)
+def test_a_script_requeues_its_own_job_while_there_is_progress(
+    slurm: FakeSlurm, tmp_path: Path, work: str, restarts: int, is_idle: bool, requeued: bool, said: str
+) -> None:
+    run = RunDir(tmp_path / "run")
+    run.idle.mkdir(parents=True)
+    (run.path / "x.units").write_text("done\n")
+    if is_idle:
+        (run.idle / "8_2").touch()
+    environment = {**os.environ, "SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "2"}
+    done = subprocess.run(
+        ["bash", "-c", requeue_script(run, work)],
+        cwd=run.path,
+        env={**environment, "SLURM_RESTART_COUNT": str(restarts)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert slurm.calls() == (["scontrol requeue 8_2"] if requeued else [])
+    assert said in done.stdout
+    assert done.returncode == (0 if requeued or work == "true" else 75 if "75" in work else 1)
+    assert (run.idle / "8_2").exists() == (work == "(exit 75)")
