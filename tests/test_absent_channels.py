@@ -12,19 +12,22 @@ from scipy import stats
 from fitted_cohorts import fitted_cohort, without
 from plexrank.errors import RunDirError
 from plexrank.ranking.aggregate import aggregate_unit, gather_samples
+from plexrank.ranking.agreement import mean_agreement
+from plexrank.ranking.baselines import logistic_baseline
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
-from plexrank.ranking.prediction import auc, baseline_probability
+from plexrank.ranking.prediction import auc
 from plexrank.ranking.refit import refitted_coefficients, refitted_scores
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
-from plexrank.ranking.scores import bootstrap_scores, mean_agreement, positions, stability
+from plexrank.ranking.scores import bootstrap_scores, positions, stability
 from plexrank.ranking.statistics import balanced_mean_above_zero, kruskal
 from plexrank.ranking.table import directions
 from plexrank.study import RankSettings
 from test_ranking import block
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
-SETTINGS = RankSettings(bootstrap=200, permutations=100)
+SETTINGS = RankSettings(bootstrap=200, permutations=100, ordered=("low", "high"))
+NOT_FINITE = ["direction", "site_association", "site_p", "site_q"]
 HALF = 3
 """The channel that every second image lacks."""
 
@@ -66,7 +69,7 @@ def test_a_channel_rests_on_the_half_that_has_it(cohort, ranked) -> None:
 
 
 def test_every_column_of_the_table_is_finite_and_the_scores_are_shares(ranked) -> None:
-    table = ranked.ranking.drop(columns=["channel", "direction"]).astype(float)
+    table = ranked.ranking.drop(columns=["channel", *NOT_FINITE]).astype(float)
     assert np.isfinite(table).all(axis=None)
     assert table["score"].sum() == pytest.approx(1, abs=0.02)
 
@@ -114,7 +117,7 @@ def test_a_channel_that_a_fold_lacks_altogether() -> None:
     absent[samples.fold == 0, HALF] = True
     table = rank_cohort(without(units, absent), samples, CHANNELS, SETTINGS).ranking.set_index("channel")
     assert table.loc[CHANNELS[HALF], "n_patients"] == 48
-    assert np.isfinite(table.drop(columns="direction").astype(float)).all(axis=None)
+    assert np.isfinite(table.drop(columns=NOT_FINITE).astype(float)).all(axis=None)
     tables = gather_samples(without(units, absent), samples, "gradient")
     seen = np.nansum(np.nanmean(tables.importance[:, samples.fold == 0][..., ~absent[samples.fold == 0][0]], 1), -1)
     np.testing.assert_allclose(seen, 11 / 12)
@@ -175,9 +178,9 @@ def test_baseline_takes_the_training_mean_for_an_absent_channel() -> None:
     means = np.exp(rng.normal(size=(48, 5)))
     means[:, 2] *= np.where(samples.label == 1, 8.0, 1.0)
     means[:12, 4] = np.nan
-    assert auc(baseline_probability(means, samples, 0), samples.label) > 0.85
+    assert auc(logistic_baseline(means, samples, 0).probability, samples.label) > 0.85
     means[:, 4] = np.nan
-    assert np.isfinite(baseline_probability(means, samples, 0)).all()
+    assert np.isfinite(logistic_baseline(means, samples, 0).probability).all()
 
 
 def test_direction_leaves_out_a_class_without_the_channel() -> None:

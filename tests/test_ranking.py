@@ -246,11 +246,11 @@ def test_warnings_name_what_is_wrong() -> None:
     sites = ["s1"] * 11 + ["s2"] * 10
     patients = [f"p{i:02d}" for i in range(20)] + ["p00"]
     samples = make_samples(patients, labels, [0] * 21, sites)
-    small, tied = sample_warnings(samples)
+    tied, small = sample_warnings(samples)
     assert small.startswith("class y has 9 patients")
     assert "Cramér's V" in tied
     one_unknown = make_samples(patients, labels, [0] * 21, [*sites[:5], None, *sites[6:]])
-    _, unknown, still_tied = sample_warnings(one_unknown)
+    still_tied, unknown, _ = sample_warnings(one_unknown)
     assert unknown.startswith("1 patients have no site")
     assert patients_per_site(one_unknown)["(unknown)"] == {"x": 1, "y": 0}
     assert "Cramér's V" in still_tied

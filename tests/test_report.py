@@ -14,7 +14,7 @@ from fitted_cohorts import fitted_cohort
 from plexrank.ranking.cohort_ranking import rank_cohort
 from plexrank.ranking.summary import LeftOut
 from plexrank.ranking.table import RANKING_COLUMNS
-from plexrank.report.figures import ranking_figure
+from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.page import ReportContent, render_page
 from plexrank.study import RankSettings
 
@@ -32,12 +32,15 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     figure = tmp_path_factory.mktemp("report") / "ranking.png"
     ranking_figure(result.ranking, figure, ["<b>"])
+    curves = figure.with_name("faithfulness.png")
+    faithfulness_figure(result.summary.to_dict()["faithfulness"], curves)
     return {
         "study_name": "a & b",
         "ranking": result.ranking,
         "by_class": result.by_class,
         "summary": result.summary.to_dict(),
         "figure": figure,
+        "faithfulness_figure": curves,
         "planted": ["<b>"],
         "study_text": "name: <study>",
         "provenance": {"host": "<host>"},
@@ -79,6 +82,28 @@ def test_counts_sites_and_what_was_left_out(content: dict[str, Any]) -> None:
     page = render_page(ReportContent(**content | {"summary": nothing}))
     for absent in ("left out", "<h2>Sites"):
         assert absent not in page
+
+
+def test_how_far_the_order_holds(content: dict[str, Any]) -> None:
+    ranking = content["ranking"].assign(trend=0.5, trend_q=0.01)
+    ranking.loc[[1, 3], "group"] = 99
+    summary = content["summary"] | {
+        "panel": {"channels": ["<b>", "C02"], "tolerance": 0.04, "full_auc": 0.9},
+        "controls": {"decoys": 11, "decoys_called": 1, "empirical_fdr": 0.5, "excluded": 1, "excluded_called": []},
+        "agreement": {"kendall_w": 0.81, "nogueira": 0.62, "spearman": 0.8, "top": 5},
+    }
+    page = " ".join(render_page(ReportContent(**content | {"ranking": ranking, "summary": summary})).split())
+    names = [str(name).replace("<", "&lt;").replace(">", "&gt;") for name in ranking["channel"][[1, 3]]]
+    for shown in (
+        "<b>&lt;b&gt;, C02</b>",
+        "Kendall's W 0.81, on the first 5 with Nogueira's stability 0.62",
+        "Of 11 decoys (channels shuffled over patients) 1 would be called: an empirical false-discovery rate of 0.50",
+        "Of 1 excluded channels none would be called",
+        f"correlated over patients): {', '.join(names)}.",
+        "Trend over the ordered labels",
+    ):
+        assert shown in page
+    assert "Trend over" not in render_page(ReportContent(**content))
 
 
 def test_headline_at_chance_names_a_better_baseline(content: dict[str, Any]) -> None:

@@ -14,11 +14,12 @@ from fitted_cohorts import fitted_cohort
 from plexrank.errors import StudyError
 from plexrank.models.refit import fit_linear_classifier
 from plexrank.ranking.aggregate import LinearWeights, gather_samples
+from plexrank.ranking.agreement import mean_agreement
+from plexrank.ranking.baselines import logistic_baseline
 from plexrank.ranking.moments import GroupMoments
 from plexrank.ranking.orientation import align_signs
 from plexrank.ranking.prediction import (
     auc,
-    baseline_probability,
     is_confounded,
     measure_performance,
     permute_labels,
@@ -29,7 +30,6 @@ from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, image_means_to_samples, make_samples
 from plexrank.ranking.scores import (
     bootstrap_scores,
-    mean_agreement,
     patient_weights,
     positions,
     score_channels,
@@ -411,6 +411,6 @@ def test_baseline_sees_brightness_and_nothing_else() -> None:
     samples = plain_samples(48)
     rng = np.random.default_rng(10)
     means = np.exp(rng.normal(size=(48, 5)))
-    assert auc(baseline_probability(means, samples, 0), samples.label) < 0.75
+    assert auc(logistic_baseline(means, samples, 0).probability, samples.label) < 0.75
     means[:, 2] *= np.where(samples.label == 1, 8.0, 1.0)
-    assert auc(baseline_probability(means, samples, 0), samples.label) > 0.85
+    assert auc(logistic_baseline(means, samples, 0).probability, samples.label) > 0.85

@@ -176,6 +176,7 @@ class Plan:
             "ranking_by_class.csv",
             "importance_per_patient.parquet",
             "predictions.csv",
+            "baselines.csv",
             "summary.json",
         )
         return Unit(

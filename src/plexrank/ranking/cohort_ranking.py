@@ -10,14 +10,20 @@ import numpy as np
 import pandas as pd
 
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import UnitTable, gather_samples
-from plexrank.ranking.prediction import baseline_probability, measure_performance
+from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
+from plexrank.ranking.agreement import measure_agreement
+from plexrank.ranking.audit import channel_groups, site_association
+from plexrank.ranking.baselines import baseline_table, forest_baseline, logistic_baseline
+from plexrank.ranking.conditional import explained_by_others
+from plexrank.ranking.controls import count_called, decoy_reliance_p
+from plexrank.ranking.panels import measure_faithfulness, smallest_panel
+from plexrank.ranking.prediction import Performance, measure_performance
 from plexrank.ranking.refit import can_refit, refitted_scores
 from plexrank.ranking.reliance import measure_reliance
-from plexrank.ranking.samples import Samples
-from plexrank.ranking.scores import mean_agreement, score_channels
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, kruskal
-from plexrank.ranking.summary import LeftOut, Summary, is_above_chance, make_summary
+from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.scores import TOP, score_channels
+from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, kruskal, trend
+from plexrank.ranking.summary import Findings, LeftOut, Summary, is_above_chance, make_summary
 from plexrank.ranking.table import (
     ChannelTests,
     by_class_table,
@@ -38,6 +44,7 @@ class CohortRanking:
     by_class: pd.DataFrame
     importance_per_patient: pd.DataFrame
     predictions: pd.DataFrame
+    baselines: pd.DataFrame
     summary: Summary
 
 
@@ -63,46 +70,114 @@ def rank_cohort(
         warnings: to go into the summary behind those that the samples call for.
 
     Raises:
-        StudyError: an excluded channel does not exist, or none is left.
+        StudyError: an excluded channel does not exist, none is left, or the order of the classes is not of these.
         RunDirError: the units do not cover the cohort.
     """
-    absent = sorted(set(excluded) - set(channels))
-    if absent:
-        raise StudyError(f"excluded channels {', '.join(absent)} are not among {', '.join(channels)}")
-    included = np.array([channel not in excluded for channel in channels])
-    if not included.any():
-        raise StudyError("every channel is excluded; leave one or more to rank")
+    included = _included(channels, excluded)
+    order = _order_of_labels(settings.ordered, samples)
     tables = gather_samples(units, samples, settings.by)
     rng = np.random.default_rng(seed)
     refit = partial(refitted_scores, units, samples, settings.by) if can_refit(units, settings.by) else None
     scores = score_channels(
         tables.importance, tables.unit_importance, samples, included, settings.bootstrap, rng, refit
     )
-    baseline = baseline_probability(tables.mean_intensity, samples, seed)
-    held_out, mean_intensity = (
+    models = {
+        "logistic": logistic_baseline(tables.mean_intensity, samples, seed),
+        "forest": forest_baseline(tables.mean_intensity, samples, seed),
+    }
+    held_out, logistic, forest = (
         measure_performance(probability, samples, settings.bootstrap, settings.permutations, rng)
-        for probability in (tables.probability, baseline)
+        for probability in (tables.probability, *(model.probability for model in models.values()))
     )
-    tests = ChannelTests(
-        reliance=measure_reliance(tables.embedding, tables.classify, tables.seeds, samples),
-        association=kruskal(tables.aligned, samples.label, OUT_OF_FOLD_VARIANCE),
-        mean_intensity=kruskal(tables.mean_intensity, samples.label),
+    tests = _channel_tests(units, tables, samples, order)
+    ranking = ranking_table(
+        channels, included, scores, tests, tables, samples, fdr=settings.fdr, above_chance=is_above_chance(held_out)
     )
+    findings = _findings(units, tables, samples, channels, included, tests, ranking, settings, held_out, rng)
     return CohortRanking(
-        ranking=ranking_table(
-            channels, included, scores, tests, tables, samples,
-            fdr=settings.fdr, above_chance=is_above_chance(held_out),
-        ),
+        ranking=ranking,
         by_class=by_class_table(channels, included, tables, samples),
         importance_per_patient=importance_per_patient(channels, tables, samples),
-        predictions=predictions_table(tables.probability, baseline, samples),
+        predictions=predictions_table(tables.probability, models["logistic"].probability, samples),
+        baselines=baseline_table(channels, included, tables.mean_intensity, samples, models),
         summary=make_summary(
-            held_out, mean_intensity, samples,
+            held_out, logistic, forest, findings, samples,
             fdr=settings.fdr,
             num_images=tables.n_images,
             num_tiles=tables.n_tiles,
-            agreement=mean_agreement(tables.unit_importance[:, included]),
             left_out=left_out,
-            warnings=warnings,
+            warnings=[*_site_warning(ranking, settings.fdr), *warnings],
         ),
+    )  # fmt: skip
+
+
+def _included(channels: Sequence[str], excluded: Collection[str]) -> Array:
+    absent = sorted(set(excluded) - set(channels))
+    if absent:
+        raise StudyError(f"excluded channels {', '.join(absent)} are not among {', '.join(channels)}")
+    included = np.array([channel not in excluded for channel in channels])
+    if not included.any():
+        raise StudyError("every channel is excluded; leave one or more to rank")
+    return included
+
+
+def _site_warning(ranking: pd.DataFrame, fdr: float) -> list[str]:
+    differ = ranking.loc[ranking["site_q"] <= fdr, "channel"]
+    if differ.empty:
+        return []
+    return [f"the embedding differs between sites (q ≤ {fdr:g}) in {len(differ)} channels: {', '.join(differ)}"]
+
+
+def _order_of_labels(ordered: Sequence[str], samples: Samples) -> Array | None:
+    """(sample,) place of each sample's label, None where the labels have no order."""
+    if not ordered:
+        return None
+    if sorted(ordered) != sorted(samples.class_names):
+        raise StudyError(
+            f"rank.ordered is {', '.join(ordered)}, but the classes are {', '.join(samples.class_names)}; "
+            "name each once, the lowest first"
+        )
+    order: Array = np.array([ordered.index(name) for name in samples.class_names])[samples.label]
+    return order
+
+
+def _channel_tests(
+    units: Sequence[UnitTable], tables: SampleTables, samples: Samples, order: Array | None
+) -> ChannelTests:
+    reliance = partial(measure_reliance, tables.embedding, tables.classify, tables.seeds, samples)
+    explained = explained_by_others(units, tables, samples)
+    return ChannelTests(
+        reliance=reliance(),
+        association=kruskal(tables.aligned, samples.label, OUT_OF_FOLD_VARIANCE),
+        mean_intensity=kruskal(tables.mean_intensity, samples.label),
+        conditional=None if explained is None else reliance(explained=explained),
+        trend=None if order is None else trend(tables.aligned, order, OUT_OF_FOLD_VARIANCE),
+        mean_intensity_trend=None if order is None else trend(tables.mean_intensity, order),
+        site=site_association(tables.aligned, samples),
+        group=channel_groups(tables.aligned),
+    )
+
+
+def _findings(
+    units: Sequence[UnitTable],
+    tables: SampleTables,
+    samples: Samples,
+    channels: Sequence[str],
+    included: Array,
+    tests: ChannelTests,
+    ranking: pd.DataFrame,
+    settings: RankSettings,
+    held_out: Performance,
+    rng: np.random.Generator,
+) -> Findings:
+    significant = ranking.set_index("channel").loc[list(channels), "significant"].to_numpy(dtype=bool)
+    one_error = (held_out.auc.high - held_out.auc.low) / (2 * 1.96)
+    return Findings(
+        agreement=measure_agreement(tables.unit_importance[:, included], TOP),
+        controls=count_called(
+            channels, included, significant, tests.reliance.p, decoy_reliance_p(units, tables, samples, rng),
+            fdr=settings.fdr,
+        ),
+        panel=smallest_panel(units, tables, samples, channels, included, one_error),
+        faithfulness=measure_faithfulness(tables, samples, included, rng),
     )  # fmt: skip

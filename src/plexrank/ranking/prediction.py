@@ -1,27 +1,16 @@
-"""How well held-out samples are predicted: metrics, intervals, p-value, and the mean-intensity baseline."""
+"""How well held-out samples are predicted: metrics, intervals and p-value."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special, stats
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import INTERVAL, patient_weights
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, class_balanced_mean, known_mean
+from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-FALLBACK_STRENGTH = 0.1
-LOG_OFFSET = 0.01
-"""Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
-INNER_FOLDS = 4
 MIN_LABELLINGS = 20
 """With fewer different labellings no permutation p-value reaches 0.05."""
 
@@ -168,56 +157,3 @@ def permute_labels(samples: Samples, draws: int, rng: np.random.Generator) -> Ar
         order = rng.permuted(np.tile(np.arange(len(members)), (draws, 1)), axis=1)
         labels[:, rows] = rng.permuted(samples.label[rows[order]], axis=2)
     return labels
-
-
-def baseline_probability(mean_intensity: Array, samples: Samples, seed: int) -> Array:
-    """Out-of-fold predictions from channel means alone, in the folds of the study.
-
-    Logistic regression on standardised log(mean + 0.01 m), m the channel's mean over the training samples and
-    negative means counting as 0; L2 penalty, balanced classes, strength by inner folds grouped by patient. The
-    logarithm makes a strong baseline, since abundance varies by ratios, and m makes it free of the unit. A channel
-    that a sample lacks counts as the mean of the training samples.
-
-    Args:
-        mean_intensity: (sample, channel), NaN where a sample lacks the channel.
-
-    Returns:
-        (sample, class).
-    """
-    positive = np.maximum(mean_intensity, 0.0)
-    probability = np.zeros((len(samples), samples.num_classes))
-    for fold in np.unique(samples.fold):
-        train, test = np.flatnonzero(samples.fold != fold), np.flatnonzero(samples.fold == fold)
-        offset = LOG_OFFSET * known_mean(positive[train])
-        features = np.log(positive + np.where(offset > 0, offset, 1.0))
-        features = np.where(np.isnan(features), np.nan_to_num(known_mean(features[train])), features)
-        strength = _best_strength(features[train], samples.label[train], samples.patient[train], seed)
-        model = _logistic(strength).fit(features[train], samples.label[train])
-        probability[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
-    return probability
-
-
-def _logistic(strength: float) -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000))
-
-
-def _best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
-    classes = np.unique(label)
-    smallest = min(len(np.unique(patient[label == k])) for k in classes)
-    if smallest < INNER_FOLDS:
-        return FALLBACK_STRENGTH
-    splitter = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
-    splits = list(splitter.split(features, label, patient))
-    if any(len(np.unique(label[train])) < len(classes) for train, _ in splits):
-        return FALLBACK_STRENGTH
-    losses = [_inner_loss(strength, features, np.searchsorted(classes, label), splits) for strength in STRENGTHS]
-    return STRENGTHS[int(np.argmin(losses))]
-
-
-def _inner_loss(strength: float, features: Array, label: Array, splits: Sequence[tuple[Array, Array]]) -> float:
-    losses = [
-        log_loss(_logistic(strength).fit(features[train], label[train]).predict_proba(features[test]), label[test])
-        for train, test in splits
-    ]
-    labels = np.concatenate([label[test] for _, test in splits])
-    return float(class_balanced_mean(np.concatenate(losses), labels))

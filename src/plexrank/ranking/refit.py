@@ -90,6 +90,15 @@ def refitted_coefficients(linear: LinearWeights, r: Array, label: Array, weights
     return np.concatenate(parts)
 
 
+def implied_penalty(linear: LinearWeights, r: Array, label: Array) -> float:
+    """Strength of the L2 penalty that the fitted weights imply, over the loss of images with balanced weights.
+
+    Args:
+        linear, r, label: as for :func:`refitted_coefficients`.
+    """
+    return float(_Fit(linear, r, label).penalty[0])
+
+
 class _Fit:
     def __init__(self, linear: LinearWeights, r: Array, label: Array) -> None:
         classes, channels = linear.coef.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,12 @@ def log_loss(probability: Array, label: Array) -> Array:
 
 
 def measure_reliance(
-    embedding: Array, classify: Mapping[tuple[int, int], Classify], seeds: tuple[int, ...], samples: Samples
+    embedding: Array,
+    classify: Mapping[tuple[int, int], Classify],
+    seeds: tuple[int, ...],
+    samples: Samples,
+    channels: Sequence[int] | None = None,
+    explained: Array | None = None,
 ) -> Reliance:
     """Permutation importance (Breiman 2001; Fisher et al. 2019) of the ensemble on held-out samples.
 
@@ -54,29 +59,42 @@ def measure_reliance(
         embedding: (seed, sample, channel), NaN where a sample lacks the channel.
         classify: the classifier of each (fold, seed), r (row, channel) → logits (row, class).
         seeds: the seeds in the order of the first axis.
+        channels: those to measure, all if absent; the others are NaN, with p 1.
+        explained: (seed, sample, channel) what the other channels explain of r. It stays and only the rest is
+            exchanged: conditional importance (Strobl et al. 2008, with a regression in the place of strata).
     """
     increase = np.zeros(embedding.shape[1:])
+    wanted = range(embedding.shape[2]) if channels is None else channels
+    explained = np.zeros_like(embedding) if explained is None else explained
     order = np.random.default_rng(0).permutation(len(samples))
     for fold in np.unique(samples.fold):
         rows = order[samples.fold[order] == fold]
         units = [classify[int(fold), seed] for seed in seeds]
-        increase[rows] = _increase(embedding[:, rows], units, samples.label[rows])
+        increase[rows] = _increase(embedding[:, rows], explained[:, rows], units, samples.label[rows], wanted)
     mean, p = balanced_mean_above_zero(increase, samples.label, samples.patient, OUT_OF_FOLD_VARIANCE)
     return Reliance(increase, mean, p)
 
 
-def _increase(r: Array, units: list[Classify], label: Array) -> Array:
+def _increase(r: Array, explained: Array, units: list[Classify], label: Array, wanted: Sequence[int]) -> Array:
     known = np.isfinite(r).all(axis=0)
     undisturbed = log_loss(_ensemble(r, units), label)
     increase = np.full(r.shape[1:], np.nan)
-    for channel in range(r.shape[2]):
+    for channel in wanted:
         rows = known[:, channel]
-        increase[rows, channel] = _increase_of(channel, r[:, rows], units, label[rows], undisturbed[rows])
+        stays = explained[:, rows, channel]
+        increase[rows, channel] = _increase_of(channel, r[:, rows], stays, units, label[rows], undisturbed[rows])
     return np.where(np.abs(increase) <= ROUNDING, 0.0, increase)
 
 
-def _increase_of(channel: int, r: Array, units: list[Classify], label: Array, undisturbed: Array) -> Array:
-    """(sample,) mean rise of the loss over the shifts; r (seed, sample, channel) of samples that have the channel."""
+def _increase_of(
+    channel: int, r: Array, stays: Array, units: list[Classify], label: Array, undisturbed: Array
+) -> Array:
+    """(sample,) mean rise of the loss over the shifts.
+
+    Args:
+        r: (seed, sample, channel) of samples that have the channel.
+        stays: (seed, sample) the part of the channel's r that is not exchanged.
+    """
     _, n, channels = r.shape
     shifts = min(n - 1, MAX_DONORS)
     if shifts < 1:
@@ -87,7 +105,7 @@ def _increase_of(channel: int, r: Array, units: list[Classify], label: Array, un
     for start in range(0, shifts, shifts_at_once):
         some = donors[start : start + shifts_at_once]
         exchanged = np.repeat(r[:, None], len(some), axis=1)
-        exchanged[..., channel] = r[:, some, channel]
+        exchanged[..., channel] = stays[:, None] + (r[..., channel] - stays)[:, some]
         flat = exchanged.reshape(len(units), len(some) * n, channels)
         loss = log_loss(_ensemble(flat, units), np.tile(label, len(some)))
         total += loss.reshape(len(some), n).sum(axis=0)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from plexrank.ranking.agreement import borda_points
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.statistics import known_mean
 
@@ -26,6 +26,7 @@ class Scores:
         position, position_low, position_high: 1 = best, NaN for excluded channels.
         p_top10: share of bootstrap draws among the first ten, NaN for excluded channels.
         stability: agreement of the position over units, 0 to 1, NaN for excluded channels.
+        borda_position: position by the mean position over units instead of the mean importance.
     """
 
     score: Array
@@ -36,6 +37,7 @@ class Scores:
     position_high: Array
     p_top10: Array
     stability: Array
+    borda_position: Array
 
 
 def patient_weights(samples: Samples, draws: int, rng: np.random.Generator) -> Array:
@@ -143,23 +145,6 @@ def _random_spread(units: int, channels: int) -> float:
     return float(np.abs(draws - np.median(draws, axis=1, keepdims=True)).mean())
 
 
-def mean_agreement(unit_importance: Array) -> float:
-    """Mean Spearman correlation between the importances (unit, channel) of all pairs of units; NaN for one unit.
-
-    Two units are compared over the channels that both have seen, those that are not NaN.
-    """
-    units = len(unit_importance)
-    pairs = [_rank_correlation(unit_importance[[a, b]]) for a in range(units) for b in range(a)]
-    return float(np.mean(pairs)) if pairs else float("nan")
-
-
-def _rank_correlation(pair: Array) -> float:
-    ranks = stats.rankdata(pair[:, ~np.isnan(pair).any(axis=0)], axis=1)
-    ranks = ranks - ranks.mean(axis=1, keepdims=True) if ranks.size else ranks
-    norm = float(np.sqrt((ranks**2).sum(axis=1).prod()))
-    return float(ranks[0] @ ranks[1]) / norm if norm > 0 else 0.0
-
-
 def score_channels(
     importance: Array,
     unit_importance: Array,
@@ -187,8 +172,9 @@ def score_channels(
     low, high = _span(drawn, moved)
     drawn_positions = positions(drawn, included)
     position_low, position_high = _span(drawn_positions, positions(moved, included))
+    unit_positions = positions(unit_importance, included)
     agreement = np.full(len(included), np.nan)
-    agreement[included] = stability(positions(unit_importance, included)[:, included])
+    agreement[included] = stability(unit_positions[:, included])
     return Scores(
         score=score,
         low=low,
@@ -198,6 +184,7 @@ def score_channels(
         position_high=np.ceil(position_high),
         p_top10=known_mean(np.where(np.isnan(drawn_positions), np.nan, drawn_positions <= TOP)),
         stability=agreement,
+        borda_position=positions(borda_points(unit_positions), included),
     )
 
 

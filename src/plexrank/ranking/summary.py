@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from plexrank.ranking.agreement import Agreement
+from plexrank.ranking.controls import Controls
+from plexrank.ranking.panels import Faithfulness, SmallPanel
 from plexrank.ranking.prediction import Performance
 from plexrank.ranking.samples import UNKNOWN_SITE, Samples
 
@@ -56,10 +58,14 @@ class Summary:
     Attributes:
         held_out: the ensemble on held-out samples.
         mean_intensity: logistic regression on channel means, the same folds.
+        forest: random forest on channel means, the same folds.
         at_chance: held-out p-value above ``CHANCE_P``.
         confounded: label and site cannot be told apart, so that there is no p-value.
         fdr: the q-value up to which a channel is significant.
-        agreement: mean Spearman correlation of the importances between units, None for one unit.
+        agreement: of the units on the order.
+        controls: decoys and excluded channels that would be called.
+        panel: the smallest panel that keeps the held-out performance; None where classifiers cannot be fitted anew.
+        faithfulness: what becomes of the prediction without, or with only, the first channels.
         sites: per site the patients of each class; None where no site is known.
         skipped: images that could not be used, each with the reason.
         warnings: what a reader must know.
@@ -67,31 +73,51 @@ class Summary:
 
     held_out: Performance
     mean_intensity: Performance
+    forest: Performance
     at_chance: bool
     confounded: bool
     fdr: float
     counts: Counts
-    agreement: float | None
+    agreement: Agreement
+    controls: Controls
+    panel: SmallPanel | None
+    faithfulness: Faithfulness
     sites: dict[str, dict[str, int]] | None
     skipped: tuple[dict[str, str], ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""
-        content = asdict(self)
-        content["warnings"], content["skipped"] = list(self.warnings), list(self.skipped)
-        return content
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Lists in the place of tuples, all the way down."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Parts of the summary that say how far to trust the order; see :class:`Summary`."""
+
+    agreement: Agreement
+    controls: Controls
+    panel: SmallPanel | None
+    faithfulness: Faithfulness
 
 
 def make_summary(
     held_out: Performance,
     mean_intensity: Performance,
+    forest: Performance,
+    findings: Findings,
     samples: Samples,
     *,
     fdr: float,
     num_images: int,
     num_tiles: int,
-    agreement: float,
     left_out: LeftOut,
     warnings: Sequence[str] = (),
 ) -> Summary:
@@ -103,11 +129,15 @@ def make_summary(
     return Summary(
         held_out=held_out,
         mean_intensity=mean_intensity,
+        forest=forest,
         at_chance=is_at_chance(held_out),
         confounded=held_out.p_value is None,
         fdr=fdr,
         counts=counts,
-        agreement=None if math.isnan(agreement) else agreement,
+        agreement=findings.agreement,
+        controls=findings.controls,
+        panel=findings.panel,
+        faithfulness=findings.faithfulness,
         sites=patients_per_site(samples),
         skipped=tuple({"image_id": image_id, "reason": reason} for image_id, reason in left_out.skipped),
         warnings=(*sample_warnings(samples), *warnings),
@@ -144,18 +174,16 @@ def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:
 
 
 def sample_warnings(samples: Samples) -> list[str]:
-    """Small classes, unknown sites, and a label that goes with the site."""
-    warnings = [
+    """A label that goes with the site, which leads, unknown sites, and small classes."""
+    small = [
         f"class {name} has {count} patients; below {SMALL_CLASS} intervals and p-values are rough"
         for name, count in patients_per_class(samples).items()
         if count < SMALL_CLASS
     ]
     if samples.site is None:
-        return warnings
+        return small
+    warnings = []
     known = samples.site != UNKNOWN_SITE
-    if not known.all():
-        unknown = len(np.unique(samples.patient[~known]))
-        warnings.append(f"{unknown} patients have no site; they count as a site of their own")
     if len(np.unique(samples.site[known])) > 1:
         v, p = cramers_v(samples.label[known], samples.site[known])
         if v >= TIED_CRAMERS_V and p < CHANCE_P:
@@ -163,7 +191,10 @@ def sample_warnings(samples: Samples) -> list[str]:
                 f"the label goes with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
                 "a difference between sites"
             )
-    return warnings
+    if not known.all():
+        unknown = len(np.unique(samples.patient[~known]))
+        warnings.append(f"{unknown} patients have no site; they count as a site of their own")
+    return [*warnings, *small]
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -40,17 +40,43 @@ RANKING_COLUMNS = (
     "mean_intensity_p",
     "direction_log2",
     "excluded",
+    "borda_position",
+    "conditional",
+    "conditional_p",
+    "conditional_q",
+    "trend",
+    "trend_p",
+    "trend_q",
+    "mean_intensity_trend",
+    "mean_intensity_trend_p",
+    "mean_intensity_trend_q",
+    "site_association",
+    "site_p",
+    "site_q",
+    "group",
 )
 """Columns of ranking.csv in their order."""
 
 
 @dataclass(frozen=True)
 class ChannelTests:
-    """Everything tested per channel."""
+    """Everything tested per channel; None where there is nothing to test.
+
+    Attributes:
+        conditional: reliance on what the other channels do not explain.
+        trend, mean_intensity_trend: against labels with an order.
+        site: association of the embedding with the site.
+        group: (channel,) int, channels that stand for one another share a number.
+    """
 
     reliance: Reliance
     association: Association
     mean_intensity: Association
+    conditional: Reliance | None
+    trend: Association | None
+    mean_intensity_trend: Association | None
+    site: Association | None
+    group: Array
 
 
 def ranking_table(
@@ -100,12 +126,33 @@ def ranking_table(
         "mean_intensity_p": tests.mean_intensity.p,
         "direction_log2": log2,
         "excluded": ~included,
+        "borda_position": scores.borda_position,
+        **_further_tests(tests, included),
+        "group": tests.group,
     }
     table = pd.DataFrame(columns)[list(RANKING_COLUMNS)]
-    for column in ("position", "position_low", "position_high"):
+    for column in ("position", "position_low", "position_high", "borda_position"):
         table[column] = table[column].astype("Int64")
     best_first = np.lexsort((-scores.score, np.where(included, scores.position, np.inf)))
     return table.iloc[best_first].reset_index(drop=True)
+
+
+def _further_tests(tests: ChannelTests, included: Array) -> dict[str, Array]:
+    """Effect, p and q of the tests that not every study has, NaN where it has not."""
+    nothing = np.full(len(included), np.nan)
+    columns: dict[str, Array] = {}
+    effects: dict[str, tuple[Array, Array]] = {
+        "conditional": (nothing, nothing) if tests.conditional is None
+        else (tests.conditional.mean, tests.conditional.p),
+        "trend": (nothing, nothing) if tests.trend is None else (tests.trend.effect, tests.trend.p),
+        "mean_intensity_trend": (nothing, nothing) if tests.mean_intensity_trend is None
+        else (tests.mean_intensity_trend.effect, tests.mean_intensity_trend.p),
+        "site": (nothing, nothing) if tests.site is None else (tests.site.effect, tests.site.p),
+    }  # fmt: skip
+    for name, (effect, p) in effects.items():
+        columns |= {"site_association" if name == "site" else name: effect}
+        columns |= {f"{name}_p": p, f"{name}_q": _q_values(p, included)}
+    return columns
 
 
 def _patients_with(present: Array, samples: Samples) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,27 @@ def ranking_figure(ranking: pd.DataFrame, path: Path, planted: Collection[str] =
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
     figure.savefig(path, dpi=150)
+
+
+def faithfulness_figure(curves: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw held-out AUC against the number of channels taken away, and of channels kept.
+
+    Args:
+        curves: ``deletion, insertion, deletion_random, insertion_random``, each with one AUC for 0, 1, … channels.
+        path: PNG file to write.
+    """
+    figure = Figure(figsize=(10, 2.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, kind, doing in zip(both, ("deletion", "insertion"), ("at their mean", "kept"), strict=True):
+        axes.plot(curves[kind], color=SIGNIFICANT, label="most important first")
+        axes.plot(curves[f"{kind}_random"], color=OTHER, linestyle="--", label="random order")
+        axes.axhline(0.5, color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
+        axes.set_xlabel(f"channels {doing}")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    both[0].set_ylabel("held-out AUC")
+    figure.savefig(path, dpi=120)
 
 
 def _draw_scores(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:

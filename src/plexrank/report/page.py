@@ -23,6 +23,7 @@ class ReportContent:
         by_class: the ranking of every class.
         summary: content of ``summary.json``.
         figure: the ranking figure, PNG.
+        faithfulness_figure: deletion and insertion curves, PNG.
         planted: channels that truly differ, where the cohort is simulated.
         study_text: the resolved study, YAML.
         provenance: version, host and time of the run.
@@ -33,6 +34,7 @@ class ReportContent:
     by_class: pd.DataFrame
     summary: Mapping[str, Any]
     figure: Path
+    faithfulness_figure: Path
     planted: Collection[str]
     study_text: str
     provenance: Mapping[str, str]
@@ -47,12 +49,25 @@ def render_page(content: ReportContent) -> str:
     return template.render(
         content=content,
         summary=content.summary,
-        figure=base64.b64encode(content.figure.read_bytes()).decode(),
+        figure=_as_data(content.figure),
+        faithfulness_figure=_as_data(content.faithfulness_figure),
+        groups=_groups(content.ranking),
+        trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),
         classes=_top_of_each_class(content.by_class),
         any_significant=bool(content.ranking["significant"].any()),
         hidden_from_intensity=_hidden_from_intensity(content.ranking, content.summary["fdr"]),
     )
+
+
+def _as_data(figure: Path) -> str:
+    return base64.b64encode(figure.read_bytes()).decode()
+
+
+def _groups(ranking: pd.DataFrame) -> list[list[str]]:
+    """Groups of two channels or more, the best channel first."""
+    members = [list(part["channel"]) for _, part in ranking.groupby("group", sort=False)]
+    return [names for names in members if len(names) > 1]
 
 
 def _hidden_from_intensity(ranking: pd.DataFrame, fdr: float) -> list[str]:

@@ -125,6 +125,7 @@ def _silent_channels(cohort: TiledCohort) -> list[str]:
 def _write_ranking(plan: Plan, ranking: CohortRanking) -> None:
     folder = plan.rundir.ranking
     as_csv = {"ranking": ranking.ranking, "ranking_by_class": ranking.by_class, "predictions": ranking.predictions}
+    as_csv["baselines"] = ranking.baselines
     for name, table in as_csv.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
     for name, table in (("ranking", ranking.ranking), ("importance_per_patient", ranking.importance_per_patient)):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.report.figures import ranking_figure
+from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.page import ReportContent, render_page
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
@@ -33,6 +33,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
     with replacing(rundir.figures) as temporary:
         temporary.mkdir()
         ranking_figure(ranking, temporary / "ranking.png", planted)
+        faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png")
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
@@ -40,6 +41,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
             by_class=by_class,
             summary=summary,
             figure=rundir.figures / "ranking.png",
+            faithfulness_figure=rundir.figures / "faithfulness.png",
             planted=planted,
             study_text=dump_study(plan.study),
             provenance=rundir.last_command(),

@@ -1,0 +1,224 @@
+"""How far an order holds: agreement, controls, groups, conditional importance, trend, panels, faithfulness."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fitted_cohorts import fitted_cohort
+from plexrank.errors import StudyError
+from plexrank.ranking.aggregate import gather_samples
+from plexrank.ranking.agreement import borda_points, measure_agreement, nogueira_stability
+from plexrank.ranking.audit import channel_groups, site_association
+from plexrank.ranking.baselines import anova, forest_baseline, logistic_baseline
+from plexrank.ranking.cohort_ranking import rank_cohort
+from plexrank.ranking.conditional import explained_by_others
+from plexrank.ranking.controls import count_called, decoy_reliance_p
+from plexrank.ranking.logistic import fit_logistic, training_samples
+from plexrank.ranking.panels import measure_faithfulness, smallest_panel
+from plexrank.ranking.prediction import auc
+from plexrank.ranking.reliance import measure_reliance
+from plexrank.ranking.samples import make_samples
+from plexrank.ranking.statistics import trend
+from plexrank.study import RankSettings
+
+CHANNELS = [f"C{i:02d}" for i in range(12)]
+EVERY = np.ones(12, dtype=bool)
+STRONG = {"effects": (2.0, 2.0), "strength": 0.1}
+
+
+def test_agreement_of_known_orders() -> None:
+    same = np.tile(np.arange(8.0), (5, 1))
+    perfect = measure_agreement(same, 3)
+    assert (perfect.kendall_w, perfect.nogueira, perfect.top) == (1.0, 1.0, 3)
+    opposed = measure_agreement(np.stack([same[0], -same[0]]), 4)
+    assert (opposed.spearman, opposed.kendall_w, opposed.nogueira) == (-1.0, 0.0, -1.0)
+    rng = np.random.default_rng(0)
+    loose = [measure_agreement(rng.normal(size=(6, 20)), 10).nogueira for _ in range(50)]
+    assert abs(np.mean(loose)) < 0.05
+    friedman = rng.normal(size=(6, 9))
+    statistic = stats.friedmanchisquare(*friedman.T).statistic
+    assert measure_agreement(friedman, 3).kendall_w == pytest.approx(statistic / (6 * 8))
+    assert measure_agreement(same[:1], 3).kendall_w is None
+    assert nogueira_stability(np.array([[1, 1, 0, 0], [1, 0, 1, 0]], dtype=bool)) == pytest.approx(0.0)
+
+
+def test_borda_counts_whom_a_channel_beats() -> None:
+    place = np.array([[1.0, 2, 3], [2, 1, 3], [np.nan, 1, 2]])
+    np.testing.assert_allclose(borda_points(place), [0.75, 2.5 / 3, 0.0])
+
+
+def test_groups_are_those_of_copies() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(60, 5))
+    values[:, 3] = -np.exp(values[:, 1]) + 0.01 * rng.normal(size=60)
+    assert channel_groups(values).tolist() == [1, 2, 3, 2, 4]
+    values[:20, 3] = np.nan
+    values[:, 4] = np.nan
+    assert channel_groups(values).tolist() == [1, 2, 3, 2, 4]
+    assert channel_groups(values[:, :1]).tolist() == [1]
+
+
+def test_sites_are_told_apart_by_the_channel_that_differs() -> None:
+    sites = ["a", "b", None, "b"] * 15
+    samples = make_samples([f"p{i:02d}" for i in range(60)], ["x", "y"] * 30, [0] * 60, sites)
+    values = np.random.default_rng(0).normal(size=(60, 3))
+    values[:, 1] += 2 * (samples.site == 1)
+    found = site_association(values, samples)
+    known = samples.site >= 0
+    expected = stats.kruskal(values[samples.site == 0, 1], values[samples.site == 1, 1])
+    assert found.p[1] == pytest.approx(expected.pvalue)
+    assert found.p[[0, 2]].min() > 0.01
+    assert known.sum() == 45
+    assert site_association(values, dataclasses.replace(samples, site=None)) is None
+
+
+def test_trend_agrees_with_spearman_and_leaves_out_who_lacks_the_channel() -> None:
+    rng = np.random.default_rng(1)
+    order, values = np.arange(80) % 4, rng.normal(size=(80, 2))
+    values[:, 0] += order / 2
+    values[:30, 1] = np.nan
+    result = trend(values, order)
+    assert result.effect[0] == pytest.approx(stats.spearmanr(values[:, 0], order).statistic)
+    assert result.p[0] == pytest.approx(stats.spearmanr(values[:, 0], order).pvalue, abs=1e-4)
+    assert result.effect[1] == pytest.approx(stats.spearmanr(values[30:, 1], order[30:]).statistic)
+    assert trend(values, order, 2.0).p[0] > result.p[0]
+    assert (trend(np.zeros((8, 1)), np.arange(8) % 2).p == 1).all()
+
+
+def test_what_a_copy_explains_counts_for_reliance_but_not_for_conditional_reliance() -> None:
+    units, samples = fitted_cohort(0, effects=(2.0, 0.0, 2.0), strength=0.1)
+    copied = []
+    for unit in units:
+        embedding, training = unit.embedding.copy(), unit.training_embedding.copy()
+        embedding[:, 1], training[:, 1] = embedding[:, 0], training[:, 0]
+        copied.append(dataclasses.replace(unit, embedding=embedding, training_embedding=training))
+    tables = gather_samples(copied, samples, "gradient")
+    explained = explained_by_others(copied, tables, samples)
+    of_copy = np.corrcoef(explained[0, :, 0], tables.embedding[0, :, 0])[0, 1]
+    of_single = np.corrcoef(explained[0, :, 5], tables.embedding[0, :, 5])[0, 1]
+    assert of_copy > 0.9 > 0.5 > of_single
+    plain = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples)
+    rest = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples, explained=explained)
+    assert rest.mean[0] < 0.5 * plain.mean[0]
+    assert rest.mean[2] > 0.5 * plain.mean[2]
+
+
+def test_fitted_weights_are_those_of_the_unit() -> None:
+    units, samples = fitted_cohort(3, **STRONG)
+    training = training_samples(units[0], samples)
+    assert training.strength == pytest.approx(0.1, rel=1e-3)
+    weights = fit_logistic(training.r, training.label, training.strength)
+    np.testing.assert_allclose(weights.coef, units[0].linear.coef * training.spread, atol=1e-4)
+
+
+def test_decoys_are_not_called_and_real_channels_are() -> None:
+    called, real = 0, 0
+    for seed in range(5):
+        units, samples = fitted_cohort(seed, **STRONG)
+        tables = gather_samples(units, samples, "gradient")
+        p = decoy_reliance_p(units, tables, samples, np.random.default_rng(0))
+        assert p.shape == (12,)
+        reliance = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples)
+        controls = count_called(CHANNELS, EVERY, reliance.p < 0.01, reliance.p, p, fdr=0.1)
+        called += controls.decoys_called
+        real += (reliance.p < 0.01).sum()
+    assert real >= 9
+    assert called <= 1
+    bare = [dataclasses.replace(unit, training_embedding=np.full((64, 12), np.nan)) for unit in units]
+    assert decoy_reliance_p(bare, tables, samples, np.random.default_rng(0)) is None
+
+
+def test_controls_are_counted_at_the_threshold_of_the_significant_channels() -> None:
+    included = np.array([True, True, True, False, False])
+    p, decoys = np.array([0.001, 0.02, 0.5, 0.01, 0.9]), np.array([0.3, 0.015, 0.6, 0.001, 0.001])
+    result = count_called(list("abcde"), included, np.array([1, 1, 0, 0, 0], bool), p, decoys, fdr=0.1)
+    assert (result.decoys, result.decoys_called, result.empirical_fdr) == (3, 1, 0.5)
+    assert (result.excluded, result.excluded_called) == (2, ("d",))
+    nothing = count_called(list("abcde"), included, np.zeros(5, bool), p, decoys, fdr=0.1)
+    assert (nothing.decoys_called, nothing.empirical_fdr, nothing.excluded_called) == (1, None, ())
+
+
+def test_the_smallest_panel_holds_what_was_planted() -> None:
+    units, samples = fitted_cohort(1, effects=(3.0, 0, 0, 3.0), strength=0.1)
+    tables = gather_samples(units, samples, "gradient")
+    panel = smallest_panel(units, tables, samples, CHANNELS, EVERY, 0.0)
+    assert set(panel.channels[:2]) == {"C00", "C03"}
+    assert len(panel.channels) <= 3
+    assert len(panel.auc) == 12
+    assert panel.auc[-1] == pytest.approx(panel.full_auc)
+    assert panel.auc[1] > 0.95
+    without = smallest_panel(units, tables, samples, CHANNELS, np.arange(12) != 0, 0.0)
+    assert "C00" not in without.channels
+
+
+def test_faithful_curves_fall_and_rise_at_once_and_what_is_left_is_chance() -> None:
+    deletion, insertion, random = [], [], []
+    for seed in range(6):
+        units, samples = fitted_cohort(seed, seeds=1, **STRONG)
+        tables = gather_samples(units, samples, "gradient")
+        curves = measure_faithfulness(tables, samples, EVERY, np.random.default_rng(0))
+        assert curves.deletion[0] == curves.insertion[-1] == pytest.approx(auc(tables.probability, samples.label))
+        assert curves.deletion[-1] == curves.insertion[0] == 0.5
+        deletion.append(curves.deletion)
+        insertion.append(curves.insertion)
+        random.append(curves.deletion_random)
+    fallen, risen, by_chance = (np.mean(curve, axis=0) for curve in (deletion, insertion, random))
+    assert fallen[2] == pytest.approx(0.5, abs=0.07)
+    assert risen[2] > 0.9 * fallen[0]
+    assert by_chance[2] > fallen[2] + 0.2
+
+
+def test_baselines_find_what_differs_in_brightness() -> None:
+    rng = np.random.default_rng(10)
+    samples = make_samples([f"p{i:02d}" for i in range(48)], ["x", "y"] * 24, [i // 2 % 4 for i in range(48)])
+    means = np.exp(rng.normal(size=(48, 5)))
+    means[:, 2] *= np.where(samples.label == 1, 8.0, 1.0)
+    means[:9, 4] = np.nan
+    for model in (logistic_baseline(means, samples, 0), forest_baseline(means, samples, 0)):
+        assert auc(model.probability, samples.label) > 0.85
+        assert model.importance.argmax() == 2
+        np.testing.assert_allclose(model.probability.sum(axis=1), 1)
+    ratio, p = anova(means, samples.label)
+    expected = stats.f_oneway(*(means[samples.label == k, 2] for k in (0, 1)))
+    assert (ratio[2], p[2]) == (pytest.approx(expected.statistic), pytest.approx(expected.pvalue))
+    known = ~np.isnan(means[:, 4])
+    expected = stats.f_oneway(*(means[known & (samples.label == k), 4] for k in (0, 1)))
+    assert p[4] == pytest.approx(expected.pvalue)
+
+
+def test_everything_reaches_the_tables() -> None:
+    units, samples = fitted_cohort(1, **STRONG)
+    site = np.arange(64) % 2
+    at_sites = dataclasses.replace(samples, site=site, site_names=("Basel", "Bern"))
+    settings = RankSettings(bootstrap=100, permutations=100, ordered=("high", "low"))
+    result = rank_cohort(units, at_sites, CHANNELS, settings, excluded=["C05"])
+    table = result.ranking.set_index("channel")
+    assert (table.loc[["C00", "C01"], "trend"] < -0.4).all()
+    assert (table.loc[["C00", "C01"], "trend_q"] < 0.01).all()
+    assert (table.loc[["C00", "C01"], "conditional_q"] < 0.1).all()
+    assert set(table.loc[["C00", "C01"], "borda_position"]) == {1, 2}
+    assert np.isnan(table.loc["C05", "site_q"])
+    assert result.summary.panel is not None
+    assert set(result.summary.panel.channels) <= set(CHANNELS) - {"C05"}
+    assert result.summary.controls.excluded == 1
+    assert result.baselines["channel"].tolist() == CHANNELS
+    assert result.baselines["anova_position"].isna().sum() == 1
+    assert result.summary.forest.auc.value > 0.8
+    with pytest.raises(StudyError, match=r"rank\.ordered is low, but the classes are low, high"):
+        rank_cohort(units, samples, CHANNELS, RankSettings(ordered=("low",)))
+
+
+def test_channels_that_differ_between_sites_are_named() -> None:
+    units, samples = fitted_cohort(1, flip_signs=False, **STRONG)
+    site = np.arange(64) % 2
+    shifted = [
+        dataclasses.replace(unit, embedding=unit.embedding + np.where(np.arange(12) == 7, 9.0, 0) * site[:, None])
+        for unit in units
+    ]
+    settings = RankSettings(bootstrap=100, permutations=100)
+    result = rank_cohort(shifted, dataclasses.replace(samples, site=site), CHANNELS, settings)
+    assert any("differs between sites (q ≤ 0.1) in 1 channels: C07" in text for text in result.summary.warnings)
