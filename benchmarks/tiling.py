@@ -31,6 +31,7 @@ from zarr.codecs import BloscCodec
 from plexrank.images.open import open_image
 from plexrank.study import TileSettings
 from plexrank.tiles.layout import shard_side, tiling_memory_bytes
+from plexrank.tiles.resampling import Resampling
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import tile_image
 
@@ -157,7 +158,7 @@ def peak_mib(image: Path, folder: Path) -> float:
 
 def stated_mib(image: Path) -> float:
     data = open_image(image).data
-    return tiling_memory_bytes(data.shape, data.dtype, data.chunks, TILE_PX, 1, CORES) / 2**20
+    return tiling_memory_bytes(data.shape, data.dtype, data.chunks, TILE_PX, Resampling((1, 1)), CORES) / 2**20
 
 
 def main() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from plexrank.tiles import layout
-from plexrank.tiles.layout import Region, aligned_chunks, region_bytes, regions, shard_side, tiling_memory_bytes
+from plexrank.tiles.layout import Region, region_bytes, regions, shard_side, tiling_memory_bytes
+from plexrank.tiles.resampling import Resampling
 
 UINT16 = np.dtype(np.uint16)
 MIB = 2**20
@@ -71,7 +71,7 @@ def test_regions_hold_every_shard_once(chunk: tuple[int, int, int], monkeypatch:
 
 def test_memory_does_not_grow_with_the_image() -> None:
     stated = [
-        tiling_memory_bytes(shape, UINT16, source(shape, (1, 1024, 1024)), 256, 1, 2)
+        tiling_memory_bytes(shape, UINT16, source(shape, (1, 1024, 1024)), 256, Resampling((1, 1)), 2)
         for shape in [(40, side, side) for side in (4096, 8192, 65536)]
     ]
     assert stated[0] == stated[1] == stated[2] < 2**30
@@ -79,13 +79,6 @@ def test_memory_does_not_grow_with_the_image() -> None:
 
 def test_memory_counts_whole_tiles() -> None:
     assert region_bytes(3, UINT16, 16, Region(0, 0, 17, 16)) == 3 * 32 * 16 * 2
-
-
-def test_borders_move_to_multiples() -> None:
-    chunks = aligned_chunks((10, 10, 10, 5), 4)
-    borders = np.cumsum((0, *chunks)).tolist()
-    assert borders == [0, 12, 20, 32, 35]
-    assert all(after > before for before, after in pairwise(borders))
 
 
 # Noise, which no codec makes smaller, read slice by slice as images are; reports what tiling adds to the process.

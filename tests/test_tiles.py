@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +16,12 @@ import yaozarrs
 import zarr
 from numcodecs.blosc import Blosc
 
+from lazy_images import Image, lazy, names, noise, settings, whole_image
 from plexrank.errors import ImageDataError, RunDirError
-from plexrank.study import TileSettings
 from plexrank.tiles import layout
 from plexrank.tiles.grid import Tile, TileGrid, mirrored
 from plexrank.tiles.store import TileStore
-from plexrank.tiles.tiling import area_mean, tile_image
-
-
-@dataclass(frozen=True)
-class Image:
-    data: da.Array
-    pixel_size_um: tuple[float, float] | None = (0.5, 0.25)
-
-
-def lazy(pixels: np.ndarray, chunks: tuple[int, int, int] = (1, 37, 41)) -> Image:
-    return Image(da.from_array(pixels, chunks=chunks))
-
-
-def noise(shape: tuple[int, int, int], dtype: str, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(1, 100, shape).astype(dtype)
-
-
-def settings(**values: Any) -> TileSettings:
-    return TileSettings(**{"tile_px": 16, "min_tissue": 0, **values})
-
-
-def names(count: int) -> list[str]:
-    return [f"C{index}" for index in range(count)]
-
-
-def whole_image(store: TileStore) -> np.ndarray:
-    rows = [
-        np.concatenate([store.read_tile(row, col) for col in range(store.grid.cols)], axis=2)
-        for row in range(store.grid.rows)
-    ]
-    return np.concatenate(rows, axis=1)
-
+from plexrank.tiles.tiling import tile_image
 
 # --- grid
 
@@ -144,26 +112,9 @@ def test_an_empty_part_of_an_image_is_written_too(tmp_path: Path, monkeypatch: p
     np.testing.assert_array_equal(TileStore(tmp_path / "a.ome.zarr").read_tile(1, 1), np.zeros((1, 16, 16)))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
-def test_area_mean_averages_partial_squares_over_what_they_hold(dtype: str) -> None:
-    pixels = np.arange(15, dtype=dtype).reshape(1, 3, 5)
-    expected = [[[(0 + 1 + 5 + 6) / 4, (2 + 3 + 7 + 8) / 4, (4 + 9) / 2], [10.5, 12.5, 14]]]
-    np.testing.assert_array_equal(area_mean(pixels, 2), np.float32(expected))
-
-
-def test_downsampling_does_not_depend_on_the_chunks_of_the_image(tmp_path: Path) -> None:
-    pixels = noise((2, 101, 94), "uint8")
-    tile_image(lazy(pixels, (1, 10, 33)), [0, 1], names(2), settings(downsample=3), tmp_path / "a.ome.zarr")
-    store = TileStore(tmp_path / "a.ome.zarr")
-    read = whole_image(store)[:, : store.shape[1], : store.shape[2]]
-    assert store.shape == (2, 34, 32)
-    assert read.dtype == np.float32
-    np.testing.assert_array_equal(read, area_mean(pixels, 3))
-
-
 @pytest.mark.parametrize(
     ("pixel_size_um", "unit", "scale"),
-    [((0.5, 0.25), "micrometer", [1.0, 1.0, 0.5]), (None, None, [1.0, 1.0, 1.0])],
+    [((0.5, 0.25), "micrometer", [1.0, 1.0, 0.5]), (None, None, [1.0, 2.0, 2.0])],
 )
 def test_the_metadata_is_valid_ngff(
     tmp_path: Path, pixel_size_um: tuple[float, float] | None, unit: str | None, scale: list[float]
@@ -174,10 +125,11 @@ def test_the_metadata_is_valid_ngff(
     yaozarrs.validate_zarr_store(tmp_path / "a.ome.zarr")
     ome = json.loads((tmp_path / "a.ome.zarr/zarr.json").read_text())["attributes"]["ome"]
     multiscale = ome["multiscales"][0]
-    means = area_mean(pixels, 2)
+    means = pixels.reshape(2, 20, 2, 25, 2).mean(axis=(2, 4))
     assert [axis.get("unit") for axis in multiscale["axes"]] == [None, unit, unit]
     assert multiscale["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": scale}]
     assert [channel["label"] for channel in ome["omero"]["channels"]] == ["A", "B"]
+    assert [channel["color"] for channel in ome["omero"]["channels"]] == ["0000FF", "00FF00"]
     assert ome["omero"]["channels"][1]["window"]["max"] == means[1].max()
     assert zarr.open_array(tmp_path / "a.ome.zarr/0").metadata.dimension_names == ("c", "y", "x")
 

@@ -54,7 +54,18 @@ class TileSettings(Section):
 
     tile_px: int = Field(256, ge=16, le=4096, description="side of a tile after downsampling, pixels")
     downsample: int = Field(1, ge=1, le=256, description="area-mean reduction of y and x")
+    um_per_px: float | None = Field(
+        None, gt=0, le=1000, description="instead of downsample: reduce every image to pixels of this size, µm"
+    )
     min_tissue: float = Field(0.05, ge=0, le=1, description="least share of tissue in a tile that is kept")
+
+    @model_validator(mode="after")
+    def _reduced_in_one_way(self) -> TileSettings:
+        if self.um_per_px is not None and self.downsample > 1:
+            raise ValueError(
+                f"downsample {self.downsample} and um_per_px {self.um_per_px:g} both say how far to reduce; keep one"
+            )
+        return self
 
 
 class IntensitySettings(Section):

@@ -43,10 +43,15 @@ def open_tiff(path: Path) -> LazyImage:
         raise ImageDataError(
             f"{path}: it describes {len(names.names)} channels, the file holds {pixels.shape[0]}; {REMEDY}"
         )
-    return LazyImage(lazy_array(path, _open_pixels, pixels), names.names, names.pixel_size_um, names.ids)
+    return LazyImage(lazy_array(path, open_tiff_pixels, pixels), names.names, names.pixel_size_um, names.ids)
 
 
-def _open_pixels(path: Path) -> Pixels:
+def open_tiff_pixels(path: Path) -> Pixels:
+    """(c, y, x) pixels of what :func:`open_tiff` opens, whatever it says of its channels.
+
+    Raises:
+        ImageDataError: as :func:`open_tiff`.
+    """
     return _read_structure(path)[0]
 
 

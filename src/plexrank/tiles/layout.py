@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -11,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from plexrank.tiles.resampling import Chunks, Resampling
+
 _SHARD_BYTES = 128 * 2**20  # uncompressed, at most: few files, and yet small beside any memory
 _REGION_BYTES = 384 * 2**20  # held at once, unless a single shard or chunk of the source is larger,
 _SMALL_REGION_BYTES = 128 * 2**20  # and rather so few, for memory that was used before is faster than more of it
 REGIONS_AT_ONCE = 2
 """So that one is read while another is compressed or on its way to the disk."""
-
-Chunks = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""Sides of a dask array's chunks along c, y and x."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,16 @@ class Region:
     x_px: int
     height_px: int
     width_px: int
+
+    @property
+    def ys(self) -> slice:
+        """Its rows."""
+        return slice(self.y_px, self.y_px + self.height_px)
+
+    @property
+    def xs(self) -> slice:
+        """Its columns."""
+        return slice(self.x_px, self.x_px + self.width_px)
 
 
 def shard_side(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int) -> int:
@@ -83,7 +91,13 @@ def region_bytes(num_channels: int, dtype: np.dtype[Any], tile_px: int, region: 
 
 
 def tiling_memory_bytes(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], chunks: Chunks, tile_px: int, downsample: int, num_threads: int
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    chunks: Chunks,
+    tile_px: int,
+    resampling: Resampling,
+    num_threads: int,
+    has_mask: bool = False,
 ) -> int:
     """Most memory that tiling an image takes beyond that of the program itself.
 
@@ -95,34 +109,23 @@ def tiling_memory_bytes(
         dtype: as it is read.
         chunks: of the image as it is read.
         tile_px: side of a tile.
-        downsample: reduction of y and x.
+        resampling: reduction of y and x.
         num_threads: how many work at once.
+        has_mask: whether a mask says where tissue is.
     """
-    stored_dtype = np.dtype(np.float32) if downsample > 1 else dtype
-    stored = (shape[0], -(-shape[1] // downsample), -(-shape[2] // downsample))
-    reduced_y, reduced_x = (reduced_chunks(axis, downsample) for axis in chunks[1:])
-    parts = regions(stored, stored_dtype, tile_px, (chunks[0], reduced_y, reduced_x))
+    stored_dtype = resampling.dtype(dtype)
+    parts = regions(resampling.shape(shape), stored_dtype, tile_px, resampling.chunks(chunks))
     region = max(region_bytes(shape[0], stored_dtype, tile_px, part) for part in parts)
-    source = math.prod(max(axis) for axis in chunks) * (3 * dtype.itemsize + (0 if downsample == 1 else 16))
+    mask = max(part.height_px * part.width_px for part in parts) * resampling.dtype(np.dtype(bool)).itemsize
+    source = math.prod(max(axis) for axis in chunks) * (3 * dtype.itemsize + resampling.working_bytes)
     tile = 4 * shape[0] * tile_px**2 * stored_dtype.itemsize
-    return min(REGIONS_AT_ONCE, len(parts)) * 2 * region + num_threads * max(source, tile)
+    at_once = min(REGIONS_AT_ONCE, len(parts))
+    return at_once * (2 * region + (mask if has_mask else 0)) + num_threads * max(source, tile)
 
 
 def usable_cores() -> int:
     """Cores that this process may use, which on a cluster are fewer than the machine has."""
     return len(os.sched_getaffinity(0))
-
-
-def aligned_chunks(chunks: Sequence[int], multiple: int) -> tuple[int, ...]:
-    """Chunks of the same total whose borders lie on multiples of ``multiple``, near the former ones."""
-    total = sum(chunks)
-    ends = {min(total, -(-end // multiple) * multiple) for end in itertools.accumulate(chunks)}
-    return tuple(after - before for before, after in itertools.pairwise(sorted(ends | {0})))
-
-
-def reduced_chunks(chunks: Sequence[int], downsample: int) -> tuple[int, ...]:
-    """What becomes of chunks of one axis when ``downsample`` pixels become one."""
-    return tuple(-(-side // downsample) for side in aligned_chunks(chunks, downsample))
 
 
 def _candidates(shard_px: int, total_px: int, chunks: Sequence[int]) -> list[tuple[int, int]]:

@@ -53,7 +53,8 @@ class TileStoreWriter:
         dtype: what is stored.
         tile_px: side of a tile, pixels.
         channel_names: one a channel.
-        pixel_size_um: (y, x) of the stored image; None if unknown.
+        pixel_size_um: (y, x) of the image as it came; None if unknown.
+        factors: (y, x) numbers of its pixels that became one.
     """
 
     def __init__(
@@ -65,14 +66,19 @@ class TileStoreWriter:
         tile_px: int,
         channel_names: Sequence[str],
         pixel_size_um: tuple[float, float] | None,
+        factors: tuple[float, float],
     ) -> None:
         if len(channel_names) != shape[0]:
             raise ValueError(f"{len(channel_names)} names for {shape[0]} channels")
         self._name = name
         self._channel_names = tuple(channel_names)
-        self._pixel_size_um = pixel_size_um
+        self._unit = "micrometer" if pixel_size_um else None
+        y_size, x_size = pixel_size_um or (1.0, 1.0)  # without a unit, in pixels of the image as it came
+        self._scale = [1.0, y_size * factors[0], x_size * factors[1]]
         self._level = path / _LEVEL
         self._dtype = dtype.newbyteorder("<")
+        self.shape = shape
+        self.dtype = dtype
         self.grid = TileGrid(shape[1], shape[2], tile_px)
         self.shard_px = shard_side(shape, dtype, tile_px)
         group = zarr.create_group(store=path, zarr_format=3)
@@ -140,9 +146,8 @@ class TileStoreWriter:
 
     def _ome(self, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
         space: dict[str, str] = {"type": "space"}
-        if self._pixel_size_um is not None:
-            space["unit"] = "micrometer"
-        y_um, x_um = self._pixel_size_um or (1.0, 1.0)
+        if self._unit is not None:
+            space["unit"] = self._unit
         return {
             "version": "0.5",
             "multiscales": [
@@ -156,7 +161,7 @@ class TileStoreWriter:
                     "datasets": [
                         {
                             "path": _LEVEL,
-                            "coordinateTransformations": [{"type": "scale", "scale": [1.0, y_um, x_um]}],
+                            "coordinateTransformations": [{"type": "scale", "scale": self._scale}],
                         }
                     ],
                 }

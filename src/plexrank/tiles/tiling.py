@@ -23,12 +23,11 @@ from plexrank.tiles.grid import Tile
 from plexrank.tiles.layout import (
     REGIONS_AT_ONCE,
     Region,
-    aligned_chunks,
-    reduced_chunks,
     region_bytes,
     regions,
     usable_cores,
 )
+from plexrank.tiles.resampling import Resampling, find_resampling, square_means, sum_runs
 from plexrank.tiles.store import TileStoreWriter
 
 _BLOCK_PX = 8
@@ -43,6 +42,16 @@ class Pixels(Protocol):
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None: ...
+
+
+class Mask(Protocol):
+    """What says where tissue is: (1, y, x) pixels of the image's size, true in tissue, and the file they come from."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def data(self) -> da.Array: ...
 
 
 class DaskClient(Protocol):
@@ -83,6 +92,7 @@ class _TileSummary:
         mean: (channel,) means.
         nonfinite: (channel,) numbers of NaN and infinite pixels.
         low, high: (channel,) least and greatest values.
+        masked: share of tissue (0–1) by the mask, where there is one.
     """
 
     tile: Tile
@@ -91,13 +101,18 @@ class _TileSummary:
     nonfinite: npt.NDArray[np.int64]
     low: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
+    masked: float | None
 
 
 class _Tiler:
     """Tiles regions of one image, in this process or in others."""
 
-    def __init__(self, stored: da.Array, writer: TileStoreWriter) -> None:
-        self._stored = stored
+    def __init__(
+        self, pixels: da.Array, mask: da.Array | None, resampling: Resampling, writer: TileStoreWriter
+    ) -> None:
+        self._pixels = pixels
+        self._mask = mask
+        self._resampling = resampling
         self._writer = writer
 
     def tile(
@@ -105,6 +120,7 @@ class _Tiler:
     ) -> list[_TileSummary]:
         """Read a region, encode its tiles and write its shards. ``memory`` may serve one region after the other."""
         chunks = self._read(region, workers, memory)
+        mask = self._read_mask(region, workers)
         side = self._writer.shard_px
         rows = range(region.y_px // side, -(-(region.y_px + region.height_px) // side))
         cols = range(region.x_px // side, -(-(region.x_px + region.width_px) // side))
@@ -112,7 +128,8 @@ class _Tiler:
 
         def encode(tile: Tile) -> tuple[bytes, _TileSummary]:
             chunk = chunks.of(tile)
-            return self._writer.encode_tile(chunk), _summarise_tile(tile, chunk)
+            masked = None if mask is None else _tissue_share(tile, region, mask)
+            return self._writer.encode_tile(chunk), _summarise_tile(tile, chunk, masked)
 
         summaries: list[_TileSummary] = []
 
@@ -126,19 +143,29 @@ class _Tiler:
             self._writer.write_shard(row, col, map(encoded_chunk, itertools.islice(encoded, len(tiles))))
         return summaries
 
+    def bytes_of(self, region: Region) -> int:
+        """Memory that :meth:`tile` needs."""
+        return region_bytes(self._writer.shape[0], self._writer.dtype, self._writer.grid.tile_px, region)
+
     def tile_alone(self, region: Region) -> list[_TileSummary]:
         """:meth:`tile` with one thread, as one of several processes."""
         with ThreadPoolExecutor(1) as workers:
             return self.tile(region, workers)
 
     def _read(self, region: Region, workers: ThreadPoolExecutor, memory: npt.NDArray[np.uint8] | None) -> _RegionChunks:
-        ys = slice(region.y_px, region.y_px + region.height_px)
-        xs = slice(region.x_px, region.x_px + region.width_px)
-        part = self._stored[:, ys, xs]
+        part = self._resampling.part(self._pixels, region.ys, region.xs)
         chunks = _RegionChunks(region, part.shape[0], part.dtype, self._writer.grid.tile_px, memory)
         # Given by name, dask would first import distributed, to see whether it has a client.
         da.store(part, chunks, lock=False, scheduler=threaded.get, pool=workers)  # type: ignore[arg-type]
         return chunks
+
+    def _read_mask(self, region: Region, workers: ThreadPoolExecutor) -> npt.NDArray[Any] | None:
+        """(y, x) share of tissue in every pixel of a region."""
+        if self._mask is None:
+            return None
+        part = self._resampling.part(self._mask, region.ys, region.xs)
+        mask: npt.NDArray[Any] = part.compute(scheduler=threaded.get, pool=workers)[0]  # type: ignore[no-untyped-call]
+        return mask
 
 
 class _RegionChunks:
@@ -188,11 +215,12 @@ def tile_image(
     settings: TileSettings,
     store_path: Path,
     client: DaskClient | None = None,
+    mask: Mask | None = None,
 ) -> TiledImage:
     """Write an image's tile store and say which tiles hold tissue.
 
-    Blocks of 8 × 8 stored pixels, counted from each tile's corner, are tissue when their mean, summed over
-    channels, exceeds least + 0.05 · (99th percentile − least) of all blocks of the image. (Means, so that a
+    Without a mask, blocks of 8 × 8 stored pixels, counted from each tile's corner, are tissue when their mean, summed
+    over channels, exceeds least + 0.05 · (99th percentile − least) of all blocks of the image. (Means, so that a
     partial block at the image's edge compares with a whole one.)
 
     Args:
@@ -202,29 +230,39 @@ def tile_image(
         settings: tile side, reduction, least share of tissue.
         store_path: where the store goes; an existing one is replaced, unless this raises.
         client: of dask.distributed, to spread the image over its workers; else threads of this process.
+        mask: where tissue is; its mean over a tile is the tile's share of tissue.
 
     Raises:
-        ImageDataError: pixels cannot be read, are NaN or infinite, or no channel varies.
+        ImageDataError: pixels cannot be read, are NaN or infinite, or no channel varies; the image cannot be brought
+            to the pixel size asked for; the mask holds no tissue.
     """
     image_name = store_path.name.removesuffix(".ome.zarr")
     selected = _select(image.data, channel_indices)
     if selected.dtype.kind not in "biuf":
         raise ImageDataError(f"{image_name}: pixels of type {selected.dtype}; expected real numbers")
-    stored = _area_mean(selected, settings.downsample) if settings.downsample > 1 else selected
-    pixel_size_um = image.pixel_size_um
-    if pixel_size_um is not None:
-        pixel_size_um = (pixel_size_um[0] * settings.downsample, pixel_size_um[1] * settings.downsample)
+    resampling = find_resampling(settings, selected.shape, image.pixel_size_um, image_name)
     with replacing(store_path) as partial:
         writer = TileStoreWriter(
-            partial, image_name, stored.shape, stored.dtype, settings.tile_px, channel_names, pixel_size_um
+            partial,
+            image_name,
+            resampling.shape(selected.shape),
+            resampling.dtype(selected.dtype),
+            settings.tile_px,
+            channel_names,
+            image.pixel_size_um,
+            resampling.factors,
         )
-        summaries = _write(writer, stored, client)
+        tiler = _Tiler(selected, None if mask is None else mask.data, resampling, writer)
+        parts = regions(writer.shape, writer.dtype, settings.tile_px, resampling.chunks(selected.chunks))
+        summaries = _write(tiler, parts, client)
         if any(summary.nonfinite.any() for summary in summaries):
             raise ImageDataError(f"{image_name}: {_describe_nonfinite(selected, channel_names)}")
         low = np.min([summary.low for summary in summaries], axis=0)
         high = np.max([summary.high for summary in summaries], axis=0)
         if np.all(low == high):
             raise ImageDataError(f"{image_name}: no signal, every channel is constant; leave the image out")
+        if mask is not None and not any(summary.masked for summary in summaries):
+            raise ImageDataError(f"{mask.path}: no pixel of this mask is tissue; mend it, or leave {image_name} out")
         writer.finish(list(zip(low.tolist(), high.tolist(), strict=True)))
     return _find_tissue(summaries, settings.min_tissue)
 
@@ -239,54 +277,10 @@ def _select(pixels: da.Array, channel_indices: Sequence[int]) -> da.Array:
     return selected
 
 
-def _area_mean(pixels: da.Array, downsample: int) -> da.Array:
-    """Mean over squares of ``downsample`` pixels, float32; a partial square counts what it holds."""
-    aligned: da.Array = pixels.rechunk(  # type: ignore[no-untyped-call]
-        {axis: aligned_chunks(pixels.chunks[axis], downsample) for axis in (1, 2)}
-    )
-    reduced = [reduced_chunks(pixels.chunks[axis], downsample) for axis in (1, 2)]
-    means: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
-        area_mean,
-        aligned,
-        downsample=downsample,
-        chunks=(aligned.chunks[0], *reduced),
-        dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32),
-    )
-    return means
-
-
-def area_mean(pixels: npt.NDArray[Any], downsample: int) -> npt.NDArray[np.float32]:
-    """(c, y, x) → (c, ⌈y/d⌉, ⌈x/d⌉) float32 means over squares of d pixels, partial ones at the far edges."""
-    return _square_means(_sum_runs(pixels, downsample), pixels.shape[1], downsample).astype(np.float32)
-
-
-def _square_means(sums: npt.NDArray[Any], height_px: int, side: int) -> npt.NDArray[np.float64]:
-    """Means over squares, of sums over runs of ``side`` along y."""
-    across = _sum_runs(sums.transpose(0, 2, 1), side).transpose(0, 2, 1)
-    held_y, held_x = (np.minimum(side, total - np.arange(0, total, side)) for total in (height_px, sums.shape[2]))
-    means: npt.NDArray[np.float64] = across / np.outer(held_y, held_x)
-    return means
-
-
-def _sum_runs(pixels: npt.NDArray[Any], length: int, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
-    """Sums over runs of ``length`` along axis 1, the last run may be shorter."""
-    num_channels, total, width = pixels.shape
-    whole = total // length * length
-    runs: npt.NDArray[Any] = pixels[:, :whole].reshape(num_channels, -1, length, width).sum(axis=2, dtype=dtype)
-    if whole == total:
-        return runs
-    rest = pixels[:, whole:].sum(axis=1, keepdims=True, dtype=dtype)
-    return np.concatenate([runs, rest], axis=1)
-
-
-def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None) -> list[_TileSummary]:
+def _write(tiler: _Tiler, parts: Sequence[Region], client: DaskClient | None) -> list[_TileSummary]:
     """Write every shard once, as a whole, and summarise the tiles on the way; in row-major order of tiles."""
-    tiler = _Tiler(stored, writer)
-    parts = regions(stored.shape, stored.dtype, writer.grid.tile_px, stored.chunks)
     if client is None:
-        most_bytes = max(region_bytes(stored.shape[0], stored.dtype, writer.grid.tile_px, part) for part in parts)
-        found = _tile_here(tiler, parts, most_bytes)
+        found = _tile_here(tiler, parts)
     else:
         everywhere = client.scatter(tiler, broadcast=True)
         futures = client.map(_Tiler.tile_alone, [everywhere] * len(parts), parts, pure=False)
@@ -295,7 +289,7 @@ def _write(writer: TileStoreWriter, stored: da.Array, client: DaskClient | None)
     return sorted(itertools.chain.from_iterable(found), key=lambda summary: (summary.tile.row, summary.tile.col))
 
 
-def _tile_here(tiler: _Tiler, parts: Sequence[Region], most_bytes: int) -> list[list[_TileSummary]]:
+def _tile_here(tiler: _Tiler, parts: Sequence[Region]) -> list[list[_TileSummary]]:
     """Tile a few regions at once, in memory that serves one after the other.
 
     They share their threads: while one waits for the disk, the others have them all.
@@ -303,7 +297,7 @@ def _tile_here(tiler: _Tiler, parts: Sequence[Region], most_bytes: int) -> list[
     at_once = min(REGIONS_AT_ONCE, len(parts))
     free: SimpleQueue[npt.NDArray[np.uint8]] = SimpleQueue()
     for _ in range(at_once):
-        free.put(np.empty(most_bytes, np.uint8))
+        free.put(np.empty(max(map(tiler.bytes_of, parts)), np.uint8))
 
     with ThreadPoolExecutor(usable_cores()) as workers, ThreadPoolExecutor(at_once) as pool:
 
@@ -332,7 +326,14 @@ def _find_tissue(summaries: Sequence[_TileSummary], min_tissue: float) -> TiledI
     signal = np.concatenate([summary.signal for summary in summaries])
     least = signal.min()
     threshold = least + _TISSUE_ABOVE * (np.percentile(signal, 99) - least)
-    rows = [TileRow(summary.tile, float(np.mean(summary.signal > threshold)), summary.mean) for summary in summaries]
+    rows = [
+        TileRow(
+            summary.tile,
+            float(np.mean(summary.signal > threshold)) if summary.masked is None else summary.masked,
+            summary.mean,
+        )
+        for summary in summaries
+    ]
     kept = [row for row in rows if row.tissue_fraction >= min_tissue]
     warnings = []
     if not kept:
@@ -345,21 +346,28 @@ def _find_tissue(summaries: Sequence[_TileSummary], min_tissue: float) -> TiledI
     return TiledImage(kept, len(rows) - len(kept), warnings)
 
 
-def _summarise_tile(tile: Tile, chunk: npt.NDArray[Any]) -> _TileSummary:
+def _tissue_share(tile: Tile, region: Region, mask: npt.NDArray[Any]) -> float:
+    """Mean over a tile of its region's mask."""
+    y_px, x_px = tile.y_px - region.y_px, tile.x_px - region.x_px
+    return float(mask[y_px : y_px + tile.height_px, x_px : x_px + tile.width_px].mean(dtype=np.float64))
+
+
+def _summarise_tile(tile: Tile, chunk: npt.NDArray[Any], masked: float | None) -> _TileSummary:
     pixels = chunk[:, : tile.height_px, : tile.width_px]
     num_channels, height_px, width_px = pixels.shape
     # Sums of a few small whole numbers are exact in any type, and faster in a narrow one.
     is_small = pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2
-    sums = _sum_runs(pixels, _BLOCK_PX, np.uint32 if is_small else np.float64)
+    sums = sum_runs(pixels, _BLOCK_PX, np.uint32 if is_small else np.float64)
     total = sums.sum(axis=0, keepdims=True, dtype=np.float64)
     nonfinite = np.zeros(num_channels, dtype=np.int64)
     if pixels.dtype.kind == "f":
         nonfinite = np.count_nonzero(~np.isfinite(pixels), axis=(1, 2))
     return _TileSummary(
         tile,
-        _square_means(total, height_px, _BLOCK_PX).ravel(),
+        square_means(total, height_px, (_BLOCK_PX, _BLOCK_PX)).ravel(),
         sums.sum(axis=(1, 2), dtype=np.float64) / (height_px * width_px),
         nonfinite,
         pixels.min(axis=(1, 2)).astype(np.float64),
         pixels.max(axis=(1, 2)).astype(np.float64),
+        masked,
     )
