@@ -18,7 +18,7 @@ LAYERS = [
     {"cohort", "bad_images"},
     {"channels"},
     {"plan", "images", "tiles", "models", "attribution", "ranking", "report", "distributed"},
-    {"training", "simulate"},
+    {"training", "simulate", "located"},
     {"check", "demo", "draft"},
     {"stages"},
     {"launch"},

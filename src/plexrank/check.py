@@ -12,13 +12,13 @@ from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohort import Cohort, Survey, class_problems, deal_folds, patient_strata, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
-from plexrank.images.lazy import LazyImage
 from plexrank.images.open import open_image
+from plexrank.located import LocatedImage, locate_image
 from plexrank.models.parameters import IMAGENET_FILE, IMAGENET_URL, n_parameters
-from plexrank.panel import LocatedChannels, locate_channels, wrong_exclusions
+from plexrank.panel import wrong_exclusions
 from plexrank.plan import INNER_FOLDS, Plan
 from plexrank.rundir import RunDir
-from plexrank.samplesheet import BadImage, ImageRecord
+from plexrank.samplesheet import BadImage
 from plexrank.study import Study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
@@ -27,15 +27,6 @@ from plexrank.tiles.layout import tiling_memory_bytes, usable_cores
 BYTES_PER_PIXEL = 4
 TILE_CACHE_BYTES = 4 * 2**30
 """What a training keeps of the tiles at most: ``training.data.CACHE_BYTES``, whose module loads torch."""
-
-
-@dataclass(frozen=True)
-class LocatedImage:
-    """An opened image and where in it its channels lie."""
-
-    record: ImageRecord
-    image: LazyImage
-    channels: LocatedChannels
 
 
 @dataclass(frozen=True)
@@ -164,21 +155,6 @@ def describe_classes(classes: Sequence[ClassCounts]) -> str:
     return "".join(lines)
 
 
-def locate_image(record: ImageRecord) -> LocatedImage:
-    """Open an image and find its channels in it.
-
-    Raises:
-        ImageDataError, MissingInputError: the image cannot be opened.
-        StudyError: its channels do not fit its panel.
-    """
-    with naming_input(str(record.path)):
-        image = open_image(record.path)
-    channels = locate_channels(
-        record.panel, image.channel_names, image.data.shape[0], str(record.path), image.channel_ids
-    )
-    return LocatedImage(record, image, channels)
-
-
 @dataclass(frozen=True)
 class _Looked:
     """What the headers of a cohort's images tell.
@@ -214,6 +190,8 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
                     open_image(record.path)
             else:
                 located = locate_image(record)
+                located.find_resampling(study.tile)
+                located.open_mask()
                 looked.located.append(located)
                 looked.held[record.image_id] = located.channels.names
                 unlisted.update(located.channels.unlisted)
@@ -344,18 +322,26 @@ def _listed(folds: list[int]) -> str:
 
 
 def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels: int) -> Cost:
-    downsample, tile_px = study.tile.downsample, study.tile.tile_px
+    tile_px = study.tile.tile_px
+    resampled = [part.find_resampling(study.tile) for part in located]
     shapes = [
-        (len(part.channels.names), *(-(-side // downsample) for side in part.image.data.shape[1:])) for part in located
+        resampling.shape((len(part.channels.names), *part.image.data.shape[1:]))
+        for part, resampling in zip(located, resampled, strict=True)
     ]
     n_tiles = sum(len(TileGrid(height, width, tile_px).tiles()) for _, height, width in shapes)
     tile_bytes = n_tiles * n_channels * tile_px**2 * BYTES_PER_PIXEL
     store_bytes = sum(map(math.prod, shapes)) * BYTES_PER_PIXEL
     tiling_bytes = max(
         tiling_memory_bytes(
-            (len(part.channels.names), *data.shape[1:]), data.dtype, data.chunks, tile_px, downsample, usable_cores()
+            (len(part.channels.names), *data.shape[1:]),
+            data.dtype,
+            data.chunks,
+            tile_px,
+            resampling,
+            usable_cores(),
+            has_mask=part.record.mask is not None,
         )
-        for part, data in ((part, part.image.data) for part in located)
+        for part, data, resampling in zip(located, (part.image.data for part in located), resampled, strict=True)
     )
     return Cost(
         n_images=len(cohort.images),

@@ -10,8 +10,8 @@ import pandas as pd
 
 from plexrank.bad_images import problems_of_images, skipped_images, write_skipped
 from plexrank.channels import find_misfits
-from plexrank.check import locate_image
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
+from plexrank.located import locate_image
 from plexrank.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.rundir import reading_output, replacing, write_text
@@ -73,7 +73,8 @@ def _tile_one(plan: Plan, record: ImageRecord) -> None:
     located = locate_image(record)
     channels = located.channels
     store = plan.rundir.tile_store(record.image_id)
-    tiled = tile_image(located.image, channels.indices, channels.names, plan.study.tile, store)
+    mask = located.open_mask()
+    tiled = tile_image(located.image, channels.indices, channels.names, plan.study.tile, store, mask=mask)
     write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled, channels.names)) + "\n")
     unit.finish()
 
