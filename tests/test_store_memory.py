@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import math
+import multiprocessing
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 
+from conftest import Plexrank
+from lazy_images import Image, lazy, names
+from plexrank.study import TileSettings
 from plexrank.tiles import layout
 from plexrank.tiles.layout import Region, region_bytes, regions, shard_side, tiling_memory_bytes
-from plexrank.tiles.resampling import Resampling
+from plexrank.tiles.resampling import Resampling, find_resampling
+from plexrank.tiles.tiling import tile_image
 
 UINT16 = np.dtype(np.uint16)
 MIB = 2**20
@@ -81,79 +90,87 @@ def test_memory_counts_whole_tiles() -> None:
     assert region_bytes(3, UINT16, 16, Region(0, 0, 17, 16)) == 3 * 32 * 16 * 2
 
 
-# Noise, which no codec makes smaller, read slice by slice as images are; reports what tiling adds to the process.
-PROGRAM = """
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-
-import dask.array as da
-import numpy as np
-
-from plexrank.study import TileSettings
-from plexrank.tiles.layout import tiling_memory_bytes, usable_cores
-from plexrank.tiles.tiling import tile_image
-
-
 class Noise:
-    ndim = 3
-    dtype = np.dtype(np.uint16)
+    """What no codec makes smaller, read slice by slice as images are."""
 
-    def __init__(self, shape):
+    ndim = 3
+    dtype = UINT16
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
 
-    def __getitem__(self, key):
-        shape = [len(range(*part.indices(side))) for part, side in zip(key, self.shape)]
-        return np.frombuffer(np.random.default_rng(0).bytes(2 * int(np.prod(shape))), np.uint16).reshape(shape)
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        shape = [len(range(*part.indices(side))) for part, side in zip(key, self.shape, strict=True)]
+        return np.frombuffer(np.random.default_rng(0).bytes(2 * math.prod(shape)), UINT16).reshape(shape)
 
 
-@dataclass
-class Image:
+@dataclass(frozen=True)
+class Held:
+    """A mask of tissue alone."""
+
+    path: Path
     data: da.Array
-    pixel_size_um = None
 
 
-def most_memory():
+def most_memory() -> int:
     status = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
 
 
-channels, side, chunk_y, chunk_x, tile_px, downsample = map(int, sys.argv[2:])
-tiny = Image(da.from_array(np.arange(256, dtype=np.uint16).reshape(1, 16, 16)))
-tile_image(tiny, [0], ["A"], TileSettings(tile_px=16, min_tissue=0), Path(sys.argv[1]) / "warm.ome.zarr")
-before = most_memory()
-shape = (channels, side, side)
-data = da.from_array(Noise(shape), chunks=(1, chunk_y, chunk_x), name=False, fancy=False, meta=np.empty((0, 0, 0)))
-settings = TileSettings(tile_px=tile_px, downsample=downsample, min_tissue=0)
-names = [f"C{index}" for index in range(channels)]
-tile_image(Image(data), range(channels), names, settings, Path(sys.argv[1]) / "a.ome.zarr")
-print(most_memory() - before)
-print(tiling_memory_bytes(shape, data.dtype, data.chunks, tile_px, downsample, usable_cores()))
-"""
+def measure(
+    folder: Path,
+    shape: tuple[int, int, int],
+    chunk: tuple[int, int],
+    settings: TileSettings,
+    has_mask: bool,
+    answer: Connection,
+) -> None:
+    """What a process of its own does: send the memory that tiling adds to it, and what was stated; bytes.
+
+    Shards and regions are an eighth of what they are otherwise, so that a small image has several.
+    """
+    for name in ("_SHARD_BYTES", "_REGION_BYTES", "_SMALL_REGION_BYTES"):
+        setattr(layout, name, getattr(layout, name) // 8)
+    tiny = lazy(np.arange(256, dtype=UINT16).reshape(1, 16, 16))
+    tile_image(tiny, [0], ["A"], TileSettings(tile_px=16, min_tissue=0), folder / "warm.ome.zarr")
+    before = most_memory()
+    meta = np.empty((0, 0, 0), UINT16)
+    pixels = da.from_array(Noise(shape), chunks=(1, *chunk), name=False, fancy=False, meta=meta)
+    mask = Held(folder, da.ones((1, *shape[1:]), chunks=(1, *chunk), dtype=bool)) if has_mask else None
+    image = Image(pixels, (0.5, 0.5))
+    tile_image(image, range(shape[0]), names(shape[0]), settings, folder / "a.ome.zarr", mask=mask)
+    real = most_memory() - before
+    resampling = find_resampling(settings, shape, image.pixel_size_um, "a")
+    arguments = (shape, UINT16, pixels.chunks, settings.tile_px, resampling, layout.usable_cores(), has_mask)
+    answer.send((real, tiling_memory_bytes(*arguments)))
 
 
 @pytest.mark.parametrize(
-    ("channels", "side", "chunk", "tile_px", "downsample"),
+    ("shape", "chunk", "values"),
     [
-        (24, 2048, (1024, 1024), 256, 1),
-        (24, 2048, (300, 300), 224, 1),
-        (24, 2048, (64, 2048), 256, 1),
-        (12, 3072, (1024, 1024), 256, 2),
-        (12, 3072, (500, 3072), 100, 3),
+        ((24, 1024, 1024), (512, 512), {"tile_px": 128}),
+        ((24, 1024, 1024), (150, 150), {"tile_px": 112}),
+        ((24, 1024, 1024), (32, 1024), {"tile_px": 128}),
+        ((12, 1024, 1024), (512, 512), {"tile_px": 64, "downsample": 2}),
+        ((12, 1024, 1024), (200, 1024), {"tile_px": 50, "um_per_px": 0.75}),
+        ((2, 2048, 2048), (512, 512), {"tile_px": 128, "um_per_px": 0.65}),
     ],
 )
 def test_the_memory_stated_is_held(
-    tmp_path_factory: pytest.TempPathFactory,
-    channels: int,
-    side: int,
+    tmp_path: Path,
+    plexrank: Plexrank,
+    shape: tuple[int, int, int],
     chunk: tuple[int, int],
-    tile_px: int,
-    downsample: int,
+    values: dict[str, Any],
 ) -> None:
-    folder = tmp_path_factory.mktemp("memory")
-    arguments = [str(value) for value in (folder, channels, side, *chunk, tile_px, downsample)]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    real, stated = map(int, done.stdout.split())
-    print(f"real {real / MIB:.0f} MiB, stated {stated / MIB:.0f} MiB")
+    assert plexrank is not None  # its server of processes has loaded what is needed
+    settings = TileSettings(min_tissue=0, **values)
+    answer, theirs = multiprocessing.Pipe(duplex=False)
+    arguments = (tmp_path, shape, chunk, settings, "um_per_px" in values, theirs)
+    process = multiprocessing.get_context("forkserver").Process(target=measure, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    real, stated = answer.recv()
+    print(f"real {real / MIB:.1f} MiB, stated {stated / MIB:.1f} MiB")
     assert stated / 4 < real <= stated

@@ -39,7 +39,7 @@ class Resampling:
         """Memory for each pixel of a chunk that is being resampled, beside the pixels themselves."""
         if self.keeps_pixels:
             return 0
-        return 16 if all(factor.is_integer() for factor in self.factors) else 40
+        return 16 if all(factor.is_integer() for factor in self.factors) else 48
 
     def shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Of the result, for a (c, y, x) image."""
