@@ -75,6 +75,37 @@ def test_samples_of_a_page_are_read_in_pieces(
     np.testing.assert_array_equal(image.data[[3, 1], 20:50, 4:77].compute(), pixels[[3, 1], 20:50, 4:77])
 
 
+def test_segments_that_are_left_out_hold_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "CHUNK_PX", 32)
+    pixels = noise((2, 64, 48)) + np.uint16(1)
+    pixels[0, 32:48, 16:32] = pixels[1, 16:32, :32] = 0
+    corners = [(y, x) for y in range(0, 64, 16) for x in range(0, 48, 16)]
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for plane in pixels:
+            tiles = (plane[y : y + 16, x : x + 16] for y, x in corners)
+            held = (tile if tile.any() else None for tile in tiles)
+            file.write(held, shape=(64, 48), dtype="uint16", tile=(16, 16), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as written:
+        assert [page.databytecounts.count(0) for page in written.pages] == [1, 2]
+    np.testing.assert_array_equal(open_image(path).data.compute(), pixels)
+    np.testing.assert_array_equal(open_image(path).data[:, 5:40, 10:30].compute(), pixels[:, 5:40, 10:30])
+
+
+def test_a_segment_that_is_too_small_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ome.tiff"
+    tifffile.imwrite(path, noise((1, 40, 50)), photometric="minisblack", tile=(16, 16), compression="zlib", ome=True)
+    data = open_image(path).data
+    decode = tifffile.TiffPage.decode
+    monkeypatch.setattr(
+        tifffile.TiffPage,
+        "decode",
+        property(lambda page: lambda *a, **k: (decode.func(page)(*a, **k)[0][:, :9], *decode.func(page)(*a, **k)[1:])),
+    )
+    with pytest.raises(ImageDataError, match=r"pixels cannot be decoded \(a segment holds"):
+        data.compute()
+
+
 def test_jpeg2000_comes_back_in_pieces(tmp_path: Path) -> None:
     pixels = noise((3, 70, 90))
     path = tmp_path / "a.ome.tiff"

@@ -11,16 +11,20 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from matplotlib.path import Path as MatplotlibPath
 
+from conftest import Plexrank, run_arguments
 from image_files import noise as image_noise
 from lazy_images import lazy, names, noise, settings
+from plexrank.check import check_study_file
 from plexrank.errors import ImageDataError, MissingInputError
 from plexrank.images import mask as masks
 from plexrank.images import outlines
 from plexrank.images.mask import open_mask
+from plexrank.simulate import simulate
 from plexrank.tiles.tiling import tile_image
 
 TISSUE = np.random.default_rng(3).random((40, 50)) < 0.4
@@ -252,3 +256,33 @@ def test_a_mask_without_tissue_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageDataError, match=r"a\.geojson: no pixel of this mask is tissue; mend it, or leave a out"):
         tile_image(lazy(noise((1, 40, 50), "uint8")), [0], ["A"], settings(), tmp_path / "a.ome.zarr", mask=mask)
     assert [path.name for path in tmp_path.iterdir()] == ["a.geojson"]
+
+
+def test_a_cohort_with_masks_is_checked_and_tiled(tmp_path: Path, plexrank: Plexrank) -> None:
+    study = simulate("demo", tmp_path / "cohort", images=8, channels=4, size_px=48, seed=0)
+    tissue = np.zeros((48, 48), bool)
+    tissue[:16, :32] = True
+    write_npz(study.parent / "mask.npz", tissue)
+    write_npz(study.parent / "small.npz", tissue[:40])
+    sheet = study.parent / "samplesheet.csv"
+    table = pd.read_csv(sheet)
+
+    def set_masks(*names: str) -> None:
+        table.assign(mask=[*names, *[""] * (8 - len(names))]).to_csv(sheet, index=False)
+
+    set_masks("mask.npz", "small.npz", "absent.npz")
+    found = [str(problem) for problem in check_study_file(study).problems]
+    assert len(found) == 2
+    assert "absent.npz: no such mask; mend the path or empty the cell" in found[0]
+    assert "small.npz: a mask of 40 × 48 pixels for an image of 48 × 48" in found[1]
+
+    set_masks("mask.npz")
+    run = tmp_path / "run"
+    arguments = [*run_arguments(study, run, "tile.tile_px=16", "tile.min_tissue=0.05"), "--until", "tile"]
+    assert plexrank(*arguments).returncode == 0
+    tiles = pd.read_parquet(run / "tiles" / "tiles.parquet")
+    masked = tiles[tiles["image_id"] == table["image_id"][0]]
+    assert masked[["row", "col", "tissue_fraction"]].to_numpy().tolist() == [[0, 0, 1], [0, 1, 1]]
+
+    write_npz(study.parent / "mask.npz", tissue.T)
+    assert "changed: mask" in plexrank(*arguments, "--dry-run").stdout

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from lazy_images import Image, lazy, names, noise, settings, whole_image
+from plexrank.check import check_study_file
 from plexrank.errors import ImageDataError, StudyError
+from plexrank.simulate import simulate
 from plexrank.study import TileSettings, load_study
 from plexrank.tiles.resampling import Resampling, area_mean, find_resampling
 from plexrank.tiles.store import TileStore
@@ -135,3 +137,13 @@ def test_a_study_reduces_in_one_way(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="tile: downsample 2 and um_per_px 1 both say how far to reduce; keep one"):
         load_study(path)
     assert load_study(path, ["tile.downsample=1"]).tile.um_per_px == 1
+
+
+def test_check_tells_the_images_that_cannot_be_reduced_and_what_the_others_cost(tmp_path: Path) -> None:
+    study = simulate("demo", tmp_path / "cohort", images=8, channels=4, size_px=48, seed=0)  # pixels of 1 µm
+    (problem,) = check_study_file(study, ["tile.um_per_px=0.5"]).problems
+    assert "8 images: its pixels of 1 × 1 µm (y × x) are larger than tile.um_per_px 0.5" in str(problem)
+    for values, tiles_an_image in (("um_per_px=1.5", 4), ("downsample=1", 9)):
+        cost = check_study_file(study, [f"tile.{values}", "tile.tile_px=16"]).cost
+        assert cost is not None
+        assert cost.n_tiles == 8 * tiles_an_image

@@ -38,7 +38,9 @@ class Section(BaseModel):
 class CohortSettings(Section):
     """Which images, which label, which channels."""
 
-    samplesheet: Path = Field(description="CSV with image_id, path, patient_id, the label, optionally site and panel")
+    samplesheet: Path = Field(
+        description="CSV with image_id, path, patient_id, the label, optionally site, panel and mask"
+    )
     root: Path | None = Field(None, description="where image paths start and must stay")
     label: str = Field(min_length=1, description="the samplesheet column to separate")
     panel: Path | None = Field(
