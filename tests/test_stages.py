@@ -19,6 +19,7 @@ from plexrank.stages.rank import _silent_channels
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.tiles.intensity import fit_intensity
+from plexrank.tiles.store import TileStore
 from plexrank.training.checkpoint import read_unit
 
 
@@ -77,6 +78,9 @@ def test_channels_are_matched_by_name_and_absent_ones_count_nowhere(tiny_run: Pa
     stored = json.loads(plan.rundir.channels.read_text())
     stored[image_id][1] = "extra"
     plan.rundir.channels.write_text(json.dumps(stored))
+    record = json.loads(plan.rundir.tile_record(image_id).read_text())
+    record["digests"] = TileStore(plan.rundir.tile_store(image_id)).digests()
+    plan.rundir.tile_record(image_id).write_text(json.dumps(record))
     cohort = TiledCohort(plan_of(tmp_path / "run"))
     assert cohort.channels == whole.channels
     assert cohort.plan.channels.left_out == ("extra",)
@@ -137,3 +141,14 @@ def test_silent_channels_are_named(tiny_run: Path) -> None:
     assert not _silent_channels(cohort)
     cohort.channel_means[:16, 2] = 0
     assert _silent_channels(cohort) == ["no signal in half of the images or more: C03 (16 of 32)"]
+
+
+def test_the_tiles_of_another_image_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    plan = plan_of(run)
+    first, second = (plan.rundir.tile_store(image.image_id) for image in plan.cohort.images[:2])
+    TiledCohort(plan)
+    shutil.copy(second / "0/c/0/0/0", first / "0/c/0/0/0")
+    with pytest.raises(RunDirError, match=rf"{first.name}: 0/c/0/0/0 with tile \(0, 0\) is not what the tile stage"):
+        TiledCohort(plan)

@@ -341,7 +341,7 @@ def write_chunk(shard: Path, chunk: bytes) -> None:
         (lambda shard: write_index(shard, 0, 10**6), "points beyond its end"),
         (lambda shard: write_index(shard, 2**63, 2**63), "points beyond its end"),
         (lambda shard: write_index(shard, 1, 100), "checksum of the tile is wrong"),
-        (lambda shard: write_index(shard, 0, 0), "checksum of the tile is wrong"),
+        (lambda shard: write_index(shard, 0, 0), "its index gives the tile 0 bytes"),
         (lambda shard: write_chunk(shard, b""), "not 512 bytes compressed"),
         (lambda shard: write_chunk(shard, Blosc("zstd").encode(bytes(511))), "not 512 bytes compressed"),
         (lambda shard: write_chunk(shard, Blosc("zstd").encode(bytes(512))[:-1]), "not 512 bytes compressed"),
@@ -357,3 +357,52 @@ def test_a_forged_shard_is_refused(tmp_path: Path, damage: Callable[[Path], None
     with pytest.raises(RunDirError, match=message) as caught:
         TileStore(path).read_tile(0, 0)
     assert "tile (0, 0)" in str(caught.value)
+
+
+# --- what tells a store from others
+
+
+def two_stores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Of one shape, with shards of 2 × 2 tiles that are of one size."""
+    monkeypatch.setattr(layout, "_SHARD_BYTES", 2 * 32 * 32)
+    pixels = noise((2, 40, 40), "uint8")
+    paths = folder / "a.ome.zarr", folder / "b.ome.zarr"
+    for path, image in zip(paths, (pixels, pixels[::-1]), strict=True):
+        tile_image(lazy(np.ascontiguousarray(image)), [0, 1], names(2), settings(), path)
+    return paths
+
+
+def take_from_other(name: str) -> Callable[[Path], None]:
+    def take(path: Path) -> None:
+        other = path.with_name("b.ome.zarr") / name
+        (path / name).write_bytes(other.read_bytes())
+
+    return take
+
+
+def rename_channel(path: Path) -> None:
+    content = (path / "zarr.json").read_text()
+    (path / "zarr.json").write_text(content.replace('"C1"', '"C2"'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (take_from_other("0/c/0/0/0"), r"0/c/0/0/0 with tiles \(0, 0\) to \(1, 1\) is not what the tile stage wrote"),
+        (take_from_other("0/c/0/1/1"), r"0/c/0/1/1 with tile \(2, 2\) is not what the tile stage wrote"),
+        (rename_channel, r"a\.ome\.zarr: zarr\.json is not what the tile stage wrote"),
+        (edit_metadata(lambda metadata: metadata.update(fill_value=1)), "0/zarr.json is not what the tile stage wrote"),
+        (lambda path: cut(path / "0/c/0/0/1"), r"tiles \(0, 2\) to \(1, 2\): .*0/c/0/0/1 is damaged"),
+        (lambda path: (path / "0/c/0/1/0").unlink(), r"tiles \(2, 0\) to \(2, 1\): .*0/c/0/1/0 is missing"),
+    ],
+)
+def test_a_store_is_told_from_others_of_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], message: str
+) -> None:
+    path, _ = two_stores(tmp_path, monkeypatch)
+    digests = TileStore(path).digests()
+    assert len(digests) == 2 + 4
+    TileStore(path).require(digests)
+    damage(path)
+    with pytest.raises(RunDirError, match=f"{message}.*; remove it and run the tile stage again"):
+        TileStore(path).require(digests)

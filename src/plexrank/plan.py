@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +108,11 @@ class Plan:
         if _read_record(unit.record, "key") != unit.key or not isinstance(stored, list):
             return None
         return tuple(map(str, stored))
+
+    def stored_digests(self, image: ImageRecord) -> dict[str, str]:
+        """What tells an image's tile store from others: a digest by file, as the tile stage recorded them."""
+        digests = _read_record(self.rundir.tile_record(image.image_id), "digests")
+        return {str(file): str(digest) for file, digest in digests.items()} if isinstance(digests, Mapping) else {}
 
     def _file_as_it_is(self, image: ImageRecord, file: Path | None = None, key: str = "image") -> Json:
         """What tells whether an image's file, or its mask, was changed; ``key`` is that of the done-record.

@@ -118,8 +118,11 @@ class Unit:
         for path in (self.record, *self.outputs):
             clear_leftovers(path)
 
-    def finish(self) -> None:
+    def finish(self, digests: Mapping[str, str] | None = None) -> None:
         """Write the done-record.
+
+        Args:
+            digests: what else tells the outputs from others, kept in the record.
 
         Raises:
             RunDirError: an output is missing.
@@ -132,6 +135,7 @@ class Unit:
             "key": self.key,
             "depends": self.depends,
             "outputs": {output.name: size_bytes(output) for output in self.outputs},
+            **({"digests": digests} if digests else {}),
             "finished": now(),
         }
         write_text(self.record, json.dumps(record, indent=1) + "\n")

@@ -17,6 +17,7 @@ from plexrank.progress import Reporter
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.stages.todo import units_to_do
+from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import TiledImage, tile_image
 
 
@@ -76,7 +77,7 @@ def _tile_one(plan: Plan, record: ImageRecord) -> None:
     mask = located.open_mask()
     tiled = tile_image(located.image, channels.indices, channels.names, plan.study.tile, store, mask=mask)
     write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled, channels.names)) + "\n")
-    unit.finish()
+    unit.finish(TileStore(store).digests())
 
 
 def _find_all_bad(plan: Plan, failed_here: list[BadImage]) -> list[BadImage]:

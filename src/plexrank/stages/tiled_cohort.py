@@ -39,12 +39,13 @@ class TiledCohort:
         with reading_output(plan.rundir.tiles_table):
             table = pd.read_parquet(plan.rundir.tiles_table)
         self.stores = [TileStore(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images]
-        for store, names in zip(self.stores, plan.channels.stored, strict=True):
+        for image, store, names in zip(plan.cohort.images, self.stores, plan.channels.stored, strict=True):
             if store.channel_names != names:
                 raise RunDirError(
                     f"{store.path}: channels {', '.join(store.channel_names)}, but when it was tiled they were "
                     f"{', '.join(names)}; remove the store and run the tile stage again"
                 )
+            store.require(plan.stored_digests(image))
         self.channels = plan.channels.names
         self.present = plan.channels.present
         position = {image.image_id: index for index, image in enumerate(plan.cohort.images)}

@@ -6,10 +6,12 @@ the only place that writes or reads it.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from plexrank.tiles.grid import Tile, TileGrid
 from plexrank.tiles.layout import shard_side
 
 _LEVEL = "0"
+_METADATA = ("zarr.json", f"{_LEVEL}/zarr.json")
 _CHECKSUM = struct.Struct("<I")  # CRC32C, after the index of a shard, which stands at its end, and after each chunk
 _PLACE = struct.Struct("<QQ")  # where a chunk begins in its shard, and its length
 _ABSENT = 2**64 - 1  # in place of both
@@ -113,10 +116,7 @@ class TileStoreWriter:
 
     def shard_tiles(self, row: int, col: int) -> list[Tile]:
         """The tiles of the shard at ``row``, ``col`` of the shard grid, in the order in which they are written."""
-        a_side = self.shard_px // self.grid.tile_px
-        rows = range(row * a_side, min((row + 1) * a_side, self.grid.rows))
-        cols = range(col * a_side, min((col + 1) * a_side, self.grid.cols))
-        return [self.grid.tile(tile_row, tile_col) for tile_row in rows for tile_col in cols]
+        return _shard_tiles(self.grid, self.shard_px // self.grid.tile_px, row, col)
 
     def write_shard(self, row: int, col: int, encoded: Iterable[bytes]) -> None:
         """Write the shard at ``row``, ``col`` of the shard grid as a whole, and to the disk.
@@ -194,12 +194,13 @@ class TileStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        metadata = _read_json(path, path / _LEVEL / "zarr.json")
-        attributes = _read_json(path, path / "zarr.json").get("attributes", {})
+        root, level = (_read_json(path, path / name) for name in _METADATA)
+        attributes = root.get("attributes", {})
         try:
-            self.shape, self.tile_px, self._shard_px = _geometry(metadata)
-            self._dtype = np.dtype(metadata["data_type"])
-            self._index_bytes = _PLACE.size * (self._shard_px // self.tile_px) ** 2 + _CHECKSUM.size
+            self.shape, self.tile_px, self._shard_px = _geometry(level)
+            self._dtype = np.dtype(level["data_type"])
+            self._a_side = self._shard_px // self.tile_px
+            self._index_bytes = _PLACE.size * self._a_side**2 + _CHECKSUM.size
             self.grid = TileGrid(self.shape[1], self.shape[2], self.tile_px)
             self.channel_names = tuple(str(c["label"]) for c in attributes["ome"]["omero"]["channels"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -219,20 +220,69 @@ class TileStore:
             IndexError: the grid has no such tile.
         """
         tile = self.grid.tile(row, col)
-        shard = _shard_path(self.path / _LEVEL, tile.y_px // self._shard_px, tile.x_px // self._shard_px)
+        shard = _shard_path(self.path / _LEVEL, row // self._a_side, col // self._a_side)
         pixels = np.empty((self.shape[0], self.tile_px, self.tile_px), self._dtype)
+        with self._naming(f"tile ({row}, {col})", shard), shard.open("rb", buffering=0) as file:
+            offset, length = _find_chunk(_read_index(file, self._index_bytes), _index_place(tile, self._a_side), file)
+            _decode(_read_verified(file, offset, length, "the tile"), pixels)
+        pixels[:, tile.height_px :] = 0
+        pixels[:, :, tile.width_px :] = 0
+        return pixels
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 by file: of the metadata as they are; of a shard's index and the checksums of its tiles.
+
+        The latter say what a shard holds, since every tile is read against its checksum, and take next to no time.
+
+        Raises:
+            RunDirError: a file is missing or damaged.
+        """
+        found = {}
+        for name in _METADATA:
+            with self._naming("its metadata", self.path / name):
+                found[name] = hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+        for shard, tiles in self._shards():
+            with self._naming(_range(tiles), shard), shard.open("rb", buffering=0) as file:
+                index = _read_index(file, self._index_bytes)
+                digest = hashlib.sha256(index)
+                for tile in tiles:
+                    offset, length = _find_chunk(index, _index_place(tile, self._a_side), file)
+                    digest.update(os.pread(file.fileno(), _CHECKSUM.size, offset + length - _CHECKSUM.size))
+                found[str(shard.relative_to(self.path))] = digest.hexdigest()
+        return found
+
+    def require(self, digests: Mapping[str, str]) -> None:
+        """Refuse a store that is not the one that these are the :meth:`digests` of.
+
+        Raises:
+            RunDirError: it is another, or damaged.
+        """
+        found = self.digests()
+        tiles_of = {str(shard.relative_to(self.path)): f" with {_range(tiles)}" for shard, tiles in self._shards()}
+        for name in sorted(digests.keys() | found.keys()):
+            if digests.get(name) != found.get(name):
+                raise RunDirError(
+                    f"{self.path}: {name}{tiles_of.get(name, '')} is not what the tile stage wrote; {_REMEDY}"
+                )
+
+    def _shards(self) -> Iterator[tuple[Path, list[Tile]]]:
+        """Every shard file with its tiles."""
+        for row in range(-(-self.grid.rows // self._a_side)):
+            for col in range(-(-self.grid.cols // self._a_side)):
+                yield _shard_path(self.path / _LEVEL, row, col), _shard_tiles(self.grid, self._a_side, row, col)
+
+    @contextlib.contextmanager
+    def _naming(self, what: str, file: Path) -> Iterator[None]:
+        """Turn what reading a file raises into a RunDirError that says what is lost."""
         try:
-            chunk = _read_chunk(shard, _index_place(tile, self._shard_px // self.tile_px), self._index_bytes)
-            _decode(chunk, pixels)
+            yield
         except OSError as error:
             problem = f"is missing or not readable ({error})"
         except (ValueError, RuntimeError) as error:
             problem = f"is damaged: {error}"
         else:
-            pixels[:, tile.height_px :] = 0
-            pixels[:, :, tile.width_px :] = 0
-            return pixels
-        raise RunDirError(f"{self.path}: tile ({row}, {col}): {shard} {problem}; {_REMEDY}")
+            return
+        raise RunDirError(f"{self.path}: {what}: {file} {problem}; {_REMEDY}")
 
 
 _REMEDY = "remove it and run the tile stage again"
@@ -242,27 +292,41 @@ def _shard_path(level: Path, row: int, col: int) -> Path:
     return level / "c" / "0" / str(row) / str(col)
 
 
+def _shard_tiles(grid: TileGrid, a_side: int, row: int, col: int) -> list[Tile]:
+    """The tiles of the shard at ``row``, ``col`` of the shard grid, of ``a_side`` × ``a_side`` at most."""
+    rows = range(row * a_side, min((row + 1) * a_side, grid.rows))
+    cols = range(col * a_side, min((col + 1) * a_side, grid.cols))
+    return [grid.tile(tile_row, tile_col) for tile_row in rows for tile_col in cols]
+
+
 def _index_place(tile: Tile, tiles_a_side: int) -> int:
     """Which entry of its shard's index is the tile's."""
     return tile.row % tiles_a_side * tiles_a_side + tile.col % tiles_a_side
 
 
-def _read_chunk(shard: Path, place: int, index_bytes: int) -> bytes:
-    """A chunk's bytes without their checksum; ValueError if a checksum is wrong or the shard lacks the chunk.
+def _range(tiles: Sequence[Tile]) -> str:
+    first, last = ((tile.row, tile.col) for tile in (tiles[0], tiles[-1]))
+    return f"tile {first}" if first == last else f"tiles {first} to {last}"
 
-    Zarr itself would read a chunk that is absent as zeros.
-    """
-    with shard.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < index_bytes:
-            raise ValueError(f"cut short at {size} bytes")
-        index = _read_verified(file, size - index_bytes, index_bytes, "its index")
-        offset, length = _PLACE.unpack_from(index, _PLACE.size * place)
-        if offset == length == _ABSENT:
-            raise ValueError("the tile is not in it")
-        if offset + length > size - index_bytes:
-            raise ValueError("its index points beyond its end")
-        return _read_verified(file, offset, length, "the tile")
+
+def _read_index(file: FileIO, index_bytes: int) -> bytes:
+    """The index of a shard without its checksum; ValueError if that is wrong."""
+    size = os.fstat(file.fileno()).st_size
+    if size < index_bytes:
+        raise ValueError(f"cut short at {size} bytes")
+    return _read_verified(file, size - index_bytes, index_bytes, "its index")
+
+
+def _find_chunk(index: bytes, place: int, file: FileIO) -> tuple[int, int]:
+    """Where a chunk begins, and its length; ValueError if the shard lacks it, which Zarr would read as zeros."""
+    offset, length = _PLACE.unpack_from(index, _PLACE.size * place)
+    if offset == length == _ABSENT:
+        raise ValueError("the tile is not in it")
+    if length < _CHECKSUM.size:
+        raise ValueError(f"its index gives the tile {length} bytes")
+    if offset + length > os.fstat(file.fileno()).st_size - len(index) - _CHECKSUM.size:
+        raise ValueError("its index points beyond its end")
+    return offset, length
 
 
 def _write_with_checksum(file: BufferedWriter, content: bytes) -> None:
