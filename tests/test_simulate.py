@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from plexrank import cli
 from plexrank.errors import StudyError
 from plexrank.images.open import open_image
 from plexrank.simulate import SCENARIOS, simulate
@@ -18,7 +19,19 @@ from plexrank.simulate.cells import clustered, grow_tissue, scattered
 from plexrank.simulate.cohort import SimulatedCohort, image_generator
 from plexrank.study import load_study
 
-SMALL = {"demo": (16, 5, 48), "paper": (12, 7, 140), "spatial": (12, 7, 48)}
+SMALL = {
+    "demo": (16, 5, 48),
+    "null": (8, 3, 48),
+    "site": (20, 7, 48),
+    "hierarchy": (32, 5, 48),
+    "faint": (8, 7, 48),
+    "wide": (8, 9, 48),
+    "colocal": (8, 3, 48),
+    "gains": (12, 7, 140),
+    "redundant": (12, 16, 140),
+    "paper": (12, 7, 140),
+    "spatial": (12, 7, 48),
+}
 
 
 def write(scenario: str, out: Path, seed: int = 3) -> Path:
@@ -59,21 +72,25 @@ def test_a_cohort_is_complete_and_its_study_loads(tmp_path: Path, scenario: str)
     names = tuple(row["channel"] for row in truth)
     image = open_image(tmp_path / "cohort" / sheet[-1]["path"])
     assert study_path == tmp_path / "cohort/study.yaml"
-    assert (study.tile.tile_px, study.train.crop_px) == (size_px, size_px)
-    assert len(sheet) == len({row["patient_id"] for row in sheet}) == images
+    side_px = size_px // 2 if scenario == "hierarchy" else size_px
+    assert (study.tile.tile_px, study.train.crop_px) == (side_px, side_px)
+    assert len(sheet) == images
+    assert len({row["patient_id"] for row in sheet}) == images // SCENARIOS[scenario].images_a_patient
     assert {row["label"] for row in sheet} == set(SCENARIOS[scenario].class_names)
     assert [row["name"] for row in rows(tmp_path / "cohort/panel.csv")] == list(names)
     assert names[0] == "C01"
     assert len(names) == channels
     assert sum(int(row["informative"]) for row in truth) == SCENARIOS[scenario].num_planted
-    assert all((row["kind"] == "none") == (row["informative"] == "0") == (row["class"] == "") for row in truth)
+    assert all(
+        (row["informative"] == "0") == (row["class"] == "") == (row["kind"] in ("none", "batch")) for row in truth
+    )
     assert image.data.shape == (channels, size_px, size_px)
     assert image.channel_names == names
     assert image.pixel_size_um == (1.0, 1.0)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cohort"]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "site"])
 def test_labels_are_balanced_and_unrelated_to_the_site(tmp_path: Path, scenario: str) -> None:
     write(scenario, tmp_path / "cohort")
     sheet = rows(tmp_path / "cohort/samplesheet.csv")
@@ -148,6 +165,104 @@ def test_in_paper_planted_channels_have_steady_means_in_their_class() -> None:
             assert abs(level[marked, channel].mean() - level[~marked, channel].mean()) > 10
 
 
+def p_of_kind(cohort: SimulatedCohort, values: np.ndarray) -> dict[str, list[float]]:
+    """Per kind of plant the p-values of its channels."""
+    found: dict[str, list[float]] = {}
+    for channel, plant in enumerate(cohort.plants):
+        found.setdefault(plant.kind if plant else "none", []).append(anova_p(cohort, values, channel))
+    return found
+
+
+def test_the_command_line_knows_every_scenario() -> None:
+    assert {scenario.value for scenario in cli.Scenario} == set(SCENARIOS)
+
+
+def test_in_null_nothing_differs() -> None:
+    cohort, pixels = draw_all("null", 40)
+    flat = pixels.reshape(40, 12, -1)
+    for values in (flat.mean(axis=2), flat.std(axis=2)):
+        assert min(p_of_kind(cohort, np.log(values))["none"]) > 0.001
+    assert cohort.plants == (None,) * 12
+
+
+def test_in_gains_brightness_varies_over_images_as_it_does_not_in_paper() -> None:
+    spread = {}
+    for scenario in ("paper", "gains"):
+        cohort, pixels = draw_all(scenario, 24)
+        discs = pixels.max(axis=1) > 100
+        level = np.log([pixels[index][:, discs[index]].mean(axis=1) for index in range(24)])
+        free = [channel for channel, plant in enumerate(cohort.plants) if plant is None]
+        spread[scenario] = level[:, free].std(axis=0).mean()
+    assert spread["gains"] > 1.5 * spread["paper"]
+
+
+def test_in_redundant_partners_follow_their_channel_and_nothing_else() -> None:
+    cohort, pixels = draw_all("redundant", 6)
+    kinds = [plant.kind if plant else "none" for plant in cohort.plants]
+    assert [kinds.count(kind) for kind in ("mixture", "copy", "correlated", "none")] == [6, 3, 3, 18]
+    discs = pixels.max(axis=1) > 100
+    within = np.mean([np.corrcoef(pixels[index][:, discs[index]]) for index in range(6)], axis=0)
+    np.fill_diagonal(within, 0)
+    for channel, plant in enumerate(cohort.plants):
+        if plant and plant.kind in ("copy", "correlated"):
+            partner = int(within[channel].argmax())
+            assert cohort.plants[partner] == type(plant)("mixture", plant.class_name)
+            assert within[channel, partner] > (0.9 if plant.kind == "copy" else 0.55)
+    free = np.array([plant is None for plant in cohort.plants])
+    assert (within[np.ix_(free, free)] > 0.5).sum() >= 4
+    assert within[np.ix_(free, ~free)].max() < 0.3
+
+
+def test_in_site_the_batch_goes_with_the_label_in_four_of_five_images() -> None:
+    cohort, pixels = draw_all("site", 80)
+    labels, sites = np.array(cohort.labels), np.array(cohort.sites)
+    assert [(sites[labels == name] == site).mean() for name, site in (("A", "S1"), ("B", "S2"))] == [0.8, 0.8]
+    means = np.log(pixels.mean((2, 3)))
+    by_site = p_of_kind(SimulatedCohort(cohort.sites, cohort.plants, cohort.draw, {}), means)
+    assert max(by_site["batch"]) < 1e-4
+    assert min(by_site["none"] + by_site["arrangement"]) > 1e-3
+    within = means - np.where(sites == "S2", 1, 0)[:, None] * (
+        means[sites == "S2"].mean(axis=0) - means[sites == "S1"].mean(axis=0)
+    )
+    assert min(p_of_kind(cohort, within)["batch"]) > 1e-3
+    assert len(by_site["batch"]) == 6
+    assert not any(plant.informative for plant in cohort.plants if plant and plant.kind == "batch")
+
+
+def test_in_hierarchy_patients_share_as_much_as_they_should() -> None:
+    cohort = SCENARIOS["hierarchy"].make(400, 16, 32, 0)
+    means = np.log([cohort.draw(index).mean((1, 2)) for index in range(400)]).reshape(100, 4, 16)
+    assert cohort.patients == tuple(np.arange(400) // 4)
+    between = means.mean(axis=1).var(axis=0, ddof=1)
+    within = means.var(axis=1, ddof=1).mean(axis=0)
+    icc = (between - within / 4) / (between + within * 3 / 4)
+    free = [channel for channel, plant in enumerate(cohort.plants) if plant is None]
+    np.testing.assert_allclose(icc[free], np.linspace(0.2, 0.8, 16)[free], atol=0.2)
+    assert np.corrcoef(icc[free], free)[0, 1] > 0.8
+
+
+def test_in_faint_the_gains_fall_to_next_to_nothing() -> None:
+    cohort, pixels = draw_all("faint", 96)
+    means, labels = np.log(pixels.mean((2, 3))), np.array(cohort.labels)
+    for channel, plant in enumerate(cohort.plants):
+        gain = plant.strength if plant and plant.strength else 1.0
+        difference = means[labels == "A", channel].mean() - means[labels == "B", channel].mean()
+        assert difference == pytest.approx(np.log(gain), abs=0.2)
+    assert sorted(plant.strength for plant in cohort.plants if plant) == [1.04, 1.08, 1.15, 1.25, 1.4, 1.6]
+
+
+def test_in_colocal_only_the_pair_shows_the_class() -> None:
+    cohort, pixels = draw_all("colocal", 24)
+    first, second = (channel for channel, plant in enumerate(cohort.plants) if plant)
+    smooth = pixels[:, [first, second]].astype(float)
+    together = np.array([np.corrcoef(*image.reshape(2, -1))[0, 1] for image in smooth])
+    own = np.array(cohort.labels) == "A"
+    assert together[own].min() > together[~own].max() + 0.3
+    flat = pixels.reshape(24, 12, -1)
+    for values in (flat.mean(axis=2), flat.std(axis=2)):
+        assert min(p_of_kind(cohort, np.log(values))["colocation"]) > 1e-3
+
+
 @pytest.mark.parametrize("size_px", [32, 64, 65, 224])
 def test_cells_never_overlap_and_bright_ones_are_as_many_when_clustered(size_px: int) -> None:
     generator = image_generator(0, 0)
@@ -162,7 +277,8 @@ def test_cells_never_overlap_and_bright_ones_are_as_many_when_clustered(size_px:
 @pytest.mark.parametrize(
     ("scenario", "sizes", "message"),
     [
-        ("nonsense", {}, "choose one of demo, paper, spatial"),
+        ("nonsense", {}, "choose one of demo, null, site"),
+        ("hierarchy", {"images": 31}, "31 images; expected ≥ 32, one patient per class and fold"),
         ("demo", {"channels": 3}, "3 channels; expected at least the 4 planted"),
         ("paper", {"channels": 5}, "at least the 6 planted"),
         ("spatial", {"images": 11}, "11 images; expected ≥ 12"),

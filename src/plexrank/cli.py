@@ -48,6 +48,14 @@ class Scenario(StrEnum):
     """Kinds of simulated cohorts."""
 
     demo = "demo"
+    null = "null"
+    site = "site"
+    hierarchy = "hierarchy"
+    faint = "faint"
+    wide = "wide"
+    colocal = "colocal"
+    gains = "gains"
+    redundant = "redundant"
     paper = "paper"
     spatial = "spatial"
 

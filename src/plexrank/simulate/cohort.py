@@ -16,10 +16,19 @@ FOLDS = 4  # of every simulated study
 
 @dataclass(frozen=True)
 class Plant:
-    """What is planted in a channel: ``kind`` of difference, and the class that it marks."""
+    """What is planted in a channel.
+
+    Attributes:
+        kind: of difference.
+        class_name: the class that it marks, '' for none.
+        strength: a factor, where the scenario has several.
+        informative: whether the channel tells the classes apart.
+    """
 
     kind: str
     class_name: str
+    strength: float | None = None
+    informative: bool = True
 
 
 @dataclass(frozen=True)
@@ -31,12 +40,16 @@ class SimulatedCohort:
         plants: for each channel what is planted, None for nothing.
         draw: image index → (c, y, x) pixels, the same for the same index.
         study: sections of the study that suit the cohort, without ``cohort``.
+        sites: site of each image; in turn within each class if absent.
+        patients: number of each image's patient from 0; a patient an image if absent.
     """
 
     labels: tuple[str, ...]
     plants: tuple[Plant | None, ...]
     draw: Callable[[int], npt.NDArray[np.generic]]
     study: StudySections
+    sites: tuple[str, ...] | None = None
+    patients: tuple[int, ...] | None = None
 
 
 def design_generator(seed: int) -> Generator:

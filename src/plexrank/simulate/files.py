@@ -48,8 +48,9 @@ def _write_files(cohort: SimulatedCohort, folder: Path, name: str, seed: int) ->
 def _write_tables(
     cohort: SimulatedCohort, folder: Path, image_ids: Sequence[str], channel_names: Sequence[str]
 ) -> None:
-    patients = _numbered("P", len(image_ids), 3)
-    sites = _alternating_sites(cohort.labels)
+    names = _numbered("P", len(image_ids), 3)
+    patients = names if cohort.patients is None else [names[number] for number in cohort.patients]
+    sites = cohort.sites or _alternating_sites(cohort.labels, cohort.patients)
     _write_csv(
         folder / "samplesheet.csv",
         ("image_id", "path", "patient_id", "label", "site"),
@@ -63,20 +64,21 @@ def _write_tables(
         folder / "truth.csv",
         ("channel", "informative", "class", "kind"),
         (
-            (name, 0, "", "none") if plant is None else (name, 1, plant.class_name, plant.kind)
+            (name, 0, "", "none") if plant is None else (name, int(plant.informative), plant.class_name, plant.kind)
             for name, plant in zip(channel_names, cohort.plants, strict=True)
         ),
     )
 
 
-def _alternating_sites(labels: Sequence[str]) -> list[str]:
-    """Sites in turn within each class, so that site and label are unrelated."""
+def _alternating_sites(labels: Sequence[str], patients: Sequence[int] | None) -> list[str]:
+    """Sites in turn for the patients of each class, so that site and label are unrelated."""
     seen: dict[str, int] = {}
-    sites = []
-    for label in labels:
-        seen[label] = seen.get(label, 0) + 1
-        sites.append(_SITES[seen[label] % len(_SITES)])
-    return sites
+    site_of: dict[int, str] = {}
+    for patient, label in zip(range(len(labels)) if patients is None else patients, labels, strict=True):
+        if patient not in site_of:
+            seen[label] = seen.get(label, 0) + 1
+            site_of[patient] = _SITES[seen[label] % len(_SITES)]
+    return [site_of[patient] for patient in (range(len(labels)) if patients is None else patients)]
 
 
 def _write_image(path: Path, pixels: npt.NDArray[np.generic], channel_names: Sequence[str], key: uuid.UUID) -> None:

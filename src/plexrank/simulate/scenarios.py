@@ -25,6 +25,7 @@ class Scenario:
     class_names: tuple[str, ...]
     num_planted: int
     make: Callable[[int, int, int, int], SimulatedCohort]
+    images_a_patient: int = 1
 
 
 SCENARIOS = {
@@ -34,8 +35,67 @@ SCENARIOS = {
         12,
         64,
         demo.CLASS_NAMES,
-        demo.NUM_PLANTED,
+        len(demo.DEMO_PLANTS),
         demo.demo_cohort,
+    ),
+    "null": Scenario("two classes; the labels mean nothing", 64, 12, 64, demo.CLASS_NAMES, 0, demo.null_cohort),
+    "site": Scenario(
+        "demo at two sites, 80 % of each class at its own; other channels are brighter at one site",
+        80,
+        16,
+        64,
+        demo.CLASS_NAMES,
+        len(demo.DEMO_PLANTS),
+        demo.site_cohort,
+    ),
+    "hierarchy": Scenario(
+        "demo with four images a patient, and brightness that patients share (intraclass correlation 0.2 to 0.8)",
+        128,
+        16,
+        64,
+        demo.CLASS_NAMES,
+        len(demo.DEMO_PLANTS),
+        demo.hierarchy_cohort,
+        demo.IMAGES_A_PATIENT,
+    ),
+    "faint": Scenario(
+        "two classes; six channels brighter by factors from 1.6 down to 1.04",
+        96,
+        16,
+        64,
+        demo.CLASS_NAMES,
+        len(demo.FAINT_PLANTS),
+        demo.faint_cohort,
+    ),
+    "wide": Scenario(
+        "demo with a hundred channels", 96, 100, 48, demo.CLASS_NAMES, len(demo.DEMO_PLANTS), demo.demo_cohort
+    ),
+    "colocal": Scenario(
+        "two channels are bright in the same cells in one class, in different ones in the other",
+        64,
+        12,
+        64,
+        demo.CLASS_NAMES,
+        len(demo.COLOCAL_PLANTS),
+        demo.colocal_cohort,
+    ),
+    "gains": Scenario(
+        "paper with a brightness of every channel in every image",
+        1200,
+        30,
+        224,
+        paper.CLASS_NAMES,
+        paper.NUM_PLANTED,
+        paper.gains_cohort,
+    ),
+    "redundant": Scenario(
+        "paper with copies and correlated partners of the informative channels",
+        1200,
+        30,
+        224,
+        paper.CLASS_NAMES,
+        paper.COPIED,
+        paper.redundant_cohort,
     ),
     "paper": Scenario(
         "the synthetic benchmark of the paper: three classes, two informative channels each of 30",
@@ -96,9 +156,11 @@ def simulate(
         raise StudyError(f"simulate {scenario}: size of {side_px} pixels; expected {_SMALLEST_PX} to {_LARGEST_PX}")
     if seed < 0:
         raise StudyError(f"simulate {scenario}: seed {seed}; expected 0 or more")
-    fewest = len(chosen.class_names) * FOLDS
+    fewest = len(chosen.class_names) * FOLDS * chosen.images_a_patient
     if num_images < fewest:
-        raise StudyError(f"simulate {scenario}: {num_images} images; expected ≥ {fewest}, one per class and fold")
+        raise StudyError(
+            f"simulate {scenario}: {num_images} images; expected ≥ {fewest}, one patient per class and fold"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StudyError(f"{out}: exists and is not an empty folder; give another --out or remove it")
     cohort = chosen.make(num_images, num_channels, side_px, seed)
