@@ -35,6 +35,9 @@ from image_files import (
 from plexrank.images import imc_mcd, imc_txt
 from plexrank.images.lazy import LazyImage
 from plexrank.images.open import open_image
+from plexrank.study import TileSettings
+from plexrank.tiles.store import TileStore
+from plexrank.tiles.tiling import tile_image
 
 MIBI_NAMES = ("CD3", "HLA-DR/DP", "dsDNA")
 FORMATS: dict[str, tuple[Callable[[Path], tuple[Path, np.ndarray]], tuple[str, ...] | None]] = {}
@@ -206,6 +209,30 @@ def test_mcd_ome_tiff_and_txt_of_an_acquisition_agree() -> None:
                 np.testing.assert_allclose(txt.data.compute(), pixels, rtol=1e-6, atol=0.0005)
                 seen += 1
     assert seen == 15
+
+
+@imc
+def test_the_tiles_of_an_acquisition_are_the_same_from_every_format(tmp_path: Path) -> None:
+    raw, stem, number = IMC / "raw", "20210305_NE_mockData2", 2
+    paths = {
+        "mcd": raw / f"{stem}.mcd#{number}",
+        "ome": IMC / "ometiff" / f"{stem}_s0_a{number}_ac.ome.tiff",
+        "txt": next(raw.glob(f"{stem}_*_{number}.txt")),
+    }
+    stores, tiled = {}, {}
+    for name, path in paths.items():
+        image, store = open_image(path), tmp_path / f"{name}.ome.zarr"
+        assert image.channel_names is not None
+        indices = range(len(image.channel_names))
+        tiled[name] = tile_image(image, indices, image.channel_names, TileSettings(tile_px=16, min_tissue=0.3), store)
+        stores[name] = TileStore(store)
+    rows = {name: [(row.tile, row.tissue_fraction) for row in found.tiles] for name, found in tiled.items()}
+    assert len(rows["mcd"]) > 4
+    assert rows["mcd"] == rows["ome"] == rows["txt"]
+    assert stores["mcd"].digests()["0/c/0/0/0"] == stores["ome"].digests()["0/c/0/0/0"]
+    for tile, _ in rows["mcd"]:
+        pixels = [stores[name].read_tile(tile.row, tile.col) for name in ("mcd", "txt")]
+        np.testing.assert_allclose(*pixels, rtol=1e-6, atol=0.0005)
 
 
 @imc
