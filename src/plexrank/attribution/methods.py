@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from plexrank.attribution.chunks import Classifier
@@ -24,7 +22,6 @@ from plexrank.attribution.gradients import (
 from plexrank.attribution.replacement import lime, occlusion, permutation, shapley
 
 Method = Callable[[Classifier, Tensor, Tensor], Tensor]
-Values = TypeVar("Values", np.ndarray, Tensor)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -42,16 +39,3 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 """Every method by the name that a study gives it; all are called with (classify, r, background), the background being
 r (image, channel) of the training images."""
-
-
-def of_predicted_class(values: Values, logits: Values) -> Values:
-    """|value| for the class of the highest logit.
-
-    Args:
-        values: (tile, channel, class), arrays or tensors.
-        logits: (tile, class).
-
-    Returns:
-        (tile, channel).
-    """
-    return abs(values[list(range(len(values))), :, logits.argmax(-1)])

@@ -17,6 +17,7 @@ layout), ``methods``, ``fold``, ``seed``, ``channel_names``, ``class_names`` and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from plexrank.attribution.methods import of_predicted_class
 from plexrank.errors import RunDirError
 from plexrank.rundir import replacing
 
 LAYOUT_VERSION = 1
 CHUNK_TILES = 4096
 SHARD_CHUNKS = 16
+BLOCK_TILES = 8 * CHUNK_TILES
 PLAIN_ARRAYS = ("tile_id", "embedding", "logits", "mean_intensity")
 ATTRIBUTES = ("methods", "fold", "seed", "channel_names", "class_names", "checkpoint_sha256")
 
@@ -72,11 +73,6 @@ class AttributionBlock:
     logits: np.ndarray
     mean_intensity: np.ndarray
     values: Mapping[str, np.ndarray]
-
-    @property
-    def importance(self) -> dict[str, np.ndarray]:
-        """Per method (tile, channel): |value| for the predicted class of each tile."""
-        return {method: of_predicted_class(values, self.logits) for method, values in self.values.items()}
 
 
 def write_attribution(path: Path, attribution: UnitAttribution) -> None:
@@ -185,24 +181,40 @@ class AttributionStore:
         """How many tiles there are."""
         return int(self._arrays["tile_id"].shape[0])
 
-    def read(self, start: int = 0, stop: int | None = None) -> AttributionBlock:
+    def read(self, start: int = 0, stop: int | None = None, methods: Sequence[str] | None = None) -> AttributionBlock:
         """Tiles ``start`` to ``stop`` (all by default), in the order in which they were written.
+
+        Args:
+            methods: the importances to read, all of the store if absent.
 
         Raises:
             RunDirError: a chunk does not decode.
         """
         tiles = slice(start, stop)
         try:
-            arrays = {name: np.asarray(array[tiles]) for name, array in self._arrays.items()}
+            wanted = self.methods if methods is None else tuple(methods)
+            arrays = {name: np.asarray(self._arrays[name][tiles]) for name in (*PLAIN_ARRAYS, *wanted)}
         except (OSError, RuntimeError, ValueError) as error:
             raise self._error(f"holds data that cannot be read ({type(error).__name__}: {error})") from error
         plain = {name: arrays[name] for name in PLAIN_ARRAYS}
-        return AttributionBlock(**plain, values={method: arrays[method] for method in self.methods})
+        return AttributionBlock(**plain, values={method: arrays[method] for method in wanted})
 
-    def blocks(self, tiles_at_once: int = CHUNK_TILES) -> Iterator[AttributionBlock]:
-        """All tiles, ``tiles_at_once`` in memory at a time."""
-        for start in range(0, len(self), tiles_at_once):
-            yield self.read(start, start + tiles_at_once)
+    def blocks(
+        self, tiles_at_once: int = BLOCK_TILES, methods: Sequence[str] | None = None
+    ) -> Iterator[AttributionBlock]:
+        """All tiles, ``tiles_at_once`` at a time; the next ones are read meanwhile, so that two are in memory.
+
+        Args:
+            methods: as for :meth:`read`.
+        """
+        starts = range(0, len(self), tiles_at_once)
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self.read, 0, tiles_at_once, methods)
+            for start in starts:
+                block = coming.result()
+                if start != starts[-1]:
+                    coming = reader.submit(self.read, start + tiles_at_once, start + 2 * tiles_at_once, methods)
+                yield block
 
     def _refuse_torn(self) -> None:
         shapes = _shapes(len(self), self.channel_names, self.class_names, self.methods)

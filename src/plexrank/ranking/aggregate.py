@@ -15,6 +15,7 @@ from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.ranking.statistics import known_mean
 
 Classify = Callable[[Array], Array]
+TILES_AT_ONCE = 2048
 
 
 class TileBlock(Protocol):
@@ -39,10 +40,6 @@ class TileBlock(Protocol):
     @property
     def values(self) -> Mapping[str, Array]:
         """Per method (tile, channel, class), signed."""
-
-    @property
-    def importance(self) -> Mapping[str, Array]:
-        """Per method (tile, channel), not negative."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,12 @@ class UnitTable:
 def class_contrast(values: Array) -> Array:
     """|v_k − mean of the other classes' v| for signed importances v (tile, channel, class), same shape."""
     classes = values.shape[-1]
-    others = (values.sum(axis=-1, keepdims=True) - values) / (classes - 1)
-    result: Array = np.abs(values - others)
+    total = values[..., 0].copy()
+    for k in range(1, classes):  # a sum along so short an axis is slow
+        total += values[..., k]
+    contrast = values * (classes / (classes - 1))
+    contrast -= (total / (classes - 1))[..., None]
+    result: Array = np.abs(contrast, out=contrast)
     return result
 
 
@@ -127,22 +128,25 @@ def aggregate_unit(
     """
     sums: dict[tuple[str, str], GroupMoments] = {}
     area = np.ones(len(image_of_tile)) if tile_area is None else tile_area
+    num_classes = 0
     for block in blocks:
+        num_classes = block.logits.shape[1]
         highest = int(block.tile_id.max(initial=-1))
         if highest >= len(image_of_tile):
             raise RunDirError(
                 f"fold {fold}, seed {seed}: the attribution holds tile ids up to {highest}, but the cohort has "
                 f"{len(image_of_tile)} tiles; run the attribute stage again"
             )
-        image = image_of_tile[block.tile_id]
-        for key, values in _columns(block).items():
-            moments = sums.setdefault(key, GroupMoments(num_images, values.shape[1:]))
-            by_area = key == ("mean_intensity", "")
-            moments.update(image, values, area[block.tile_id] if by_area else None)
+        _add(block, image_of_tile[block.tile_id], area[block.tile_id], sums, num_images)
     if not sums:
         raise RunDirError(f"fold {fold}, seed {seed}: the attribution holds no tile; run the attribute stage again")
     means = {key: moments.mean() for key, moments in sums.items()}
-    embedding = means["embedding", ""]
+    embedding, n_tiles = means["embedding", ""], sums["embedding", ""].count
+    by_class = {
+        method: _of_image_and_class(moments, n_tiles, num_classes)
+        for (kind, method), moments in sums.items()
+        if kind == "by_class"
+    }
     known = np.full_like(embedding, np.nan)
     if training_images is not None and training_embedding is not None:
         known[training_images] = training_embedding
@@ -150,29 +154,49 @@ def aggregate_unit(
         fold=fold,
         seed=seed,
         classify=classify,
-        n_tiles=sums["embedding", ""].count,
+        n_tiles=n_tiles,
         embedding=embedding,
         logits=means["logits", ""],
         mean_intensity=means["mean_intensity", ""],
-        importance={method: mean for (kind, method), mean in means.items() if kind == "importance"},
+        importance={method: values.sum(axis=2) for method, values in by_class.items()},
         contrast={method: mean for (kind, method), mean in means.items() if kind == "contrast"},
         training_embedding=known,
         linear=linear,
-        importance_by_class={method: mean for (kind, method), mean in means.items() if kind == "by_class"},
+        importance_by_class=by_class,
     )
 
 
-def _columns(block: TileBlock) -> dict[tuple[str, str], Array]:
-    columns = {
-        ("embedding", ""): block.embedding,
-        ("logits", ""): block.logits,
-        ("mean_intensity", ""): block.mean_intensity,
-    }
-    columns |= {("importance", method): values for method, values in block.importance.items()}
-    predicted = np.eye(block.logits.shape[1])[block.logits.argmax(axis=1)][:, None]
-    columns |= {("by_class", method): np.abs(values) * predicted for method, values in block.values.items()}
-    columns |= {("contrast", method): class_contrast(values) for method, values in block.values.items()}
-    return columns
+def _add(
+    block: TileBlock, image: Array, area: Array, sums: dict[tuple[str, str], GroupMoments], num_images: int
+) -> None:
+    """Add the tiles of a block, ``TILES_AT_ONCE`` at a time, so that what is made of them stays in the cache."""
+
+    def add(key: tuple[str, str], group: Array, values: Array, weight: Array | None = None, groups: int = 1) -> None:
+        if key not in sums:
+            sums[key] = GroupMoments(num_images * groups, values.shape[1:])
+        sums[key].update(group, values, weight)
+
+    num_classes = block.logits.shape[1]
+    add(("embedding", ""), image, block.embedding)
+    add(("logits", ""), image, block.logits)
+    add(("mean_intensity", ""), image, block.mean_intensity, area)
+    for start in range(0, len(image), TILES_AT_ONCE):
+        rows = slice(start, start + TILES_AT_ONCE)
+        predicted = block.logits[rows].argmax(axis=1)
+        for method, values in block.values.items():
+            own = values[rows, :, 0].copy()
+            for k in range(1, num_classes):
+                np.copyto(own, values[rows, :, k], where=(predicted == k)[:, None])
+            add(("by_class", method), image[rows] * num_classes + predicted, np.abs(own), None, num_classes)
+            add(("contrast", method), image[rows], class_contrast(values[rows]))
+
+
+def _of_image_and_class(moments: GroupMoments, n_tiles: Array, num_classes: int) -> Array:
+    """(image, channel, class): sums of tiles predicted as each class over all tiles of the image, NaN without tiles."""
+    total = moments.sum.reshape(len(n_tiles), num_classes, -1).transpose(0, 2, 1)
+    missing = np.isnan(total).any(axis=2) | (n_tiles == 0)[:, None]
+    share: Array = np.divide(total, n_tiles[:, None, None], out=np.zeros_like(total), where=n_tiles[:, None, None] > 0)
+    return np.where(missing[..., None], np.nan, share)
 
 
 @dataclass(frozen=True)

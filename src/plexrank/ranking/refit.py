@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -86,8 +88,9 @@ def refitted_coefficients(linear: LinearWeights, r: Array, label: Array, weights
         (draw, class, channel).
     """
     fit = _Fit(linear, r, label)
-    parts = [fit.refit(weights[start : start + DRAWS_AT_ONCE]) for start in range(0, len(weights), DRAWS_AT_ONCE)]
-    return np.concatenate(parts)
+    parts = [weights[start : start + DRAWS_AT_ONCE] for start in range(0, len(weights), DRAWS_AT_ONCE)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return np.concatenate(list(pool.map(fit.refit, parts)))
 
 
 def implied_penalty(linear: LinearWeights, r: Array, label: Array) -> float:

@@ -56,7 +56,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
 def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTable:
     trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
     return aggregate_unit(
-        AttributionStore(plan.rundir.attribution(fold, seed)).blocks(),
+        AttributionStore(plan.rundir.attribution(fold, seed)).blocks(methods=[plan.study.rank.by]),
         cohort.image_of_tile,
         len(plan.cohort.images),
         fold=fold,
