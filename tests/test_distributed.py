@@ -23,6 +23,7 @@ from plexrank.distributed import (
 )
 from plexrank.errors import PlexrankError
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.segments import set_recompute
 from plexrank.study import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import read_unit
@@ -33,11 +34,14 @@ from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
 PROCESSES = 2
 SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
 LACKING = [False, True]
+KINDS = {"plain": {}, "independent": {"independent": True}, "recomputed": {"recompute": True}}
 
 
-def network() -> ChannelEmbedding:
+def network(independent: bool = False, recompute: bool = False) -> ChannelEmbedding:
     torch.manual_seed(0)
-    return ChannelEmbedding(5, 3, "shallow")
+    model = ChannelEmbedding(5, 3, "shallow", independent=independent)
+    set_recompute(model, recompute)
+    return model
 
 
 def tiles() -> Tensor:
@@ -79,14 +83,14 @@ def cohort() -> TrainingTiles:
     return TrainingTiles(lambda tile: raw[tile], fit, images % 2, images, patients, list("abcd"), ["x", "y"], held)
 
 
-def train(folder: Path, info: ProcessInfo) -> UnitResult:
+def train(folder: Path, info: ProcessInfo, **settings: object) -> UnitResult:
     tiles = cohort()
     seen = tiles.image_index < 10
     return train_unit(
         tiles,
         Unit(0, 0, 0, np.flatnonzero(seen), np.flatnonzero(~seen)),
         ModelSettings(backbone="shallow", weights="none"),
-        TrainSettings(epochs=3, batch_tiles=5, crop_px=16, learning_rate=1e-3),
+        TrainSettings.model_validate({"epochs": 3, "batch_tiles": 5, "crop_px": 16, "learning_rate": 1e-3, **settings}),
         info=info,
         paths=UnitPaths(folder / "last.pt", folder / "best.pt", folder / "history.csv"),
         key="k",
@@ -102,10 +106,14 @@ def in_a_group(rank: int, folder: Path) -> None:
         environment.setenv("CUDA_VISIBLE_DEVICES", "")
         with process_group(folder / "meetings") as info:
             found: dict[str, object] = {
-                f"{name} {lacking}": step(wrap(network(), info), shares[rank], info, lacking)
+                f"{kind} {name} {lacking}": step(wrap(network(**settings), info), shares[rank], info, lacking)
+                for kind, settings in KINDS.items()
                 for name, shares in SHARES.items()
                 for lacking in LACKING
             }
+            for accumulate in (1, 2):
+                settings = {"sync_batch_norm": False, "accumulate": accumulate}
+                found[f"parts {accumulate}"] = train(folder / str(accumulate), info, **settings).validation_loss
             mine = torch.tensor([rank, 10.0])
             found["sum"] = all_reduce_sum(mine, info).tolist()
             found["untouched"] = mine.tolist()
@@ -115,6 +123,7 @@ def in_a_group(rank: int, folder: Path) -> None:
             result = train(folder, info)
             found["unit"] = (result.epochs, result.best_epoch, result.validation_loss)
             trained = read_unit(folder / "best.pt").network(info.device)
+            assert isinstance(trained, ChannelEmbedding)
             found["embedding"] = torch.from_numpy(embed_tiles(trained, cohort(), np.arange(22), info))
             barrier(info)
             torch.save(found, folder / f"{rank}.pt")
@@ -134,11 +143,14 @@ def found(folder: Path) -> list[dict]:
 
 @pytest.mark.parametrize("name", list(SHARES))
 @pytest.mark.parametrize("lacking", LACKING)
-def test_two_processes_give_the_gradient_and_statistics_of_one(found: list[dict], name: str, lacking: bool) -> None:
-    alone = step(network(), tuple(range(7)), ProcessInfo(), lacking)
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_two_processes_give_the_gradient_and_statistics_of_one(
+    found: list[dict], name: str, lacking: bool, kind: str
+) -> None:
+    alone = step(network(independent=kind == "independent"), tuple(range(7)), ProcessInfo(), lacking)
     norm = torch.stack([value.norm() for key, value in alone.items() if key.startswith("grad.")]).norm()
     for process in found:
-        together = process[f"{name} {lacking}"]
+        together = process[f"{kind} {name} {lacking}"]
         assert list(together) == list(alone)
         for key, value in alone.items():
             if key.startswith("grad."):
@@ -170,10 +182,17 @@ def test_two_processes_train_the_unit_that_one_trains(found: list[dict], folder:
     assert torch.equal(order, two.classifier.coef.abs().sum(dim=0).argsort())
 
 
+def test_without_shared_batch_norm_the_processes_still_agree(found: list[dict]) -> None:
+    for name in ("parts 1", "parts 2"):
+        assert found[0][name] == found[1][name]
+        assert np.isfinite(found[0][name])
+
+
 def test_processes_share_the_embedding_of_tiles(found: list[dict], folder: Path) -> None:
     torch.testing.assert_close(found[0]["embedding"], found[1]["embedding"], rtol=0, atol=0, equal_nan=True)
     assert found[0]["embedding"].isnan().sum() == 4 + 2
     trained = read_unit(folder / "best.pt").network(torch.device("cpu"))
+    assert isinstance(trained, ChannelEmbedding)
     alone = embed_tiles(trained, cohort(), np.arange(22), ProcessInfo())
     np.testing.assert_allclose(found[0]["embedding"].numpy(), alone, atol=1e-5)
 

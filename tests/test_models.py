@@ -11,15 +11,22 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.encoders import EmbeddingEncoder, resnet18_trunk
+from plexrank.models.encoders import EmbeddingEncoder
 from plexrank.models.parameters import n_parameters
 from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
 from plexrank.models.standardizer import Standardizer
+from plexrank.models.trunks import resnet18_trunk
+from plexrank.study import ModelSettings
 
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def settings(**changes: object) -> ModelSettings:
+    return ModelSettings.model_validate({"weights": "none", **changes})
 
 
 def test_the_parts_have_the_published_sizes() -> None:
@@ -30,12 +37,26 @@ def test_the_parts_have_the_published_sizes() -> None:
 @pytest.mark.parametrize(("channels", "published"), [(30, 11_589_596), (39, 11_591_396)])
 def test_the_network_has_the_published_size(channels: int, published: int) -> None:
     assert count(ChannelEmbedding(channels, 3)) == published
-    assert n_parameters("resnet18", channels, 3) == published
+    assert n_parameters(settings(), channels, 3) == published
 
 
-@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (41, 4)])
-def test_the_closed_form_equals_the_shallow_network(channels: int, classes: int) -> None:
-    assert n_parameters("shallow", channels, classes) == count(ChannelEmbedding(channels, classes, "shallow"))
+@pytest.mark.parametrize(
+    ("changes", "of_30_channels"),
+    [
+        ({"encoder": "independent"}, 22_387_833),
+        ({"backbone": "resnet3d18"}, 799_004),
+        ({"backbone": "resnet3d18", "encoder": "independent"}, 9_486_969),
+        ({"backbone": "shallow"}, 54_476),
+        ({"backbone": "shallow", "encoder": "independent"}, 55_433),
+        ({"architecture": "resnet50"}, 23_598_851),
+        ({"architecture": "resnet3d18"}, 33_148_995),
+        ({"architecture": "bsn"}, 11_171_779),
+    ],
+)
+def test_the_closed_form_equals_every_network(changes: dict[str, str], of_30_channels: int) -> None:
+    assert n_parameters(settings(**changes), 30, 3) == of_30_channels
+    built = build_network(settings(**changes), 4, 2)
+    assert count(built) == n_parameters(settings(**changes), 4, 2)
 
 
 def test_counting_parameters_loads_no_torch() -> None:
@@ -45,11 +66,15 @@ def test_counting_parameters_loads_no_torch() -> None:
 
 @pytest.mark.parametrize(
     ("channels", "classes", "backbone", "message"),
-    [(0, 2, "shallow", "≥ 1 channel"), (3, 1, "shallow", "≥ 2 classes"), (3, 2, "vgg", "resnet18 or shallow")],
+    [
+        (0, 2, "shallow", "≥ 1 channel"),
+        (3, 1, "shallow", "≥ 2 classes"),
+        (3, 2, "vgg", "resnet18, resnet3d18, shallow"),
+    ],
 )
 def test_impossible_networks_are_refused(channels: int, classes: int, backbone: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ChannelEmbedding(channels, classes, backbone)  # type: ignore[arg-type]
+        ChannelEmbedding(channels, classes, backbone)
 
 
 def test_tiles_of_another_panel_are_refused() -> None:

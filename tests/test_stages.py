@@ -114,6 +114,22 @@ def test_tiles_at_the_edge_are_mirrored(tiny_run: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(edge[:, :20, 30:], whole[:, :20, 28:30][:, :, ::-1])
 
 
+def test_a_network_without_embedding_is_ranked_by_its_own_importance(
+    tiny_study: Path, plexrank: Plexrank, tmp_path: Path
+) -> None:
+    overrides = ("model.architecture=bsn", "train.seeds=1", "train.epochs=1", "attribute.methods=[gradient]")
+    done = plexrank(*run_arguments(tiny_study, tmp_path / "run", *overrides), "--until", "report")
+    assert done.returncode == 0, done.stderr
+    ranking = pd.read_csv(tmp_path / "run" / "ranking" / "ranking.csv")
+    assert sorted(ranking["position"]) == [1, 2, 3, 4, 5, 6]
+    assert ranking["score"].sum() == pytest.approx(1, abs=1e-5)
+    assert ranking[["reliance", "reliance_q", "association", "association_q"]].isna().all(axis=None)
+    assert ranking["mean_intensity_q"].notna().all()
+    assert not ranking["significant"].any()
+    warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]
+    assert any("no channel embedding" in warning for warning in warnings)
+
+
 def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(
     tiny_study: Path, plexrank: Plexrank, tmp_path: Path
 ) -> None:

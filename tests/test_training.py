@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +15,21 @@ import torch
 
 from plexrank.distributed import ProcessInfo
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
+from plexrank.models.baselines import Baseline
+from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.study import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import read_unit
-from plexrank.training.data import TrainingTiles, augment, draw_epoch, model_input
+from plexrank.training.data import (
+    Disturbance,
+    TrainingTiles,
+    augment,
+    draw_epoch,
+    held_channels,
+    model_input,
+)
 from plexrank.training.embedding import embed_tiles, mean_over_images
+from plexrank.training.explain import explain_tiles
 from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
 from plexrank.training.metrics import (
     area_under_curve,
@@ -128,7 +141,9 @@ def test_the_stored_embedding_is_that_of_the_stored_weights(tmp_path: Path) -> N
     tiles = make_tiles(counts())
     run(tmp_path, tiles)
     unit = read_unit(tmp_path / "best.pt")
-    r = embed_tiles(unit.network(torch.device("cpu")), tiles, np.arange(TILES), ProcessInfo())
+    network = unit.network(torch.device("cpu"))
+    assert isinstance(network, ChannelEmbedding)
+    r = embed_tiles(network, tiles, np.arange(TILES), ProcessInfo())
     np.testing.assert_allclose(unit.embedding_mean, r, atol=1e-5)
 
 
@@ -186,6 +201,69 @@ def test_training_stops_once_validation_no_longer_gets_better(tmp_path: Path) ->
 def test_the_paper_classifier_is_not_refitted(tmp_path: Path) -> None:
     run(tmp_path, model=SHALLOW.model_copy(update={"classifier": "paper"}), epochs=1)
     assert read_unit(tmp_path / "best.pt").classifier is None
+
+
+def test_recomputation_changes_no_weight(tmp_path: Path) -> None:
+    for recompute in (False, True):
+        run(tmp_path / str(recompute), epochs=2, recompute=recompute)
+    assert_same_unit(tmp_path / "True", tmp_path / "False")
+
+
+def test_disturbed_training_in_parts_resumes_bitwise_and_learns(tmp_path: Path) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    disturbed = {"epochs": 8, "jitter": 0.1, "channel_dropout": 0.2, "accumulate": 3}
+    assert run(straight, **disturbed).validation_auc > 0.9
+    with pytest.raises(StoppedEarly):
+        run(stopped, should_stop=stop_after(5), **disturbed)
+    run(stopped, **disturbed)
+    assert_same_unit(straight, stopped)
+
+
+def killed_at(step: int, folder: Path) -> None:
+    steps = iter(range(step))
+
+    def should_stop() -> bool:
+        if next(steps, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    torch.set_num_threads(1)
+    run(folder, should_stop=should_stop, epochs=4)
+
+
+def test_a_training_killed_at_a_random_step_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    run(straight, epochs=4)
+    step = int(np.random.default_rng().integers(2, 7))
+    process = multiprocessing.get_context("forkserver").Process(target=killed_at, args=(step, killed))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (killed / "last.pt").is_file()
+    assert not (killed / "best.pt").exists()
+    run(killed, epochs=4)
+    assert_same_unit(straight, killed)
+
+
+def test_a_baseline_trains_and_explains_itself(tmp_path: Path) -> None:
+    tiles, model = make_tiles(counts()), ModelSettings(architecture="bsn", weights="none")
+    result = run(tmp_path, tiles, model=model, epochs=1)
+    assert np.isfinite(result.validation_loss)
+    unit = read_unit(tmp_path / "best.pt")
+    assert unit.classifier is None
+    assert unit.embedding_mean.shape == (TILES, 4)
+    assert np.isnan(unit.embedding_mean).all()
+    network = unit.network(torch.device("cpu"))
+    assert isinstance(network, Baseline)
+    index = np.arange(5)
+    explained = explain_tiles(network, tiles, index, ("gradient", "occlusion"), ProcessInfo())
+    images = model_input(next(tiles.batches([index])))
+    without = torch.ones(5, 4, dtype=torch.bool)
+    without[:, PLANTED] = False
+    with torch.no_grad():
+        change = network(images) - network(images, without)
+    np.testing.assert_allclose(explained["occlusion"][:, PLANTED], change, atol=1e-5)
+    np.testing.assert_allclose(explained["gradient"], network.importances(images), rtol=1e-4)
 
 
 def test_what_is_not_cached_trains_the_same(tmp_path: Path) -> None:
@@ -306,6 +384,63 @@ def test_augmentation_reaches_all_orientations_and_all_corners() -> None:
     assert sorted(torch.unique(crops).tolist()) == list(range(9))
     with pytest.raises(ValueError, match="must be square, got 3 × 4"):
         augment(torch.zeros(400, 1, 3, 4), batch, 2)
+
+
+def test_augmentation_equals_crop_turn_and_flip_tile_by_tile() -> None:
+    tiles = torch.rand(50, 2, 9, 9)
+    batch = draw_epoch(np.arange(50), np.arange(50), np.ones(50), 50, [4])[0]
+    changed = augment(tiles, batch, crop_px=6)
+    for tile, found, corner, turns, flip in zip(tiles, changed, batch.corner, batch.turns, batch.flips, strict=True):
+        y, x = np.floor(corner * 4).astype(int)
+        expected = torch.rot90(tile[:, y : y + 6, x : x + 6], int(turns), dims=(-2, -1))
+        assert torch.equal(found, expected.flip(-1) if flip else expected)
+    assert augment(tiles[:0], batch.share(50, 60), 6).shape == (0, 2, 6, 6)
+
+
+def test_jitter_is_one_gain_for_each_channel_of_a_tile_and_ends_at_one() -> None:
+    tiles = torch.full((60, 3, 4, 4), 0.5)
+    plain = draw_epoch(np.arange(60), np.arange(60), np.ones(60), 60, [5])[0]
+    batch = draw_epoch(np.arange(60), np.arange(60), np.ones(60), 60, [5], Disturbance(3, jitter=0.5))[0]
+    assert plain.gains is None
+    assert batch.gains is not None
+    np.testing.assert_array_equal(batch.corner, plain.corner)
+    np.testing.assert_array_equal(batch.flips, plain.flips)
+    changed = augment(tiles, batch, 4)
+    expected = torch.from_numpy(np.minimum(0.5 * batch.gains, 1)).float()
+    torch.testing.assert_close(changed, expected[:, :, None, None].expand_as(changed))
+    assert 0.4 < np.log(batch.gains).std() < 0.6
+    assert (changed == 1).any()
+
+
+def test_dropped_channels_are_absent_but_never_all_of_them() -> None:
+    batch = draw_epoch(np.arange(90), np.arange(90), np.ones(90), 90, [6], Disturbance(3, channel_dropout=0.6))[0]
+    present = torch.ones(90, 3, dtype=torch.bool)
+    present[:30, 0] = False
+    assert batch.kept is not None
+    held = held_channels(present, batch.kept)
+    assert held is not None
+    assert held.any(dim=1).all()
+    assert not (held & ~present).any()
+    kept = torch.from_numpy(batch.kept)
+    some = (present & kept).any(dim=1)
+    assert torch.equal(held[some], (present & kept)[some])
+    assert torch.equal(held[~some], present[~some])
+    assert (~some).any()
+    assert 0.3 < batch.kept.mean() < 0.5
+    everything = held_channels(None, batch.kept)
+    assert everything is not None
+    assert torch.equal(everything[kept.any(dim=1)], kept[kept.any(dim=1)])
+    assert held_channels(present, None) is present
+
+
+@pytest.mark.parametrize(
+    ("size", "number", "sizes"), [(9, 1, [9]), (9, 2, [4, 5]), (9, 4, [2, 2, 3, 2]), (5, 4, [2, 3]), (2, 3, [2])]
+)
+def test_parts_of_a_batch_hold_two_tiles_or_more(size: int, number: int, sizes: list[int]) -> None:
+    batch = draw_epoch(np.arange(size), np.arange(size), np.ones(size), size, [7])[0]
+    parts = batch.parts(number)
+    assert sorted(len(part.tiles) for part in parts) == sorted(sizes)
+    np.testing.assert_array_equal(np.concatenate([part.tiles for part in parts]), batch.tiles)
 
 
 def test_the_network_is_fed_as_in_the_paper() -> None:

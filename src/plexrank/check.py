@@ -14,7 +14,7 @@ from plexrank.cohort import Cohort, Survey, class_problems, deal_folds, patient_
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.images.open import open_image
 from plexrank.located import LocatedImage, locate_image
-from plexrank.models.parameters import IMAGENET_FILE, IMAGENET_URL, n_parameters
+from plexrank.models.parameters import n_parameters, published_weights
 from plexrank.panel import wrong_exclusions
 from plexrank.plan import INNER_FOLDS, Plan
 from plexrank.rundir import RunDir
@@ -256,9 +256,10 @@ def _count_classes(cohort: Cohort) -> tuple[ClassCounts, ...]:
 
 def _check_weights(study: Study, imagenet_folder: Path | None) -> list[PlexrankError]:
     weights, remedy = study.model.weights, "mend the path in the study"
-    if weights == "imagenet" and imagenet_folder is not None:
-        weights = imagenet_folder / IMAGENET_FILE
-        remedy = f"get {IMAGENET_URL} and put it there, or set model.weights to a path or to none"
+    published = published_weights(study.model)
+    if weights == "imagenet" and published and imagenet_folder is not None:
+        weights = imagenet_folder / published.file
+        remedy = f"get {published.url} and put it there, or set model.weights to a path or to none"
     try:
         with naming_input(f"model.weights: {weights}"):
             if isinstance(weights, Path) and not weights.is_file():
@@ -350,7 +351,7 @@ def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels:
         n_classes=len(cohort.classes),
         unlabelled_images=cohort.unlabelled,
         n_tiles=n_tiles,
-        n_parameters=n_parameters(study.model.backbone, n_channels, len(cohort.classes)),
+        n_parameters=n_parameters(study.model, n_channels, len(cohort.classes)),
         n_trainings=study.train.folds * study.train.seeds,
         tile_store_gb=round(store_bytes / 1e9, 3),
         memory_gb=round(1.0 + max(min(tile_bytes, TILE_CACHE_BYTES), tiling_bytes) / 1e9, 2),

@@ -148,12 +148,13 @@ class SharesSums(Protocol):
     share_sums: Callable[[Tensor], Tensor]
 
 
-def wrap(model: nn.Module, info: ProcessInfo) -> nn.Module:
+def wrap(model: nn.Module, info: ProcessInfo, sync_batch_norm: bool = True) -> nn.Module:
     """The model made ready to train over all processes; the model itself for a single process.
 
     Gradients are averaged over processes, so a loss must be scaled by ``world_size`` over what it sums.
     Batch norm takes its statistics over all processes: torch's own on GPUs, :class:`SharedBatchNorm` on
-    CPUs; a module with sums of its own (:class:`SharesSums`) is given what adds them up. :func:`unwrap` gives back a
+    CPUs; without ``sync_batch_norm`` over each process's own, and the first one's running statistics are kept. A
+    module with sums of its own (:class:`SharesSums`) is always given what adds them up. :func:`unwrap` gives back a
     module whose state has the keys of the plain model.
     """
     if info.world_size == 1:
@@ -162,9 +163,10 @@ def wrap(model: nn.Module, info: ProcessInfo) -> nn.Module:
         if isinstance(module, SharesSums):
             module.share_sums = _sum_over_processes
     if info.device.type == "cuda":
-        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return DistributedDataParallel(synchronised, device_ids=[info.device.index])
-    return DistributedDataParallel(_share_batch_norm(model))
+        if sync_batch_norm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return DistributedDataParallel(model, device_ids=[info.device.index])
+    return DistributedDataParallel(_share_batch_norm(model) if sync_batch_norm else model)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -81,16 +81,35 @@ class IntensitySettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    architecture: Literal["channel_embedding"] = Field("channel_embedding", description="one number a channel")
-    backbone: Literal["resnet18", "shallow"] = Field("resnet18", description="resnet18, or shallow for CPUs")
-    encoder: Literal["shared"] = Field("shared", description="one encoder for all channels")
+    architecture: Literal["channel_embedding", "resnet50", "resnet3d18", "bsn"] = Field(
+        "channel_embedding", description="one number a channel, or one of the paper's baselines"
+    )
+    backbone: Literal["resnet18", "resnet3d18", "shallow"] = Field(
+        "resnet18", description="of channel_embedding: the paper's, one that convolves across channels, or for CPUs"
+    )
+    encoder: Literal["shared", "independent"] = Field(
+        "shared", description="of channel_embedding: features become a number alike for all channels, or not"
+    )
     weights: Literal["imagenet", "none"] | Path = Field(
         "imagenet",
         union_mode="left_to_right",
-        description="torchvision's resnet18 file in TORCH_HOME, a path to it, or none; shallow needs none",
+        description="torchvision's file in TORCH_HOME (Kinetics for resnet3d18), a path, or none; shallow needs none",
+    )
+    first_conv: Literal["fresh", "rgb_sum"] = Field(
+        "fresh", description="first convolution: drawn anew, or summed over the colours of the weights"
     )
     standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
     classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether every channel becomes one number, which ``backbone``, ``encoder`` and so on are about."""
+        return self.architecture == "channel_embedding"
+
+    @property
+    def refits(self) -> bool:
+        """Whether a linear classifier takes the place of the network's own."""
+        return self.has_embedding and self.classifier == "refit"
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -101,8 +120,12 @@ class ModelSettings(Section):
 
     @model_validator(mode="after")
     def _weights_fit_the_backbone(self) -> ModelSettings:
-        if self.backbone == "shallow" and self.weights != "none":
+        if self.has_embedding and self.backbone == "shallow" and self.weights != "none":
             raise ValueError("the shallow backbone has no pretrained weights; set model.weights: none")
+        if self.first_conv == "rgb_sum" and self.weights == "none":
+            raise ValueError(
+                "there are no colours to sum without weights; set model.first_conv: fresh or model.weights"
+            )
         return self
 
 
@@ -117,6 +140,24 @@ class TrainSettings(Section):
     seeds: int = Field(3, ge=1, description="networks per fold, averaged")
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it")
+    jitter: float = Field(0.0, ge=0, le=1, description="spread of the log of a random gain of each channel of a tile")
+    channel_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of a tile's channels that are left out at random"
+    )
+    accumulate: int = Field(1, ge=1, description="parts that a step's tiles pass in; batch norm sees each part alone")
+    recompute: Literal["auto"] | bool = Field(
+        "auto", description="keep fewer activations and compute them anew; auto: where a GPU's memory demands it"
+    )
+    sync_batch_norm: bool = Field(True, description="batch norm sees the tiles of all processes")
+
+    @model_validator(mode="after")
+    def _parts_hold_two_tiles(self) -> TrainSettings:
+        if 2 * self.accumulate > self.batch_tiles:
+            raise ValueError(
+                f"{self.batch_tiles} tiles a step cannot pass in {self.accumulate} parts of two or more; "
+                "lower train.accumulate or raise train.batch_tiles"
+            )
+        return self
 
 
 Importance = Literal[
@@ -131,6 +172,10 @@ Importance = Literal[
     "lime",
     "deeplift",
 ]
+
+
+WITHOUT_EMBEDDING = ("gradient", "gradient_paper", "occlusion")
+"""The importances that networks without a channel embedding have too."""
 
 
 class AttributeSettings(Section):
@@ -180,6 +225,18 @@ class Study(Section):
         if not isinstance(raw, dict):
             return raw
         return {key: {} if value is None and _is_section(key) else value for key, value in raw.items()}
+
+    @field_validator("attribute")
+    @classmethod
+    def _methods_fit_the_architecture(cls, attribute: AttributeSettings, info: Any) -> AttributeSettings:
+        model = info.data.get("model")
+        wrong = [method for method in attribute.methods if method not in WITHOUT_EMBEDDING]
+        if model is not None and not model.has_embedding and wrong:
+            raise ValueError(
+                f"{', '.join(wrong)} rest on the channel embedding, which {model.architecture} lacks; "
+                f"choose among {', '.join(WITHOUT_EMBEDDING)}"
+            )
+        return attribute
 
     @field_validator("rank")
     @classmethod

@@ -42,7 +42,12 @@ def gradient_paper(classify: Classifier, r: Tensor, background: Tensor | None = 
 
     Arguments and result as for :func:`gradient`.
     """
-    values = gradient(classify, r).abs()
+    return scaled_per_tile(gradient(classify, r))
+
+
+def scaled_per_tile(values: Tensor) -> Tensor:
+    """|value| (tile, channel, class) scaled to 0–1 over the channels that a tile's image holds."""
+    values = values.abs()
     absent = values.isnan()
     low = values.masked_fill(absent, torch.inf).amin(dim=1, keepdim=True)
     high = values.masked_fill(absent, -torch.inf).amax(dim=1, keepdim=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from plexrank.models.encoders import ResNet18Encoder, ShallowEncoder
+from plexrank.models.encoders import make_encoder
 from plexrank.models.standardizer import Standardizer
 
 HIDDEN_UNITS = 200
 
 
 class ChannelEmbedding(nn.Module):
-    """One encoder shared by all channels, then a small classifier on the channel embedding r.
+    """An encoder that makes one number of each channel, then a small classifier on the channel embedding r.
 
     With ``standardize``, r has mean 0 and variance 1 per channel (:class:`Standardizer`), so that gradients of
     different channels compare.
@@ -22,8 +22,10 @@ class ChannelEmbedding(nn.Module):
     Args:
         num_channels: N, at least 1.
         num_classes: K, at least 2.
-        backbone: ``resnet18`` (11.5 million parameters) or ``shallow`` (7,473).
+        backbone: ``resnet18`` (the paper's), ``resnet3d18`` (convolves across channels, of the paper's ablation) or
+            ``shallow``.
         standardize: whether r is standardised before it is classified.
+        independent: whether what turns features into a number is another for each channel.
 
     Raises:
         ValueError: the numbers are too small or the backbone is unknown.
@@ -33,17 +35,16 @@ class ChannelEmbedding(nn.Module):
         self,
         num_channels: int,
         num_classes: int,
-        backbone: Literal["resnet18", "shallow"] = "resnet18",
+        backbone: str = "resnet18",
         standardize: bool = True,
+        independent: bool = False,
     ) -> None:
         super().__init__()
         if num_channels < 1 or num_classes < 2:
             raise ValueError(f"needs ≥ 1 channel and ≥ 2 classes, got {num_channels} and {num_classes}")
-        if backbone not in ("resnet18", "shallow"):
-            raise ValueError(f"backbone must be resnet18 or shallow, got {backbone!r}")
         self.num_channels = num_channels
         self.num_classes = num_classes
-        self.encoder: nn.Module = ResNet18Encoder() if backbone == "resnet18" else ShallowEncoder()
+        self.encoder = make_encoder(backbone, independent, num_channels)
         self.standardizer = Standardizer(num_channels) if standardize else None
         self.classifier = nn.Sequential(
             nn.Linear(num_channels, HIDDEN_UNITS),
@@ -54,7 +55,7 @@ class ChannelEmbedding(nn.Module):
         )
 
     def embed(self, tiles: Tensor, present: Tensor | None = None) -> Tensor:
-        """Tiles (B, N, y, x) float32 → r (B, N) float32; the channels are folded into the batch.
+        """Tiles (B, N, y, x) float32 → r (B, N) float32.
 
         Args:
             present: (B, N) bool, which channels the tiles' images hold, ``None`` for all. The others are not encoded,
@@ -65,14 +66,9 @@ class ChannelEmbedding(nn.Module):
 
     def _embed(self, tiles: Tensor, present: Tensor | None) -> Tensor:
         """r with some finite number where a channel is absent."""
-        batch, channels, height, width = tiles.shape
-        if channels != self.num_channels:
-            raise ValueError(f"expected tiles of {self.num_channels} channels, got {channels}")
-        if present is None:
-            r = self.encoder(tiles.reshape(batch * channels, 1, height, width)).reshape(batch, channels)
-        else:
-            encoded = self.encoder(tiles[present].unsqueeze(1))
-            r = encoded.new_zeros(batch, channels).masked_scatter(present, encoded)
+        if tiles.shape[1] != self.num_channels:
+            raise ValueError(f"expected tiles of {self.num_channels} channels, got {tiles.shape[1]}")
+        r = self.encoder(tiles, present)
         if self.standardizer is None:
             return cast(Tensor, r)
         with torch.autocast(r.device.type, enabled=False):

@@ -1,38 +1,118 @@
-"""Encoders that turn one channel image into one number.
+"""Encoders that turn every channel of a tile into one number.
 
-Sources: He et al. 2016 (ResNet18, as torchvision builds it) and section 3 of the MICCAI 2020 paper on
-informative channels (the embedding encoder).
+A backbone computes features of each channel and an embedding turns them into a number. The backbone is one for all
+channels; the embedding is one for all, or one for each (``independent``). Source: section 3 and the ablation study
+of the MICCAI 2020 paper on informative channels.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from plexrank.models.segments import Segments
+from plexrank.models.trunks import resnet3d18_trunk, resnet18_trunk
+
+BACKBONES = ("resnet18", "resnet3d18", "shallow")
 RESNET18_FEATURES = 512
+RESNET3D_FEATURES = 64
 EMBEDDING_KERNELS = 64
 EMBEDDING_SIDE = 7
+DOWNSAMPLING_BLOCKS = 4
 SHALLOW_LAYERS = ((1, 16, 5), (16, 16, 3), (16, 32, 3))
-"""(input channels, kernels, kernel side) of each stride-2 convolution of the shallow encoder."""
+"""(input channels, kernels, kernel side) of each stride-2 convolution of the shallow backbone."""
 LOG_OFFSET = 0.01
 """Keeps the logarithm of silent features finite; they have unit variance before the rectifier."""
 
 
-def resnet18_trunk() -> nn.Sequential:
-    """ResNet18 for one-channel images without pooling and FC: (B, 1, y, x) → (B, 512, ⌈y/32⌉, ⌈x/32⌉).
+def make_encoder(backbone: str, independent: bool, num_channels: int) -> PlaneEncoder | VolumeEncoder:
+    """An encoder (B, N, y, x) → (B, N), freshly initialised.
 
-    The parameters carry torchvision's names, so that its weight files fit; they are freshly initialised.
+    Raises:
+        ValueError: the backbone is unknown.
     """
-    from torchvision.models import resnet18  # takes two seconds to load, which the shallow backbone need not wait for
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    embeddings: dict[str, Callable[[], nn.Module]] = {
+        "resnet18": EmbeddingEncoder,
+        "resnet3d18": DownsamplingEncoder,
+        "shallow": LogMean,
+    }
+    make = embeddings[backbone]
+    if backbone == "resnet3d18":
+        trunk = resnet3d18_trunk(layers=1)
+        return VolumeEncoder(trunk, Independent(make, num_channels) if independent else make())
+    trunk = resnet18_trunk() if backbone == "resnet18" else _shallow_trunk()
+    return PlaneEncoder(trunk, Independent(make, num_channels) if independent else make())
 
-    network = resnet18(weights=None)
-    network.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    kept = [(name, module) for name, module in network.named_children() if name not in ("avgpool", "fc")]
-    return nn.Sequential(OrderedDict(kept))
+
+class PlaneEncoder(nn.Module):
+    """A backbone that sees one channel at a time: (B, 1, y, x) → features (B, f, y', x'), then an embedding."""
+
+    def __init__(self, backbone: Segments, embedding: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embedding = embedding
+
+    def forward(self, tiles: Tensor, present: Tensor | None) -> Tensor:
+        """Tiles (B, N, y, x) → (B, N) float32, 0 where ``present`` (B, N) is false; those planes are not encoded."""
+        images = tiles.flatten(0, 1) if present is None else tiles[present]
+        return _embed(self.embedding, self.backbone(images.unsqueeze(1)), present, tiles.shape[:2])
+
+
+class VolumeEncoder(nn.Module):
+    """A backbone that convolves across neighbouring channels too: (B, 1, N, y, x) → (B, f, N, y', x').
+
+    A channel that is absent is 0 to its neighbours, which is halfway between dark and bright.
+    """
+
+    def __init__(self, backbone: Segments, embedding: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embedding = embedding
+
+    def forward(self, tiles: Tensor, present: Tensor | None) -> Tensor:
+        """As :meth:`PlaneEncoder.forward`."""
+        planes = self.backbone(blank_absent(tiles, present).unsqueeze(1)).transpose(1, 2)
+        features = planes.flatten(0, 1) if present is None else planes[present]
+        return _embed(self.embedding, features, present, tiles.shape[:2])
+
+
+def blank_absent(tiles: Tensor, present: Tensor | None) -> Tensor:
+    """Tiles (B, N, y, x) with 0 in the planes whose ``present`` (B, N) is false."""
+    return tiles if present is None else tiles.masked_fill(~present[:, :, None, None], 0)
+
+
+def _embed(embedding: nn.Module, features: Tensor, present: Tensor | None, shape: torch.Size) -> Tensor:
+    """Features (M, …) of the channels that are present, tile by tile → (B, N)."""
+    r = embedding(features, present, shape[1]) if isinstance(embedding, Independent) else embedding(features)
+    if present is None:
+        return cast(Tensor, r.reshape(shape))
+    return cast(Tensor, r.new_zeros(shape).masked_scatter(present, r))
+
+
+class Independent(nn.Module):
+    """One embedding for each channel."""
+
+    def __init__(self, make: Callable[[], nn.Module], num_channels: int) -> None:
+        super().__init__()
+        self.of_channel = nn.ModuleList(make() for _ in range(num_channels))
+
+    def forward(self, features: Tensor, present: Tensor | None, num_channels: int) -> Tensor:
+        """Features (M, …) of the channels that are ``present`` (B, N), tile by tile → (M,)."""
+        if present is None:
+            of_channel = [embed(features[channel::num_channels]) for channel, embed in enumerate(self.of_channel)]
+            return torch.stack(of_channel, dim=1).flatten()
+        channel_of = present.nonzero()[:, 1]
+        r = torch.zeros(len(features), device=features.device)
+        for channel, embed in enumerate(self.of_channel):
+            rows = (channel_of == channel).nonzero()[:, 0]
+            r = r.index_copy(0, rows, embed(features[rows]))
+        return r
 
 
 class EmbeddingEncoder(nn.Module):
@@ -44,57 +124,76 @@ class EmbeddingEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(EMBEDDING_SIDE)
-        layers: list[nn.Module] = []
-        for in_channels in (RESNET18_FEATURES, EMBEDDING_KERNELS, EMBEDDING_KERNELS):
-            layers += [
-                nn.Conv2d(in_channels, EMBEDDING_KERNELS, kernel_size=3, padding=1),
-                nn.BatchNorm2d(EMBEDDING_KERNELS),
-                nn.ReLU(inplace=True),
-            ]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(
+            *_conv_norm(RESNET18_FEATURES), *_conv_norm(EMBEDDING_KERNELS), *_conv_norm(EMBEDDING_KERNELS)
+        )
         self.summary = nn.Conv2d(EMBEDDING_KERNELS, 1, kernel_size=EMBEDDING_SIDE)
 
     def forward(self, features: Tensor) -> Tensor:
-        if tuple(features.shape[-2:]) != (EMBEDDING_SIDE, EMBEDDING_SIDE):
-            features = self.pool(features)
-        features = self.layers(features)
-        with torch.autocast(features.device.type, enabled=False):
-            return cast(Tensor, self.summary(features.float())).flatten()
+        """One number each."""
+        return _summarise(self.summary, self.layers(_to_summary_side(features)))
 
 
-class ResNet18Encoder(nn.Module):
-    """The encoder of the paper: (B, 1, y, x) float32 → (B,) float32."""
+class DownsamplingEncoder(nn.Module):
+    """(B, 64, y, x) features → (B,) float32, for a backbone that hardly reduces y and x.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = resnet18_trunk()
-        self.embedding = EmbeddingEncoder()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.embedding(self.backbone(images)))
-
-
-class ShallowEncoder(nn.Module):
-    """Three stride-2 convolutions and a mean, for CPUs and small cohorts: (B, 1, y, x) → (B,) float32.
-
-    The logarithm of the mean features is what is summarised, since protein abundance varies by ratios.
+    Four times a maximum over 2×2 and two 3×3 convolutions, which makes 7×7 of 112×112 (other sizes are pooled to it
+    adaptively), then one valid 7×7 in full precision.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for in_channels, kernels, side in SHALLOW_LAYERS:
-            layers += [
-                nn.Conv2d(in_channels, kernels, side, stride=2, padding=side // 2, bias=False),
-                nn.BatchNorm2d(kernels),
-                nn.ReLU(inplace=True),
-            ]
-        self.backbone = nn.Sequential(*layers)
+        blocks: OrderedDict[str, nn.Module] = OrderedDict()
+        for number in range(DOWNSAMPLING_BLOCKS):
+            pool = nn.MaxPool2d(2, ceil_mode=True)
+            blocks[str(number)] = nn.Sequential(pool, *_conv_norm(RESNET3D_FEATURES), *_conv_norm(EMBEDDING_KERNELS))
+        self.layers = Segments(blocks, [(name,) for name in blocks])
+        self.summary = nn.Conv2d(EMBEDDING_KERNELS, 1, kernel_size=EMBEDDING_SIDE)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """One number each."""
+        return _summarise(self.summary, _to_summary_side(self.layers(features)))
+
+
+class LogMean(nn.Module):
+    """(B, 32, y, x) features → (B,) float32: a weighted sum of the logarithms of their means over y and x.
+
+    The logarithm is what is summarised, since protein abundance varies by ratios.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self.summary = nn.Linear(SHALLOW_LAYERS[-1][1], 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)
+    def forward(self, features: Tensor) -> Tensor:
+        """One number each."""
         with torch.autocast(features.device.type, enabled=False):
             mean = features.float().mean(dim=(-2, -1))
             return cast(Tensor, self.summary((mean + LOG_OFFSET).log())).flatten()
+
+
+def _shallow_trunk() -> Segments:
+    """Three stride-2 convolutions, for CPUs and small cohorts."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for in_channels, kernels, side in SHALLOW_LAYERS:
+        layers[str(len(layers))] = nn.Conv2d(in_channels, kernels, side, stride=2, padding=side // 2, bias=False)
+        layers[str(len(layers))] = nn.BatchNorm2d(kernels)
+        layers[str(len(layers))] = nn.ReLU(inplace=True)
+    names = list(layers)
+    return Segments(layers, [names[start : start + 3] for start in range(0, len(names), 3)])
+
+
+def _conv_norm(in_channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    convolution = nn.Conv2d(in_channels, EMBEDDING_KERNELS, kernel_size=3, padding=1)
+    return convolution, nn.BatchNorm2d(EMBEDDING_KERNELS), nn.ReLU(inplace=True)
+
+
+def _to_summary_side(features: Tensor) -> Tensor:
+    if tuple(features.shape[-2:]) == (EMBEDDING_SIDE, EMBEDDING_SIDE):
+        return features
+    return nn.functional.adaptive_avg_pool2d(features, EMBEDDING_SIDE)
+
+
+def _summarise(summary: nn.Module, features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return cast(Tensor, summary(features.float())).flatten()

@@ -58,7 +58,8 @@ class UnitTable:
 
     Attributes:
         fold, seed: which unit.
-        classify: its classifier, r (row, channel) → logits (row, class); it takes NaN as an absent channel.
+        classify: its classifier, r (row, channel) → logits (row, class); it takes NaN as an absent channel. ``None``
+            where the network has no channel embedding, and ``embedding`` is NaN all through.
         n_tiles: (image,) tiles seen, 0 for images that were not held out.
         embedding: (image, channel); this and the following are NaN where n_tiles is 0.
         logits: (image, class).
@@ -73,7 +74,7 @@ class UnitTable:
 
     fold: int
     seed: int
-    classify: Classify
+    classify: Classify | None
     n_tiles: Array
     embedding: Array
     logits: Array
@@ -104,7 +105,7 @@ def aggregate_unit(
     *,
     fold: int,
     seed: int,
-    classify: Classify,
+    classify: Classify | None,
     training_images: Array | None = None,
     training_embedding: Array | None = None,
     linear: LinearWeights | None = None,
@@ -118,7 +119,7 @@ def aggregate_unit(
         blocks: the unit's held-out tiles.
         image_of_tile: (all tiles,) int, indexed by tile id.
         num_images: images of the cohort.
-        classify: r (row, channel) → logits (row, class), numpy to numpy.
+        classify: r (row, channel) → logits (row, class), numpy to numpy; ``None`` where there is no embedding.
         training_images, training_embedding: (row,) int and (row, channel), where the checkpoint keeps them.
         linear: the classifier's weights, where it is linear.
         tile_area: (all tiles,) pixels, indexed by tile id; tiles count alike if absent.
@@ -215,7 +216,7 @@ class SampleTables:
             that the mean over its samples sums to 1 over the channels (to their share of all channels where its
             samples have only some).
         unit_importance: (unit, channel) mean of the unscaled importance, units ordered by fold, then seed.
-        classify: classifier of (fold, seed).
+        classify: classifier of (fold, seed); empty where the networks have no channel embedding.
         n_images, n_tiles: images and tiles that were held out.
         channel_images, channel_tiles: (channel,) those that have the channel.
     """
@@ -265,7 +266,7 @@ def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) ->
         importance=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.importance[method]), samples),
         contrast=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.contrast[method]), samples),
         unit_importance=np.stack([_held_out_mean(unit.importance[method], unit, samples) for unit in units]),
-        classify={(unit.fold, unit.seed): unit.classify for unit in units},
+        classify={(unit.fold, unit.seed): unit.classify for unit in units if unit.classify is not None},
         n_images=len(samples.image_sample),
         n_tiles=int(sum(unit.n_tiles.sum() for unit in of_one_seed)),
         channel_images=np.sum([np.isfinite(unit.mean_intensity).sum(axis=0) for unit in of_one_seed], axis=0),
@@ -301,7 +302,7 @@ def _check_units(units: Sequence[UnitTable], samples: Samples, method: str) -> t
             raise RunDirError(
                 f"fold {unit.fold}, seed {unit.seed}: {absent} held-out images have no tile in the attribution"
             )
-        finite = np.isfinite(unit.embedding) | ~np.isfinite(unit.mean_intensity)
+        finite = np.isfinite(unit.embedding) | ~np.isfinite(unit.mean_intensity) | (unit.classify is None)
         if not (finite[held_out].all() and np.isfinite(unit.logits[held_out]).all()):
             raise RunDirError(
                 f"fold {unit.fold}, seed {unit.seed}: the held-out embedding is not finite; the training diverged, "

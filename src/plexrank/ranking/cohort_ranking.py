@@ -19,10 +19,10 @@ from plexrank.ranking.controls import count_called, decoy_reliance_p
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
 from plexrank.ranking.prediction import Performance, measure_performance
 from plexrank.ranking.refit import can_refit, refitted_scores
-from plexrank.ranking.reliance import measure_reliance
+from plexrank.ranking.reliance import Reliance, measure_reliance
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import TOP, score_channels
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, kruskal, trend
+from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, Association, kruskal, trend
 from plexrank.ranking.summary import Findings, LeftOut, Summary, is_above_chance, make_summary
 from plexrank.ranking.table import (
     ChannelTests,
@@ -106,7 +106,7 @@ def rank_cohort(
             num_images=tables.n_images,
             num_tiles=tables.n_tiles,
             left_out=left_out,
-            warnings=[*_site_warning(ranking, settings.fdr), *warnings],
+            warnings=[*_embedding_warning(tables), *_site_warning(ranking, settings.fdr), *warnings],
         ),
     )  # fmt: skip
 
@@ -119,6 +119,12 @@ def _included(channels: Sequence[str], excluded: Collection[str]) -> Array:
     if not included.any():
         raise StudyError("every channel is excluded; leave one or more to rank")
     return included
+
+
+def _embedding_warning(tables: SampleTables) -> list[str]:
+    if tables.classify:
+        return []
+    return ["the network has no channel embedding: reliance and association are not known, no channel is significant"]
 
 
 def _site_warning(ranking: pd.DataFrame, fdr: float) -> list[str]:
@@ -144,6 +150,8 @@ def _order_of_labels(ordered: Sequence[str], samples: Samples) -> Array | None:
 def _channel_tests(
     units: Sequence[UnitTable], tables: SampleTables, samples: Samples, order: Array | None
 ) -> ChannelTests:
+    if not tables.classify:
+        return _tests_without_embedding(tables, samples, order)
     reliance = partial(measure_reliance, tables.embedding, tables.classify, tables.seeds, samples)
     explained = explained_by_others(units, tables, samples)
     return ChannelTests(
@@ -155,6 +163,22 @@ def _channel_tests(
         mean_intensity_trend=None if order is None else trend(tables.mean_intensity, order),
         site=site_association(tables.aligned, samples),
         group=channel_groups(tables.aligned),
+    )
+
+
+def _tests_without_embedding(tables: SampleTables, samples: Samples, order: Array | None) -> ChannelTests:
+    """Those of the plain intensities; the others are NaN."""
+    shape = tables.mean_intensity.shape
+    unknown = Association(*np.full((2, shape[1]), np.nan))
+    return ChannelTests(
+        reliance=Reliance(np.full(shape, np.nan), *np.full((2, shape[1]), np.nan)),
+        association=unknown,
+        mean_intensity=kruskal(tables.mean_intensity, samples.label),
+        conditional=None,
+        trend=None if order is None else unknown,
+        mean_intensity_trend=None if order is None else trend(tables.mean_intensity, order),
+        site=None,
+        group=np.arange(1, shape[1] + 1),
     )
 
 
@@ -179,5 +203,5 @@ def _findings(
             fdr=settings.fdr,
         ),
         panel=smallest_panel(units, tables, samples, channels, included, one_error),
-        faithfulness=measure_faithfulness(tables, samples, included, rng),
+        faithfulness=measure_faithfulness(tables, samples, included, rng) if tables.classify else None,
     )  # fmt: skip

@@ -65,7 +65,8 @@ class Summary:
         agreement: of the units on the order.
         controls: decoys and excluded channels that would be called.
         panel: the smallest panel that keeps the held-out performance; None where classifiers cannot be fitted anew.
-        faithfulness: what becomes of the prediction without, or with only, the first channels.
+        faithfulness: what becomes of the prediction without, or with only, the first channels; None where the networks
+            have no channel embedding.
         sites: per site the patients of each class; None where no site is known.
         skipped: images that could not be used, each with the reason.
         warnings: what a reader must know.
@@ -81,7 +82,7 @@ class Summary:
     agreement: Agreement
     controls: Controls
     panel: SmallPanel | None
-    faithfulness: Faithfulness
+    faithfulness: Faithfulness | None
     sites: dict[str, dict[str, int]] | None
     skipped: tuple[dict[str, str], ...]
     warnings: tuple[str, ...]
@@ -105,7 +106,7 @@ class Findings:
     agreement: Agreement
     controls: Controls
     panel: SmallPanel | None
-    faithfulness: Faithfulness
+    faithfulness: Faithfulness | None
 
 
 def make_summary(

@@ -23,7 +23,7 @@ class ReportContent:
         by_class: the ranking of every class.
         summary: content of ``summary.json``.
         figure: the ranking figure, PNG.
-        faithfulness_figure: deletion and insertion curves, PNG.
+        faithfulness_figure: deletion and insertion curves, PNG; None where there are none.
         planted: channels that truly differ, where the cohort is simulated.
         study_text: the resolved study, YAML.
         provenance: version, host and time of the run.
@@ -34,7 +34,7 @@ class ReportContent:
     by_class: pd.DataFrame
     summary: Mapping[str, Any]
     figure: Path
-    faithfulness_figure: Path
+    faithfulness_figure: Path | None
     planted: Collection[str]
     study_text: str
     provenance: Mapping[str, str]
@@ -50,7 +50,7 @@ def render_page(content: ReportContent) -> str:
         content=content,
         summary=content.summary,
         figure=_as_data(content.figure),
-        faithfulness_figure=_as_data(content.faithfulness_figure),
+        faithfulness_figure=_as_data(content.faithfulness_figure) if content.faithfulness_figure else None,
         groups=_groups(content.ranking),
         trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import UnitAttribution, write_attribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
+from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.rundir import Unit, file_digest
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
-from plexrank.training.checkpoint import read_unit
-from plexrank.training.embedding import embed_tiles
+from plexrank.training.checkpoint import TrainedUnit, read_unit
+from plexrank.training.data import TrainingTiles
+from plexrank.training.embedding import embed_tiles, logits_of_tiles
+from plexrank.training.explain import explain_tiles
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -44,14 +49,15 @@ def _write(unit: Unit, store: Path, attribution: UnitAttribution) -> None:
 def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> UnitAttribution:
     checkpoint = plan.rundir.training(fold, seed) / "best.pt"
     trained = read_unit(checkpoint)
-    network = trained.network(info.device)
     index = cohort.tiles_of(plan.images(fold, "held_out"))
-    embedding = embed_tiles(network, cohort.training_tiles(trained.intensity), index, info)
-    classify = trained.classify(network)
-    r = torch.from_numpy(embedding).to(info.device)
-    background = torch.from_numpy(trained.embedding_mean).to(info.device)
-    with torch.inference_mode():
-        logits = classify(r).cpu().numpy()
+    methods = plan.study.attribute.methods
+    network, tiles = trained.network(info.device), cohort.training_tiles(trained.intensity)
+    if isinstance(network, ChannelEmbedding):
+        embedding, logits, values = _explain_embedding(trained, network, tiles, index, methods, info)
+    else:
+        embedding = np.full((len(index), network.num_channels), np.nan, dtype=np.float32)
+        logits = logits_of_tiles(network, tiles, index, info)
+        values = explain_tiles(network, tiles, index, methods, info)
     return UnitAttribution(
         fold=fold,
         seed=seed,
@@ -62,5 +68,23 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
         embedding=embedding,
         logits=logits,
         mean_intensity=cohort.channel_means[index],
-        values={name: METHODS[name](classify, r, background).cpu().numpy() for name in plan.study.attribute.methods},
+        values=values,
     )
+
+
+def _explain_embedding(
+    trained: TrainedUnit,
+    network: ChannelEmbedding,
+    tiles: TrainingTiles,
+    index: np.ndarray,
+    methods: Sequence[str],
+    info: ProcessInfo,
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """r, logits and importances of tiles, the latter two from r and the small classifier alone."""
+    embedding = embed_tiles(network, tiles, index, info)
+    classify = trained.classify(network)
+    r = torch.from_numpy(embedding).to(info.device)
+    background = torch.from_numpy(trained.embedding_mean).to(info.device)
+    with torch.inference_mode():
+        logits = classify(r).cpu().numpy()
+    return embedding, logits, {name: METHODS[name](classify, r, background).cpu().numpy() for name in methods}

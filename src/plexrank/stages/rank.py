@@ -12,17 +12,18 @@ import numpy as np
 import torch
 
 from plexrank.attribution.store import AttributionStore
+from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.refit import LinearClassifier
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.ranking.aggregate import LinearWeights, UnitTable, aggregate_unit
+from plexrank.ranking.aggregate import Classify, LinearWeights, UnitTable, aggregate_unit
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
-from plexrank.training.checkpoint import read_unit
+from plexrank.training.checkpoint import TrainedUnit, read_unit
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -61,12 +62,19 @@ def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTa
         len(plan.cohort.images),
         fold=fold,
         seed=seed,
-        classify=partial(_classify_array, trained.classify(trained.network(torch.device("cpu")))),
+        classify=_classifier(trained),
         training_images=trained.embedding_images,
         training_embedding=trained.embedding_mean,
         tile_area=cohort.tile_area_px,
         linear=None if trained.classifier is None else _linear(trained.classifier),
     )
+
+
+def _classifier(trained: TrainedUnit) -> Classify | None:
+    network = trained.network(torch.device("cpu"))
+    if not isinstance(network, ChannelEmbedding):
+        return None
+    return partial(_classify_array, trained.classify(network))
 
 
 def _linear(classifier: LinearClassifier) -> LinearWeights:

@@ -33,7 +33,8 @@ def run(plan: Plan, reporter: Reporter) -> None:
     with replacing(rundir.figures) as temporary:
         temporary.mkdir()
         ranking_figure(ranking, temporary / "ranking.png", planted)
-        faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png")
+        if summary["faithfulness"]:
+            faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png")
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
@@ -41,7 +42,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
             by_class=by_class,
             summary=summary,
             figure=rundir.figures / "ranking.png",
-            faithfulness_figure=rundir.figures / "faithfulness.png",
+            faithfulness_figure=rundir.figures / "faithfulness.png" if summary["faithfulness"] else None,
             planted=planted,
             study_text=dump_study(plan.study),
             provenance=rundir.last_command(),

@@ -1,4 +1,4 @@
-"""What training writes and reads: checkpoints of plain types and tensors, and pretrained weights."""
+"""What training writes and reads: checkpoints of plain types and tensors."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from plexrank.errors import MissingInputError, RunDirError, StudyError
+from plexrank.errors import MissingInputError, RunDirError
+from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.parameters import IMAGENET_FILE, IMAGENET_URL
 from plexrank.models.refit import LinearClassifier
-from plexrank.rundir import file_digest, replacing
+from plexrank.rundir import replacing
 from plexrank.study import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 
 FORMAT = "plexrank-checkpoint-1"
-IMAGENET_SHA256 = "f37072fd"
-REPLACED_LAYERS = ("conv1.", "fc.")
-"""Layers of a ResNet18 file that this network has otherwise: one input channel, no 1000 classes."""
-
-_LOAD_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+LOAD_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 _logger = logging.getLogger(__name__)
 
 
@@ -41,10 +37,11 @@ class TrainedUnit:
         epoch: the epoch with the lowest validation loss, from 0.
         channel_names: N names in the order of r.
         class_names: K names in the order of the logits.
-        model_state: of the plain :class:`ChannelEmbedding`.
+        model_state: of the plain network.
         classifier: the refitted one, or ``None`` where the network's own is used.
         embedding_images: (image,) int64, the images of training and validation.
-        embedding_mean: (image, channel) float32, the mean r over the tiles of each, NaN for channels it lacks.
+        embedding_mean: (image, channel) float32, the mean r over the tiles of each; NaN for channels that the image
+            lacks, and all through where the network has no embedding.
     """
 
     key: str
@@ -60,7 +57,7 @@ class TrainedUnit:
     embedding_images: NDArray[np.int64]
     embedding_mean: NDArray[np.float32]
 
-    def network(self, device: torch.device) -> ChannelEmbedding:
+    def network(self, device: torch.device) -> Network:
         """The network with these weights, in evaluation mode."""
         model = build_network(self.settings, len(self.channel_names), len(self.class_names))
         model.load_state_dict(dict(self.model_state))
@@ -99,15 +96,6 @@ class Progress:
     scheduler: dict[str, Any] = field(default_factory=dict)
 
 
-def build_network(settings: ModelSettings, num_channels: int, num_classes: int) -> ChannelEmbedding:
-    """The network that the settings ask for, freshly initialised, laid out channels-last.
-
-    Channels-last trains the shallow encoder two to three times as fast on CPUs.
-    """
-    model = ChannelEmbedding(num_channels, num_classes, settings.backbone, settings.standardize)
-    return model.to(memory_format=torch.channels_last)
-
-
 def save(path: Path, state: Mapping[str, object], *, keep_previous: bool = False) -> None:
     """Write a checkpoint atomically; ``keep_previous`` leaves the one before at ``PATH.prev``."""
     with replacing(path) as temporary:
@@ -127,8 +115,8 @@ def load(path: Path) -> dict[str, Any]:
         raise MissingInputError(f"{path}: no such checkpoint; run plexrank train first")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except _LOAD_ERRORS as error:
-        raise RunDirError(f"{path}: damaged checkpoint ({_first_line(error)}); delete it and train again") from error
+    except LOAD_ERRORS as error:
+        raise RunDirError(f"{path}: damaged checkpoint ({first_line(error)}); delete it and train again") from error
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
         raise RunDirError(f"{path}: expected a checkpoint of format {FORMAT}; delete it and train again")
     return state
@@ -203,47 +191,17 @@ def read_unit(path: Path) -> TrainedUnit:
             embedding_mean=state["embedding_mean"].numpy(),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDirError(f"{path}: no trained unit ({_first_line(error)}); delete it and train again") from error
-
-
-def load_backbone_weights(weights: Literal["imagenet", "none"] | Path, backbone: nn.Module) -> None:
-    """Load a ResNet18 file into a trunk, all but its first convolution; ``none`` leaves it as it is.
-
-    ``imagenet`` is torchvision's file, looked for where torch keeps such files (``TORCH_HOME``) and never
-    downloaded, since compute nodes have no internet.
-
-    Raises:
-        MissingInputError: there is no such file, or it is not torchvision's.
-        StudyError: the file holds no ResNet18.
-    """
-    if weights == "none":
-        return
-    path = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE if weights == "imagenet" else Path(weights)
-    remedy = f"get {IMAGENET_URL} and put it there, or set model.weights to a path or to none"
-    if not path.is_file():
-        raise MissingInputError(f"model.weights: {path}: no such file; {remedy}")
-    if weights == "imagenet" and not (found := file_digest(path)).startswith(IMAGENET_SHA256):
-        raise MissingInputError(
-            f"model.weights: {path}: sha256 starts with {found[:8]}, expected {IMAGENET_SHA256}; {remedy}"
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        kept = {name: value for name, value in state.items() if not name.startswith(REPLACED_LAYERS)}
-        fresh = {name: v for name, v in backbone.state_dict().items() if name.startswith(REPLACED_LAYERS)}
-        backbone.load_state_dict({**kept, **fresh})
-    except (*_LOAD_ERRORS, AttributeError) as error:
-        raise StudyError(
-            f"model.weights: {path}: expected the state of torchvision's resnet18 ({_first_line(error)}); {remedy}"
-        ) from error
+        raise RunDirError(f"{path}: no trained unit ({first_line(error)}); delete it and train again") from error
 
 
 def _progress(path: Path, state: dict[str, Any]) -> Progress:
     try:
         return Progress(**state)
     except TypeError as error:
-        raise RunDirError(f"{path}: no training progress ({_first_line(error)}); delete it and train again") from error
+        raise RunDirError(f"{path}: no training progress ({first_line(error)}); delete it and train again") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to what a message can quote."""
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__

@@ -7,11 +7,13 @@ another number of processes therefore see the same tiles in the same order with 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,6 +124,8 @@ class Batch:
         corner: in [0, 1), where the crop starts relative to the room there is, (B, 2) y and x.
         turns: quarter turns, 0–3.
         flips: whether x is mirrored; with the turns all eight orientations are equally likely.
+        gains: (B, N) factors of the intensities, ``None`` for 1.
+        kept: (B, N) bool, which channels are not left out, ``None`` for all.
     """
 
     tiles: IntArray
@@ -129,15 +133,65 @@ class Batch:
     corner: FloatArray
     turns: IntArray
     flips: NDArray[np.bool_]
+    gains: FloatArray | None = None
+    kept: NDArray[np.bool_] | None = None
 
     def share(self, process_rank: int, world_size: int) -> Batch:
         """Every ``world_size``-th tile; possibly none."""
-        mine = slice(process_rank, None, world_size)
-        return Batch(self.tiles[mine], self.weights[mine], self.corner[mine], self.turns[mine], self.flips[mine])
+        return self._chosen(slice(process_rank, None, world_size))
+
+    def parts(self, number: int) -> list[Batch]:
+        """At most so many parts, as equal as can be and of two tiles or more, as far as there are."""
+        number = max(1, min(number, len(self.tiles) // 2))
+        edges = np.linspace(0, len(self.tiles), number + 1).round().astype(int)
+        return [self._chosen(slice(start, stop)) for start, stop in itertools.pairwise(edges.tolist())]
+
+    def _chosen(self, rows: slice) -> Batch:
+        return Batch(
+            tiles=self.tiles[rows],
+            weights=self.weights[rows],
+            corner=self.corner[rows],
+            turns=self.turns[rows],
+            flips=self.flips[rows],
+            gains=None if self.gains is None else self.gains[rows],
+            kept=None if self.kept is None else self.kept[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What is drawn for every channel of every tile beside flips, turns and crops; nothing by default.
+
+    Attributes:
+        num_channels: N.
+        jitter: standard deviation of the logarithm of the gains.
+        channel_dropout: probability that a channel is left out.
+    """
+
+    num_channels: int = 0
+    jitter: float = 0.0
+    channel_dropout: float = 0.0
+
+    def draw(self, num_tiles: int, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """``gains`` and ``kept`` of a :class:`Batch`, as far as they are wanted."""
+        drawn: dict[str, NDArray[Any]] = {}
+        if self.jitter > 0:
+            drawn["gains"] = np.exp(generator.normal(0, self.jitter, (num_tiles, self.num_channels)))
+        if self.channel_dropout > 0:
+            drawn["kept"] = generator.random((num_tiles, self.num_channels)) >= self.channel_dropout
+        return drawn
+
+
+UNDISTURBED = Disturbance()
 
 
 def draw_epoch(
-    tiles: IntArray, image_index: IntArray, tile_weights: FloatArray, batch_tiles: int, entropy: Sequence[int]
+    tiles: IntArray,
+    image_index: IntArray,
+    tile_weights: FloatArray,
+    batch_tiles: int,
+    entropy: Sequence[int],
+    disturbance: Disturbance = UNDISTURBED,
 ) -> list[Batch]:
     """The batches of one epoch.
 
@@ -151,6 +205,7 @@ def draw_epoch(
         tile_weights: (tile,) such as class weights.
         batch_tiles: the most a batch holds (one more where that avoids a single tile).
         entropy: whole numbers that name the unit and the epoch.
+        disturbance: what else to draw.
     """
     order, weights = _draw_tiles(image_index, tile_weights, np.random.default_rng([*entropy, 0]))
     n_batches = min(-(-len(order) // batch_tiles), max(1, len(order) // 2))
@@ -164,6 +219,7 @@ def draw_epoch(
                 corner=generator.random((len(chosen), 2)),
                 turns=generator.integers(0, 4, len(chosen)),
                 flips=generator.integers(0, 2, len(chosen)).astype(bool),
+                **disturbance.draw(len(chosen), generator),
             )
         )
     return batches
@@ -193,7 +249,9 @@ def evenly_spaced(index: IntArray, most: int) -> IntArray:
 
 
 def augment(tiles: Tensor, batch: Batch, crop_px: int) -> Tensor:
-    """Crop, turn and flip (B, channel, y, x), one draw for all channels of a tile, on the tiles' device.
+    """Crop, turn, flip and amplify (B, channel, y, x) on the tiles' device.
+
+    Crop and orientation are one draw for all channels of a tile; gains are drawn for each.
 
     Returns:
         (B, channel, c, c), c the smaller of ``crop_px`` and the tile's side.
@@ -205,13 +263,36 @@ def augment(tiles: Tensor, batch: Batch, crop_px: int) -> Tensor:
     if tiles.shape[-2] != side:
         raise ValueError(f"tiles must be square, got {tiles.shape[-2]} × {side} pixels")
     crop = min(crop_px, side)
-    corners = np.floor(batch.corner * (side - crop + 1)).astype(int).tolist()
-    drawn = zip(corners, batch.turns.tolist(), batch.flips.tolist(), strict=True)
-    turned = []
-    for tile, ((y, x), turns, flip) in zip(tiles, drawn, strict=True):
-        view = torch.rot90(tile[:, y : y + crop, x : x + crop], turns, dims=(-2, -1))
-        turned.append(view.flip(-1) if flip else view)
-    return torch.stack(turned) if turned else tiles[:, :, :crop, :crop]
+    source = _source_pixels(batch, side, crop).to(tiles.device)
+    flat = tiles.reshape(*tiles.shape[:2], side * side)
+    moved = flat.gather(2, source[:, None].expand(-1, tiles.shape[1], -1)).reshape(*tiles.shape[:2], crop, crop)
+    if batch.gains is None:
+        return moved
+    gains = torch.from_numpy(batch.gains).to(moved)
+    return (moved * gains[:, :, None, None]).clamp_(max=1)
+
+
+def _source_pixels(batch: Batch, side: int, crop: int) -> Tensor:
+    """(B, c²) int64, which pixel of a tile, row by row, becomes each of the augmented one."""
+    index = np.arange(crop * crop).reshape(crop, crop)
+    orientations = [np.rot90(index, turns)[:, ::step].ravel() for step in (1, -1) for turns in range(4)]
+    within = np.stack(orientations)[batch.turns + 4 * batch.flips]
+    corner = np.floor(batch.corner * (side - crop + 1)).astype(np.int64)
+    rows, columns = within // crop + corner[:, :1], within % crop + corner[:, 1:]
+    return torch.from_numpy(rows * side + columns)
+
+
+def held_channels(present: Tensor | None, kept: NDArray[np.bool_] | None) -> Tensor | None:
+    """Which channels the network sees: those ``present`` and ``kept``, all that are present where that is none.
+
+    Args:
+        present, kept: (B, N) bool, ``None`` for all.
+    """
+    if kept is None:
+        return present
+    left = torch.from_numpy(kept)
+    held = torch.ones_like(left) if present is None else present
+    return torch.where((held & left).any(dim=1, keepdim=True), held & left, held)
 
 
 def model_input(intensities: Tensor) -> Tensor:

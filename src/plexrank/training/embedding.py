@@ -1,12 +1,16 @@
-"""The channel embedding of whole tiles, and its means over images."""
+"""What a network says of whole tiles, such as their channel embedding, and means over images."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from plexrank.distributed import ProcessInfo, all_reduce_sum
+from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.training.data import TrainingTiles, model_input
 
@@ -16,34 +20,53 @@ CHANNEL_IMAGES = 512
 IntArray = NDArray[np.int64]
 
 
-@torch.inference_mode()
 def embed_tiles(
     model: ChannelEmbedding, tiles: TrainingTiles, index: IntArray, info: ProcessInfo
 ) -> NDArray[np.float32]:
-    """r of whole tiles, without crop and augmentation, in evaluation mode and full precision.
+    """r (tile, channel) float32 of whole tiles, NaN where a tile's image lacks the channel; see :func:`over_tiles`."""
+    return over_tiles(model, model.embed, (model.num_channels,), tiles, index, info)
+
+
+def logits_of_tiles(model: Network, tiles: TrainingTiles, index: IntArray, info: ProcessInfo) -> NDArray[np.float32]:
+    """Logits (tile, class) float32 of whole tiles; see :func:`over_tiles`."""
+    return over_tiles(model, model, (model.num_classes,), tiles, index, info)
+
+
+@torch.inference_mode()
+def over_tiles(
+    model: Network,
+    compute: Callable[[Tensor, Tensor | None], Tensor],
+    shape: tuple[int, ...],
+    tiles: TrainingTiles,
+    index: IntArray,
+    info: ProcessInfo,
+) -> NDArray[np.float32]:
+    """What a network says of whole tiles, without crop and augmentation, in evaluation mode and full precision.
 
     A collective: the processes share the tiles, and each gets all of the result.
 
     Args:
         model: on ``info.device``; its mode is put back afterwards.
+        compute: tiles (B, N, y, x), present (B, N) or ``None`` → (B, *shape).
+        shape: of what is computed of a tile.
         index: (tile,) tile indices.
 
     Returns:
-        (tile, channel) float32 in the order of ``index``, NaN where a tile's image lacks the channel.
+        (tile, *shape) float32 in the order of ``index``.
     """
     was_training = model.training
     model.eval()
     mine = np.arange(info.process_rank, len(index), info.world_size)
     at_once = max(1, CHANNEL_IMAGES // model.num_channels)
     parts = np.array_split(mine, -(-len(mine) // at_once)) if len(mine) else []
-    r = torch.zeros(len(index), model.num_channels)
+    values = torch.zeros(len(index), *shape)
     for part, intensities in zip(parts, tiles.batches(index[part] for part in parts), strict=True):
         present = tiles.present(index[part])
         images = model_input(intensities.to(info.device))
-        embedded = model.embed(images, None if present is None else present.to(info.device))
-        r[torch.from_numpy(part)] = embedded.cpu()
+        computed = compute(images, None if present is None else present.to(info.device))
+        values[torch.from_numpy(part)] = computed.float().cpu()
     model.train(was_training)
-    of_all: NDArray[np.float32] = all_reduce_sum(r, info).numpy()
+    of_all: NDArray[np.float32] = all_reduce_sum(values, info).numpy()
     return of_all
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,31 +19,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, from_first, on_first, unwrap, wrap
+from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, on_first, unwrap, wrap
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
-from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.encoders import ResNet18Encoder
-from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
+from plexrank.models.build import Network, build_network
+from plexrank.models.segments import set_recompute
 from plexrank.rundir import write_text
 from plexrank.study import ModelSettings, TrainSettings
 from plexrank.training.checkpoint import (
     Progress,
     TrainedUnit,
-    build_network,
-    load_backbone_weights,
     previous_path,
     read_progress,
     write_progress,
     write_unit,
 )
-from plexrank.training.data import Batch, TrainingTiles, augment, draw_epoch, evenly_spaced, model_input
-from plexrank.training.embedding import embed_tiles, mean_over_images
+from plexrank.training.data import (
+    Batch,
+    Disturbance,
+    TrainingTiles,
+    augment,
+    draw_epoch,
+    held_channels,
+    model_input,
+)
+from plexrank.training.memory import activation_bytes, naming_what_fits, should_recompute
 from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
+from plexrank.training.readout import Readout
+from plexrank.training.weights import load_pretrained
 
 IntArray = NDArray[np.int64]
-
-PROBE_TILES = 512
-"""Training tiles on which the linear classifier is fitted that judges an epoch; more would cost and change little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +168,7 @@ class _Training:
         first = np.unique(tiles.image_index[unit.train_index], return_index=True)[1]
         self.class_weights = class_weights(tiles.labels[unit.train_index][first], len(tiles.class_names))
         self.bf16 = _use_bf16(train.precision, info.device)
+        self.tile_bytes = 0
         self.started = time.monotonic()
 
     @property
@@ -172,17 +177,22 @@ class _Training:
         return self.progress.epoch >= self.train.epochs or self.progress.stale_epochs >= self.train.patience
 
     @property
-    def network(self) -> ChannelEmbedding:
+    def network(self) -> Network:
         """The plain network behind the wrapping."""
-        return cast(ChannelEmbedding, unwrap(self.wrapped))
+        return cast(Network, unwrap(self.wrapped))
 
     def start_or_resume(self) -> None:
         """Build network and optimiser, afresh or as ``last.pt`` has them."""
         found = on_first(lambda: read_progress(self.paths.last, self.progress.key), self.info)
-        network = self._fresh_network(load_weights=found is None)
-        self.wrapped = wrap(network.to(self.info.device), self.info)
+        network = self._fresh_network(load_weights=found is None).to(self.info.device)
+        self._fit_into_memory(network)
+        self.wrapped = wrap(network, self.info, self.train.sync_batch_norm)
         self.optimiser = torch.optim.Adam(
-            self.wrapped.parameters(), lr=self.train.learning_rate, weight_decay=1e-7, amsgrad=True
+            self.wrapped.parameters(),
+            lr=self.train.learning_rate,
+            weight_decay=1e-7,
+            amsgrad=True,
+            fused=self.info.device.type == "cuda",
         )
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, mode="max", factor=0.65, patience=6, cooldown=3, threshold_mode="abs"
@@ -194,13 +204,25 @@ class _Training:
             self.scheduler.load_state_dict(found.scheduler)
             self._report(f"going on at epoch {found.epoch + 1}")
 
-    def _fresh_network(self, load_weights: bool) -> ChannelEmbedding:
+    def _fresh_network(self, load_weights: bool) -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.SeedSequence(self.unit.entropy).generate_state(1)[0]))
             network = build_network(self.settings, len(self.tiles.channel_names), len(self.tiles.class_names))
-        if load_weights and isinstance(network.encoder, ResNet18Encoder):
-            load_backbone_weights(self.settings.weights, network.encoder.backbone)
+        if load_weights:
+            load_pretrained(self.settings, network)
         return network
+
+    def _fit_into_memory(self, network: Network) -> None:
+        """Find out what a tile keeps in memory, and whether to compute it anew."""
+        device, free_bytes = self.info.device, None
+        if device.type == "cuda":
+            a_tile = next(self.tiles.batches([self.unit.train_index[:1]]))
+            side = min(self.train.crop_px, a_tile.shape[-1])
+            self.tile_bytes = activation_bytes(network, network.num_channels, side, device, self.bf16)
+            free_bytes = torch.cuda.mem_get_info(device)[0]
+        tiles_at_once = -(-self.train.batch_tiles // (self.info.world_size * self.train.accumulate))
+        self.recompute = should_recompute(self.train.recompute, tiles_at_once * self.tile_bytes, free_bytes)
+        set_recompute(network, self.recompute)
 
     def train_epoch(self, should_stop: Callable[[], bool]) -> None:
         """The steps of this epoch that are still to do."""
@@ -212,13 +234,14 @@ class _Training:
             self.class_weights[self.tiles.labels[index]],
             self.train.batch_tiles,
             [*self.unit.entropy, progress.epoch],
+            Disturbance(len(self.tiles.channel_names), self.train.jitter, self.train.channel_dropout),
         )[progress.batch :]
-        shares = [batch.share(self.info.process_rank, self.info.world_size) for batch in batches]
+        shares = [self._shares(batch) for batch in batches]
         sums = torch.zeros(4, dtype=torch.float64, device=self.info.device)
         self.wrapped.train()
-        loaded = self.tiles.batches(share.tiles for share in shares)
-        for batch, share, intensities in zip(batches, shares, loaded, strict=True):
-            sums += self._step(share, intensities, float(batch.weights.sum()))
+        loaded = self.tiles.batches(share.tiles for of_step in shares for share in of_step)
+        for batch, of_step in zip(batches, shares, strict=True):
+            sums += self._step(of_step, loaded, float(batch.weights.sum()))
             progress.batch += 1
             if any_process(should_stop(), self.info):
                 self._add(sums)
@@ -229,27 +252,37 @@ class _Training:
                 )
         self._add(sums)
 
+    def _shares(self, batch: Batch) -> list[Batch]:
+        """What this process passes of a step, one part after the other."""
+        parts = batch.parts(self.train.accumulate)
+        return [part.share(self.info.process_rank, self.info.world_size) for part in parts]
+
     def _add(self, sums: Tensor) -> None:
         total = all_reduce_sum(sums, self.info).tolist()
         self.progress.sums = [before + new for before, new in zip(self.progress.sums, total, strict=True)]
         self.progress.seconds = time.monotonic() - self.started
 
-    def _step(self, share: Batch, intensities: Tensor, weight_of_batch: float) -> Tensor:
-        """One optimiser step; the weighted loss, the weight, the right tiles and the tiles of this share.
+    def _step(self, shares: list[Batch], loaded: Iterator[Tensor], weight_of_step: float) -> Tensor:
+        """One optimiser step; the weighted loss, the weight, the right tiles and the tiles of this process."""
+        self.optimiser.zero_grad()
+        sums = torch.zeros(4, dtype=torch.float64, device=self.info.device)
+        for share in shares:
+            with naming_what_fits(len(share.tiles), self.tile_bytes, self.recompute):
+                sums += self._pass(share, next(loaded), weight_of_step)
+        self.optimiser.step()
+        return sums
 
-        The loss is normalised by the weight of the whole batch, so that unequal shares count as they should.
-        """
+    def _pass(self, share: Batch, intensities: Tensor, weight_of_step: float) -> Tensor:
+        """Forward and backward; the loss is normalised by the weight of the whole step, so that shares count right."""
         device = self.info.device
-        images = model_input(augment(intensities.to(device), share, self.train.crop_px))
+        images = model_input(augment(intensities.to(device, non_blocking=True), share, self.train.crop_px))
         labels = torch.from_numpy(self.tiles.labels[share.tiles]).to(device)
         weights = torch.from_numpy(share.weights).to(device, torch.float32)
-        present = self.tiles.present(share.tiles)
+        held = held_channels(self.tiles.present(share.tiles), share.kept)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.wrapped(images, None if present is None else present.to(device))
+            logits = self.wrapped(images, None if held is None else held.to(device))
         loss = (nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
-        self.optimiser.zero_grad()
-        (loss * (self.info.world_size / weight_of_batch)).backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        (loss * (self.info.world_size / weight_of_step)).backward()  # type: ignore[no-untyped-call]
         right = (logits.detach().argmax(dim=1) == labels).sum()
         tiles = torch.tensor(float(len(labels)), device=device)
         return torch.stack([loss.detach(), weights.sum(), right, tiles]).double()
@@ -260,7 +293,7 @@ class _Training:
         loss_sum, weight_sum, right, n_tiles = progress.sums
         if not math.isfinite(loss_sum):
             raise self._diverged()
-        labels, logits = self._validation_logits()
+        labels, logits = self._readout().image_logits(self.unit.validation_index)
         loss = weighted_log_loss(labels, logits, self.class_weights)
         if not math.isfinite(loss):
             raise self._diverged()
@@ -284,41 +317,15 @@ class _Training:
         progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
         self._report(_line(progress.history[-1], self.train.epochs))
 
+    def _readout(self) -> Readout:
+        return Readout(
+            self.network, self.settings, self.tiles, self.unit.train_index, self.unit.seed, self.info, self._diverged
+        )
+
     def _diverged(self) -> PlexrankError:
         return PlexrankError(
             f"fold {self.unit.fold} seed {self.unit.seed}: the loss of epoch {self.progress.epoch + 1} is not finite; "
             "lower train.learning_rate"
-        )
-
-    def _require_finite(self, r: NDArray[np.float32], index: IntArray) -> None:
-        """Refuse an embedding (tile, channel) that is not finite where the tiles' images hold the channel."""
-        present = self.tiles.present(index)
-        if not np.isfinite(r if present is None else r[present.numpy()]).all():
-            raise self._diverged()
-
-    def _validation_logits(self) -> tuple[IntArray, NDArray[np.float64]]:
-        """Labels (image,) and logits averaged per image (image, class), by the kind of classifier that will be used."""
-        index = self.unit.validation_index
-        r = embed_tiles(self.network, self.tiles, index, self.info)
-        self._require_finite(r, index)
-        classify = self._probe().to(self.info.device) if self.settings.classifier == "refit" else self.network.classify
-        with torch.inference_mode():
-            of_tiles = classify(torch.from_numpy(r).to(self.info.device)).cpu().numpy()
-        _, first, logits = mean_over_images(of_tiles, self.tiles.image_index[index])
-        return self.tiles.labels[index][first], from_first(logits, self.info)
-
-    def _probe(self) -> LinearClassifier:
-        """A linear classifier of at most :data:`PROBE_TILES` training tiles, every class with as many where it can."""
-        labels = self.tiles.labels[self.unit.train_index]
-        per_class = PROBE_TILES // len(self.tiles.class_names)
-        chosen = [evenly_spaced(self.unit.train_index[labels == label], per_class) for label in np.unique(labels)]
-        index = np.sort(np.concatenate(chosen))
-        r = embed_tiles(self.network, self.tiles, index, self.info)
-        self._require_finite(r, index)
-        _, first, mean = mean_over_images(r, self.tiles.image_index[index])
-        seen = index[first]
-        return fit_linear_classifier(
-            mean, self.tiles.labels[seen], self.tiles.patient_ids[seen], self.unit.seed, FALLBACK_STRENGTH
         )
 
     def save(self) -> None:
@@ -338,17 +345,12 @@ class _Training:
         progress, tiles = self.progress, self.tiles
         self.network.load_state_dict(progress.best_model)
         index = np.sort(np.concatenate([self.unit.train_index, self.unit.validation_index]))
-        refit = self.settings.classifier == "refit"
+        readout, refit = self._readout(), self.settings.refits
         if refit:
-            self._recenter(index)
-        r = embed_tiles(self.network, tiles, index, self.info)
-        images, first, mean = mean_over_images(r, tiles.image_index[index])
-        seen = index[first]
+            readout.recenter(index)
+        embedding = readout.image_embedding(index)
 
         def write_best() -> None:
-            classifier = None
-            if refit:
-                classifier = fit_linear_classifier(mean, tiles.labels[seen], tiles.patient_ids[seen], self.unit.seed)
             trained = TrainedUnit(
                 key=progress.key,
                 fold=self.unit.fold,
@@ -359,21 +361,14 @@ class _Training:
                 intensity=tiles.intensity,
                 settings=self.settings,
                 model_state=self._state(),
-                classifier=classifier,
-                embedding_images=images,
-                embedding_mean=mean.astype(np.float32),
+                classifier=readout.fit_classifier(index, embedding) if refit else None,
+                embedding_images=embedding.images,
+                embedding_mean=embedding.mean.astype(np.float32),
             )
             write_unit(self.paths.best, trained)
             previous_path(self.paths.last).unlink(missing_ok=True)
 
         on_first(write_best, self.info)
-
-    def _recenter(self, index: IntArray) -> None:
-        """Standardise r by the images of these tiles: the scale on which channels are compared and classified."""
-        r = embed_tiles(self.network, self.tiles, index, self.info)
-        mean = torch.from_numpy(mean_over_images(r, self.tiles.image_index[index])[2])
-        center = mean.nanmean(dim=0)
-        self.network.recenter(center, (mean - center).square().nanmean(dim=0))
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}

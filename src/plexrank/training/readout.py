@@ -1,0 +1,118 @@
+"""What is read off a network under training: predictions of images, and the classifier that is fitted last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from plexrank.distributed import ProcessInfo, from_first
+from plexrank.errors import PlexrankError
+from plexrank.models.build import Network
+from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
+from plexrank.study import ModelSettings
+from plexrank.training.data import TrainingTiles, evenly_spaced
+from plexrank.training.embedding import embed_tiles, logits_of_tiles, mean_over_images
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+PROBE_TILES = 512
+"""Training tiles on which the linear classifier is fitted that judges an epoch; more would cost and change little."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbedding:
+    """Mean r of images.
+
+    Attributes:
+        images: (image,) in rising order.
+        first: (image,) position of each one's first tile among those that were asked for.
+        mean: (image, channel) float64; NaN where an image lacks the channel, all through where there is no embedding.
+    """
+
+    images: IntArray
+    first: IntArray
+    mean: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """A network, and the tiles it is judged by. Its methods are collectives.
+
+    Attributes:
+        train_index: (tile,) tile indices that the classifier may be fitted to.
+        seed: of the classifier's inner splits.
+        diverged: the error that says that the network no longer gives finite numbers.
+    """
+
+    network: Network
+    settings: ModelSettings
+    tiles: TrainingTiles
+    train_index: IntArray
+    seed: int
+    info: ProcessInfo
+    diverged: Callable[[], PlexrankError]
+
+    def image_logits(self, index: IntArray) -> tuple[IntArray, FloatArray]:
+        """Labels (image,) and logits averaged per image (image, class), by the kind of classifier that will be used.
+
+        Raises:
+            PlexrankError: the embedding is not finite.
+        """
+        _, first, logits = mean_over_images(self._tile_logits(index), self.tiles.image_index[index])
+        return self.tiles.labels[index][first], from_first(logits, self.info)
+
+    def _tile_logits(self, index: IntArray) -> NDArray[np.float32]:
+        if not isinstance(self.network, ChannelEmbedding):
+            return logits_of_tiles(self.network, self.tiles, index, self.info)
+        r = torch.from_numpy(self._finite_embedding(self.network, index)).to(self.info.device)
+        classify = self._probe(self.network).to(self.info.device) if self.settings.refits else self.network.classify
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = classify(r).cpu().numpy()
+        return logits
+
+    def _finite_embedding(self, network: ChannelEmbedding, index: IntArray) -> NDArray[np.float32]:
+        r = embed_tiles(network, self.tiles, index, self.info)
+        present = self.tiles.present(index)
+        if not np.isfinite(r if present is None else r[present.numpy()]).all():
+            raise self.diverged()
+        return r
+
+    def _probe(self, network: ChannelEmbedding) -> LinearClassifier:
+        """A linear classifier of at most :data:`PROBE_TILES` training tiles, every class with as many where it can."""
+        labels = self.tiles.labels[self.train_index]
+        per_class = PROBE_TILES // len(self.tiles.class_names)
+        chosen = [evenly_spaced(self.train_index[labels == label], per_class) for label in np.unique(labels)]
+        index = np.sort(np.concatenate(chosen))
+        r = self._finite_embedding(network, index)
+        _, first, mean = mean_over_images(r, self.tiles.image_index[index])
+        seen = index[first]
+        return fit_linear_classifier(
+            mean, self.tiles.labels[seen], self.tiles.patient_ids[seen], self.seed, FALLBACK_STRENGTH
+        )
+
+    def recenter(self, index: IntArray) -> None:
+        """Standardise r by the images of these tiles: the scale on which channels are compared and classified."""
+        if not isinstance(self.network, ChannelEmbedding):
+            return
+        mean = torch.from_numpy(self.image_embedding(index).mean)
+        center = mean.nanmean(dim=0)
+        self.network.recenter(center, (mean - center).square().nanmean(dim=0))
+
+    def image_embedding(self, index: IntArray) -> ImageEmbedding:
+        """The mean r of the images of these tiles."""
+        if isinstance(self.network, ChannelEmbedding):
+            r = embed_tiles(self.network, self.tiles, index, self.info)
+        else:
+            r = np.full((len(index), self.network.num_channels), np.nan, dtype=np.float32)
+        return ImageEmbedding(*mean_over_images(r, self.tiles.image_index[index]))
+
+    def fit_classifier(self, index: IntArray, embedding: ImageEmbedding) -> LinearClassifier:
+        """The linear classifier of the images of these tiles; not a collective."""
+        seen = index[embedding.first]
+        return fit_linear_classifier(embedding.mean, self.tiles.labels[seen], self.tiles.patient_ids[seen], self.seed)
