@@ -35,6 +35,12 @@ def write(folder: Path, content: object) -> Path:
         ({"cohort": {"samplesheet": "a\0b", "label": "a"}}, "cohort.samplesheet: no usable path"),
         ({"intensity": {"cofactor": float("inf")}}, "intensity.cofactor: input should be a finite number"),
         ({"attribute": {"methods": ["gradient", "gradient"]}}, "attribute.methods: 'gradient' stands 2 times"),
+        (
+            {"model": {"architecture": "bsn"}, "attribute": {"methods": ["gradient", "shapley"]}},
+            "attribute: shapley rest on the channel embedding, which bsn lacks",
+        ),
+        ({"model": {"weights": "none", "first_conv": "rgb_sum"}}, "there are no colours to sum without weights"),
+        ({"train": {"batch_tiles": 4, "accumulate": 3}}, "4 tiles a step cannot pass in 3 parts"),
         ({"tile": 5}, "tile: input should be a valid dictionary"),
         ({"seed": "x" * 500}, "x…"),
     ],

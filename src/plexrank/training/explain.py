@@ -45,7 +45,9 @@ def removal(network: Baseline, tiles: Tensor, present: Tensor | None) -> Tensor:
     return torch.stack(without, dim=1).masked_fill(~held[:, :, None], torch.nan)
 
 
-TILE_METHODS: Mapping[str, TileMethod] = MappingProxyType({"gradient": _own, "gradient_paper": _own_scaled, "occlusion": removal})
+TILE_METHODS: Mapping[str, TileMethod] = MappingProxyType(
+    {"gradient": _own, "gradient_paper": _own_scaled, "occlusion": removal}
+)
 """Every method by the name that a study gives it; all are called with (network, tiles, present)."""
 
 
@@ -54,8 +56,9 @@ def explain_tiles(
 ) -> dict[str, NDArray[np.float32]]:
     """Per method (tile, channel, class) of whole tiles, NaN where a tile's image lacks the channel.
 
-    ``gradient`` is the network's own importance, ``gradient_paper`` the same scaled to 0–1 for every tile, and ``occlusion`` the change of the logit when the channel is taken
-    away. A collective, see :func:`plexrank.training.embedding.over_tiles`.
+    ``gradient`` is the network's own importance, ``gradient_paper`` the same scaled to 0–1 for every tile, and
+    ``occlusion`` the change of the logit when the channel is taken away. A collective, see
+    :func:`plexrank.training.embedding.over_tiles`.
     """
     shape = (network.num_channels, network.num_classes)
     return {
