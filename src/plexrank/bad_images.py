@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from plexrank.errors import MissingInputError, PlexrankError
+from plexrank.errors import ImageDataError, MissingInputError, PlexrankError
 from plexrank.rundir import reading_output, write_text
-from plexrank.samplesheet import BadImage
+from plexrank.samplesheet import BadImage, ImageRecord
 
 SHOWN = 3
+EMPTY_SHARE = 0.05
+"""Of the median image's signal: tissue of one cohort keeps above a quarter of it, an acquisition beside it at 0.02."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,32 @@ def problems_of_images(bad: Sequence[BadImage], root: Path) -> list[PlexrankErro
         hint = f" The paths of the samplesheet start at cohort.root, {root}" if kind is MissingInputError else ""
         problems.append(kind(f"{images[0].record.sheet}: {len(images)} images: {reason}: {examples}, ….{hint}"))
     return problems
+
+
+def find_empty(images: Sequence[ImageRecord], signal: Mapping[str, float]) -> list[BadImage]:
+    """Images with next to no signal beside the others of the cohort: no tissue, or pixels on another scale.
+
+    Noise gives every image some counts, and how many are few depends on the instrument; so the cohort is the measure.
+
+    Args:
+        images: those to judge together.
+        signal: image_id → mean over channels and pixels, NaN where pixels have no zero to measure from.
+    """
+    values = [signal[image.image_id] for image in images]
+    if not values or any(math.isnan(value) for value in values):
+        return []
+    usual = statistics.median(values)
+    return [
+        BadImage(
+            image,
+            ImageDataError(
+                f"{image.path}: practically empty: its pixels are {value:.2g} on average, {value / usual:.1%} of what "
+                f"they are in the median image; leave the row out, or bring the images to one scale"
+            ),
+        )
+        for image, value in zip(images, values, strict=True)
+        if value < EMPTY_SHARE * usual
+    ]
 
 
 def skipped_images(bad: Sequence[BadImage]) -> tuple[SkippedImage, ...]:

@@ -194,6 +194,7 @@ class Plan:
                 },
                 "rank": self.study.rank.model_dump(mode="json"),
                 "exclude_channels": list(self.study.cohort.exclude_channels),
+                "skipped": [[image.image_id, image.reason] for image in self.skipped],
                 "seed": self.study.seed,
             },
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plexrank.bad_images import problems_of_images, skipped_images, write_skipped
+from plexrank.bad_images import find_empty, problems_of_images, skipped_images, write_skipped
 from plexrank.channels import find_misfits
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
 from plexrank.located import locate_image
@@ -81,23 +81,37 @@ def _tile_one(plan: Plan, record: ImageRecord) -> None:
 
 
 def _find_all_bad(plan: Plan, failed_here: list[BadImage]) -> list[BadImage]:
-    """All images that cannot be used: by their paths, since tiling failed, or since their channels are others.
+    """All images that cannot be used: by their paths, since tiling failed, or beside the others of the cohort.
 
     Raises:
         MissingInputError: an image was not tiled, and is not known to be bad.
     """
     bad = {image.record.image_id: image for image in (*plan.bad, *failed_here)}
-    held = {}
+    held, signal = {}, {}
     for record in plan.cohort.images:
-        stored = plan.stored_channels(record)
         if record.image_id in bad:
             continue
-        if stored is not None:
-            held[record.image_id] = stored
-        else:
+        stored = plan.stored_channels(record)
+        if stored is None:
             bad[record.image_id] = BadImage(record, _why_failed(plan, record))
+            continue
+        held[record.image_id] = stored
+        signal[record.image_id] = _signal(plan, record)
     misfits = find_misfits([record for record in plan.cohort.images if record.image_id in held], held)
-    return [*bad.values(), *misfits]
+    bad |= {image.record.image_id: image for image in misfits}
+    empty = find_empty([record for record in plan.cohort.images if record.image_id not in bad], signal)
+    return [*bad.values(), *empty]
+
+
+def _signal(plan: Plan, record: ImageRecord) -> float:
+    """Mean over channels and the pixels of kept tiles; NaN where the mean of a channel is below zero."""
+    path = plan.rundir.image_tiles(record.image_id)
+    with reading_output(path):
+        tiles = json.loads(path.read_text(encoding="utf-8"))["tiles"]
+        means = np.array([tile["channel_mean"] for tile in tiles])
+        area = np.array([tile["height_px"] * tile["width_px"] for tile in tiles])
+        per_channel = area @ means / area.sum()
+    return float("nan") if (per_channel < 0).any() else float(per_channel.mean())
 
 
 def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
