@@ -174,6 +174,7 @@ def test_a_run_directory_is_not_searched(tmp_path: Path) -> None:
     ("text", "names", "said"),
     [
         ("channel,name,keep\nA,a,1\nB,b,0\nC,c,1\n", ("a", "b", "c"), "3, from panel.csv"),
+        ("channel,name,keep\nA,a,1\nX,x,0\nB,b,1\nC,c,1\n", ("a", "x", "b", "c"), "3, from panel.csv"),
         ("channel,name\nA,a\nB,b\n", NAMES, "panel.csv is not used: 2 rows for images of 3 channels"),
         ("marker\nA\n", NAMES, "panel.csv is not used: panel.csv: column 'channel' is missing"),
     ],
@@ -186,6 +187,22 @@ def test_a_panel_beside_the_images_is_used_where_it_fits(
     (tmp_path / "panel.csv").write_text(text)
     assert said in notes(tmp_path, tmp_path / "out")
     assert tuple(channel.name for channel in read_panel(tmp_path / "out" / "panel.csv").channels) == names
+
+
+def test_markers_of_mcmicro_become_the_panel(tmp_path: Path) -> None:
+    eight(lambda path, pixels: write_ome(path, pixels, None), "registration/{}.ome.tiff")(tmp_path / "data")
+    (tmp_path / "data" / "markers.csv").write_text(
+        "channel_number,cycle_number,marker_name,remove\n1,1,DNA,\n2,1,CD3,\n3,2,DNA,TRUE\n"
+    )
+    assert "3, from markers.csv" in notes(tmp_path / "data", tmp_path / "out")
+    panel = read_panel(tmp_path / "out" / "panel.csv")
+    assert [(channel.name, channel.keep) for channel in panel.channels] == [
+        ("DNA", True),
+        ("CD3", True),
+        ("DNA", False),
+    ]
+    fill_in_labels(tmp_path / "out")
+    assert not check_study(load_study(tmp_path / "out" / "study.yaml")).problems
 
 
 def test_metals_become_the_ids_of_a_panel(tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def _draft_panel(root: Path, images: Sequence[FoundImage]) -> tuple[list[Channel
         except PlexrankError as error:
             notes.append(("panel", f"{where} is not used: {_inside(root, str(error))}"))
             continue
-        if len(panel.channels) == num_channels:
-            return list(panel.channels), [*notes, ("channels", f"{num_channels}, from {where}")]
+        if num_channels in (len(panel.channels), len(panel.kept_names)):
+            return _with_own_ids(panel.channels), [*notes, ("channels", f"{num_channels}, from {where}")]
         notes.append(
             ("panel", f"{where} is not used: {len(panel.channels)} rows for images of {num_channels} channels")
         )
@@ -138,6 +138,17 @@ def _draft_panel(root: Path, images: Sequence[FoundImage]) -> tuple[list[Channel
     if others:
         notes.append(("channels", f"{others} images name theirs otherwise than {_inside(root, str(images[0].path))}"))
     return _unique(names, images[0].channel_ids or names, notes), notes
+
+
+def _with_own_ids(channels: Sequence[Channel]) -> list[Channel]:
+    """Markers of MCMICRO have their names for ids, and those that are removed may share one."""
+    counts = Counter(channel.channel_id.casefold() for channel in channels)
+    return [
+        Channel(f"{number} {channel.channel_id}", channel.name, channel.keep)
+        if counts[channel.channel_id.casefold()] > 1
+        else channel
+        for number, channel in enumerate(channels, start=1)
+    ]
 
 
 def _unique(names: Sequence[str], ids: Sequence[str], notes: list[tuple[str, str]]) -> list[Channel]:
