@@ -184,13 +184,15 @@ def test_bad_images_are_told_or_left_out_and_harm_no_other(plexrank: Plexrank, t
 
 
 def test_skipped_images_are_counted_and_tried_again(plexrank: Plexrank, tmp_path: Path) -> None:
-    study, run = write_cohort(tmp_path / "c", ("truncated", "nan")), tmp_path / "run"
+    study, run = write_cohort(tmp_path / "c", ("truncated", "nan", "link")), tmp_path / "run"
+    planned = plexrank("run", study, "--out", run, "--skip-bad", "--dry-run")
+    assert (planned.returncode, planned.stdout.count("not done yet")) == (0, GOOD + 2 + 1 + 2 + 2 + 1 + 1)
     assert plexrank("run", study, "--out", run, "--until", "train", "--skip-bad").returncode == 0
     for stage in ("attribute", "rank", "report"):
         done = plexrank(stage, run)
         assert done.returncode == 0, done.stderr
     counts = json.loads((run / "ranking" / "summary.json").read_text())["counts"]
-    assert (counts["images"], counts["skipped_images"]) == (GOOD, 2)
+    assert (counts["images"], counts["skipped_images"]) == (GOOD, 3)
     assert "nan: NaN or infinite pixels" in (run / "report" / "report.html").read_text()
 
     write_ome(tmp_path / "c" / "nan.ome.tiff", noise((3, 20, 24)))
@@ -198,11 +200,14 @@ def test_skipped_images_are_counted_and_tried_again(plexrank: Plexrank, tmp_path
     assert again.returncode == 0
     assert "tile: 8 of 10 done already" in again.stderr
     assert "truncated.ome.tiff: not readable as TIFF" in again.stderr
-    assert [image["image_id"] for image in json.loads((run / "tiles" / "skipped.json").read_text())] == ["truncated"]
+    assert sorted(image["image_id"] for image in json.loads((run / "tiles" / "skipped.json").read_text())) == [
+        "link",
+        "truncated",
+    ]
     assert "train         0 of 2 done; first of the rest: changed: cohort" in plexrank("status", run).stdout
     strict = plexrank("run", study, "--out", run, "--until", "tile")
-    assert strict.returncode == 65
-    assert_told(strict.stderr, ["truncated"])
+    assert strict.returncode == 64
+    assert_told(strict.stderr, ["truncated", "link"])
 
 
 def test_a_class_that_skipping_leaves_too_small_is_told(plexrank: Plexrank, tmp_path: Path) -> None:

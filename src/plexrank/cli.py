@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -190,8 +191,8 @@ def run(
         return
     stages = list(Stage)[: list(Stage).index(until) + 1]
     if dry_run:
-        for stage in stages:
-            for unit in plan.units(stage.value):
+        for stage, of_stage in _plans(plan, stages):
+            for unit in of_stage.units(stage.value):
                 print(f"{unit.name}: {unit.why_not_done() or 'done'}")
         return
     with running(plan):
@@ -379,10 +380,17 @@ def _refuse_several_processes(command: str) -> None:
 
 
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
-    from plexrank.plan import make_plan
     from plexrank.stages.run import run_stage
 
+    for stage, own in _plans(plan, stages):
+        run_stage(stage.value, own, reporter)
+
+
+def _plans(plan: Plan, stages: list[Stage]) -> Iterator[tuple[Stage, Plan]]:
+    """Every stage with its plan, made when its turn comes: what tiling skips, the others do not see."""
+    from plexrank.plan import make_plan
+
     for stage in stages:
-        run_stage(stage.value, plan, reporter)
+        yield stage, plan
         if stage is Stage.tile and len(stages) > 1:
-            plan = make_plan(plan.rundir, plan.study)  # without the images that are skipped
+            plan = make_plan(plan.rundir, plan.study)

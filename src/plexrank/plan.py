@@ -265,7 +265,8 @@ def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False) -> Plan
     survey = survey_cohort(
         study.cohort, study.train.folds, need_images=for_tiling, skipped={(one.image_id, one.path) for one in known}
     )
-    raise_problems([*survey.problems, *(() if for_tiling else (image.error for image in survey.bad))])
+    set_aside = for_tiling or study.cohort.skip_bad
+    raise_problems([*survey.problems, *(() if set_aside else (image.error for image in survey.bad))])
     cohort = survey.require_cohort()
     folds = deal_folds(patient_strata(cohort.images), study.train.folds, study.seed)
     labelled = {(record.image_id, str(record.path)) for record in survey.skipped}
