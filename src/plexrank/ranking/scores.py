@@ -96,10 +96,9 @@ def weighted_mean(weights: Array, values: Array) -> Array:
         (draw, column), NaN where no row with a value has weight.
     """
     known = ~np.isnan(values)
-    if known.all():
-        complete: Array = weights @ values / weights.sum(axis=1, keepdims=True)
-        return complete
-    total, weight = weights @ np.where(known, values, 0.0), weights @ known.astype(np.float64)
+    total, weight = weights @ np.where(known, values, 0.0), weights.sum(axis=1, keepdims=True)
+    if not known.all():
+        weight = weights @ known.astype(np.float64)
     mean: Array = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
     return mean
 

@@ -1,0 +1,105 @@
+"""What the attribute stage costs beyond the forward pass of the encoder, and against occluding every channel in full.
+
+    python benchmarks/attribution.py [--backbone resnet18] [--images N]
+
+Trains a simulated cohort of 40 channels for one epoch, then attributes its held-out tiles with every method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from plexrank.attribution.methods import METHODS
+from plexrank.distributed import ProcessInfo
+from plexrank.launch.opening import open_run
+from plexrank.plan import STAGES, Plan, make_plan
+from plexrank.progress import Reporter
+from plexrank.simulate import simulate
+from plexrank.stages.attribute import run as attribute
+from plexrank.stages.run import run_stage
+from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.training.checkpoint import read_unit
+from plexrank.training.data import model_input
+from plexrank.training.embedding import CHANNEL_IMAGES
+
+CHANNELS, SIZE_PX = 40, 64
+
+
+def trained_plan(folder: Path, backbone: str, images: int) -> Plan:
+    study = simulate("wide", folder / "cohort", images=images, channels=CHANNELS, size_px=SIZE_PX)
+    overrides = [
+        "train.epochs=1",
+        "train.crop_px=32",
+        "train.folds=2",
+        "train.seeds=1",
+        f"model.backbone={backbone}",
+        "model.weights=none",
+    ]
+    overrides.append(f"attribute.methods=[{','.join(METHODS)}]")
+    plan = open_run(folder / "run", study, overrides, Reporter(quiet=True))
+    for stage in STAGES[:2]:
+        run_stage(stage, plan, Reporter(quiet=True))
+        plan = make_plan(plan.rundir, plan.study)
+    return plan
+
+
+def bare_forward(plan: Plan) -> tuple[float, int]:
+    """Seconds of the encoder on the held-out tiles of all units, held in memory, and how many these are."""
+    cohort, seconds, count = TiledCohort(plan), 0.0, 0
+    for fold, seed in plan.fold_seeds:
+        trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
+        network = trained.network(ProcessInfo().device)
+        tiles = cohort.training_tiles(trained.intensity)
+        index = cohort.tiles_of(plan.images(fold, "held_out"))
+        parts = np.array_split(index, -(-len(index) // (CHANNEL_IMAGES // CHANNELS)))
+        inputs = [model_input(batch) for batch in tiles.batches(parts)]
+        with torch.inference_mode():
+            start = time.perf_counter()
+            for batch in inputs:
+                network.embed(batch)
+            seconds += time.perf_counter() - start
+        count += len(index)
+    return seconds, count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=["resnet18", "shallow"], default="resnet18")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="plexrank-attribution-") as folder:
+        plan = trained_plan(Path(folder), chosen.backbone, chosen.images)
+        rounds = []
+        for _ in range(chosen.rounds):
+            forward_s, tiles = bare_forward(plan)
+            for fold, seed in plan.fold_seeds:
+                plan.rundir.attribution_record(fold, seed).unlink(missing_ok=True)
+            start = time.perf_counter()
+            attribute(plan, Reporter(quiet=True))
+            rounds.append((forward_s, time.perf_counter() - start))
+    forward_s, attribute_s = min(rounds, key=lambda pair: pair[1] / pair[0])
+    figures = {
+        "benchmark": "attribution",
+        "backbone": chosen.backbone,
+        "tiles": tiles,
+        "methods": len(METHODS),
+        "forward_s": round(forward_s, 2),
+        "attribute_s": round(attribute_s, 2),
+        "attribute_of_forward": round(attribute_s / forward_s, 3),
+        "times_full_occlusion": round((CHANNELS + 1) * forward_s / attribute_s, 1),
+        "load_average": os.getloadavg()[0],
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

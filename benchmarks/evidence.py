@@ -1,0 +1,172 @@
+"""The runs behind the figures in docs/method.md: simulated cohorts and real images, from files to ranking.
+
+    python benchmarks/evidence.py null|spatial|paper|hierarchy [--cohorts N]
+    python benchmarks/evidence.py dcis --samplesheet samplesheet.csv --panel panel.csv [--labels tissue ...]
+
+Prints a line of JSON for each cohort and one that sums up. Everything is small, so that a laptop does it in minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from plexrank.attribution.store import AttributionStore
+from plexrank.launch.opening import open_run
+from plexrank.plan import STAGES, Plan, make_plan
+from plexrank.progress import Reporter
+from plexrank.ranking.evaluate import evaluate
+from plexrank.simulate import simulate
+from plexrank.stages.run import run_stage
+
+SIZES = {"null": (32, 8, 32), "spatial": (60, 10, 48), "paper": (72, 10, 96), "hierarchy": (96, 12, 64)}
+TRAINING = {
+    "null": ["train.epochs=6", "train.seeds=1"],
+    "spatial": ["train.epochs=20", "train.seeds=2", "train.batch_tiles=8"],
+    "paper": ["train.epochs=12", "train.seeds=1", "train.batch_tiles=8"],
+    "hierarchy": ["train.epochs=4", "train.seeds=1"],
+}
+FEWER_DRAWS = ["rank.bootstrap=500", "rank.permutations=500"]
+FDR, LEVEL = 0.1, 0.05
+
+
+def run_to_ranking(study: Path, run: Path, overrides: list[str]) -> Plan:
+    """Every stage up to the ranking, in this process."""
+    plan = open_run(run, study, overrides, Reporter(quiet=True))
+    for stage in STAGES[: STAGES.index("rank") + 1]:
+        run_stage(stage, plan, Reporter(quiet=True))
+        if stage == "tile":
+            plan = make_plan(plan.rundir, plan.study)
+    return plan
+
+
+def simulated(scenario: str, seed: int, folder: Path) -> tuple[Plan, pd.DataFrame]:
+    """The plan of a finished run, and the truth."""
+    images, channels, size_px = SIZES[scenario]
+    study = simulate(scenario, folder / "cohort", images=images, channels=channels, size_px=size_px, seed=seed)
+    plan = run_to_ranking(study, folder / "run", [*TRAINING[scenario], *FEWER_DRAWS])
+    return plan, pd.read_csv(folder / "cohort" / "truth.csv", keep_default_na=False)
+
+
+def tables(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Ranking, baselines and summary."""
+    folder = plan.rundir.ranking
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return pd.read_parquet(folder / "ranking.parquet"), pd.read_csv(folder / "baselines.csv"), summary
+
+
+def null(seed: int, folder: Path) -> dict[str, Any]:
+    ranking, _, summary = tables(simulated("null", seed, folder)[0])
+    return {
+        "significant": int(ranking["significant"].sum()),
+        "at_chance": summary["at_chance"],
+        **{f"{name}_called": bool((ranking[f"{name}_q"] <= FDR).any()) for name in ("reliance", "association")},
+        **{f"{name}_p": float((ranking[f"{name}_p"] <= LEVEL).mean()) for name in ("reliance", "association")},
+        "auc": summary["held_out"]["auc"]["value"],
+    }
+
+
+def planted(scenario: str, seed: int, folder: Path) -> dict[str, Any]:
+    plan, truth = simulated(scenario, seed, folder)
+    ranking, baselines, summary = tables(plan)
+    result: dict[str, Any] = {"auc": summary["held_out"]["auc"]["value"]}
+    orders = {"plexrank": ranking[["channel", "position", "score"]]}
+    for name, column in (("anova", "anova_f"), ("logistic", "logistic_importance"), ("forest", "forest_importance")):
+        order = baselines[["channel", f"{name}_position", column]]
+        orders[name] = order.set_axis(["channel", "position", "score"], axis=1)
+    for name, order in orders.items():
+        found = evaluate(order, truth)
+        result[f"{name}_ap"] = found.average_precision
+        result[f"{name}_recall"] = found.recall_at[found.num_informative]
+    result |= {f"{name}_auc": summary[key]["auc"]["value"]
+               for name, key in (("logistic", "mean_intensity"), ("forest", "forest"))}  # fmt: skip
+    informative = ranking["channel"].map(truth.set_index("channel")["informative"]) == 1
+    called = ranking["significant"]
+    result["power"] = float(called[informative].mean())
+    result["false_discoveries"] = float((called & ~informative).sum() / max(int(called.sum()), 1))
+    return result
+
+
+def hierarchy(seed: int, folder: Path) -> dict[str, Any]:
+    """False-positive rates at ``LEVEL`` on channels without a plant: tiles as the unit, and patients."""
+    plan, truth = simulated("hierarchy", seed, folder)
+    ranking, _, _ = tables(plan)
+    nothing = truth["informative"].to_numpy() == 0
+    tiles = pd.read_parquet(plan.rundir.tiles_table)
+    label_of = {image.image_id: image.label for image in plan.cohort.images}
+    label = tiles["image_id"].map(label_of).to_numpy()
+    embedding = np.full((len(tiles), len(truth)), np.nan)
+    for fold, number in plan.fold_seeds:
+        block = AttributionStore(plan.rundir.attribution(fold, number)).read(methods=[])
+        embedding[block.tile_id] = block.embedding
+    means = np.stack(tiles["channel_mean"].to_list())
+    patients = ranking.set_index("channel").loc[truth["channel"][nothing]]
+    return {
+        "tile_embedding": false_positives(embedding[:, nothing], label),
+        "tile_mean": false_positives(means[:, nothing], label),
+        "patient_embedding": float((patients["association_p"] <= LEVEL).mean()),
+        "patient_mean": float((patients["mean_intensity_p"] <= LEVEL).mean()),
+        "patient_reliance": float((patients["reliance_p"] <= LEVEL).mean()),
+    }
+
+
+def false_positives(values: np.ndarray, label: np.ndarray) -> float:
+    groups = [values[label == name] for name in np.unique(label)]
+    return float((stats.kruskal(*groups, axis=0).pvalue <= LEVEL).mean())
+
+
+def dcis(chosen: argparse.Namespace, folder: Path) -> None:
+    """Real images: one run directory, so that all labels share the tiles."""
+    study = Path(__file__).parents[1] / "configs" / "dcis_mibi.yaml"
+    for label in chosen.labels:
+        overrides = [f"cohort.samplesheet={chosen.samplesheet.resolve()}", f"cohort.panel={chosen.panel.resolve()}"]
+        overrides += [f"cohort.label={label}", *chosen.set]
+        ranking, _, summary = tables(run_to_ranking(study, folder / "run", overrides))
+        line = {
+            "label": label,
+            "classes": summary["counts"]["classes"],
+            **{name: round(summary[name]["auc"]["value"], 3) for name in ("held_out", "mean_intensity", "forest")},
+            "p": summary["held_out"]["p_value"],
+            "interval": [round(summary["held_out"]["auc"][end], 3) for end in ("low", "high")],
+            "first": ranking["channel"].head(6).tolist(),
+            "significant": ranking.loc[ranking["significant"], "channel"].tolist(),
+            "warning": summary["warnings"][:1],
+        }
+        print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", choices=[*SIZES, "dcis"])
+    parser.add_argument("--cohorts", type=int, default=10)
+    parser.add_argument("--samplesheet", type=Path)
+    parser.add_argument("--panel", type=Path)
+    parser.add_argument("--labels", nargs="+", default=["tissue", "high_grade", "er_status", "status"])
+    parser.add_argument("--set", nargs="*", default=[], help="overrides of the study of dcis")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="plexrank-evidence-") as folder:
+        if chosen.runs == "dcis":
+            dcis(chosen, Path(folder))
+            return
+        lines = []
+        for seed in range(chosen.cohorts):
+            own = Path(folder) / str(seed)
+            own.mkdir()
+            run = {"null": null, "hierarchy": hierarchy}.get(chosen.runs)
+            line = run(seed, own) if run else planted(chosen.runs, seed, own)
+            print(json.dumps({"scenario": chosen.runs, "seed": seed} | line), flush=True)
+            lines.append(line)
+    frame = pd.DataFrame(lines).astype(float)
+    error = frame.std() / np.sqrt(len(frame))
+    print(json.dumps({"mean": frame.mean().round(3).to_dict(), "standard_error": error.round(3).to_dict()}))
+
+
+if __name__ == "__main__":
+    main()
