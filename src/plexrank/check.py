@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
-from plexrank.cohort import Cohort, Survey, class_problems, deal_folds, patient_strata, survey_cohort
+from plexrank.cohort import Cohort, Survey, class_problems, deal_folds, order_problems, patient_strata, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.images.open import open_image
 from plexrank.located import LocatedImage, locate_image
@@ -219,6 +219,7 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
     members = [(image.label, image.patient_id) for image in cohort.images]
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
     problems = class_problems(study.cohort, cohort.classes, members, study.train.folds, num_left_out)
+    problems += order_problems(study.rank.ordered, cohort.classes)
     return (problems, ()) if problems else _check_roles(study, cohort)
 
 

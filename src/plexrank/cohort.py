@@ -117,6 +117,18 @@ def survey_cohort(
     return Survey(cohort, tuple(problems), bad, tuple(to_skip))
 
 
+def order_problems(ordered: Sequence[str], classes: Sequence[str]) -> list[PlexrankError]:
+    """Whether an order of the classes (``rank.ordered``; empty for none) names each of them once."""
+    if not ordered or sorted(ordered) == sorted(classes):
+        return []
+    return [
+        StudyError(
+            f"rank.ordered is {', '.join(ordered)}, but the classes are {', '.join(classes)}; "
+            "name each once, the lowest first"
+        )
+    ]
+
+
 def class_problems(
     settings: CohortSettings,
     classes: Sequence[str],

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from plexrank.errors import StudyError
+from plexrank.cohort import order_problems
+from plexrank.errors import StudyError, raise_problems
 from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
 from plexrank.ranking.agreement import measure_agreement
 from plexrank.ranking.audit import channel_groups, site_association
@@ -138,11 +139,7 @@ def _order_of_labels(ordered: Sequence[str], samples: Samples) -> Array | None:
     """(sample,) place of each sample's label, None where the labels have no order."""
     if not ordered:
         return None
-    if sorted(ordered) != sorted(samples.class_names):
-        raise StudyError(
-            f"rank.ordered is {', '.join(ordered)}, but the classes are {', '.join(samples.class_names)}; "
-            "name each once, the lowest first"
-        )
+    raise_problems(order_problems(ordered, samples.class_names))
     order: Array = np.array([ordered.index(name) for name in samples.class_names])[samples.label]
     return order
 
