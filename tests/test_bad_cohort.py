@@ -235,6 +235,7 @@ def test_a_fault_that_many_images_share_is_told_once(plexrank: Plexrank, tmp_pat
         (tmp_path / "c" / f"good{number}.ome.tiff").write_bytes(b"")
     refused = plexrank("check", study)
     assert refused.returncode == 66
+    assert refused.stdout.endswith("A             4       4\nB             4       4\n")
     gone, empty = refused.stderr.splitlines()
     folder = tmp_path / "c"
     places = ", ".join(f"{folder}/good{number}.ome.tiff (line {number + 2})" for number in range(3))

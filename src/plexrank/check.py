@@ -78,7 +78,7 @@ class CheckResult:
         problems: everything that is wrong; what more than a few images share is told once.
         warnings: what is worth one.
         cost: where nothing stands in the way.
-        classes: of the images that can be used.
+        classes: of the labelled images, without those that would be left out.
         skipped: images that the run would leave out, where the study says so (``cohort.skip_bad``).
     """
 
@@ -126,6 +126,7 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
     told = problems_of_images(looked.bad, study.cohort.root or study.cohort.samplesheet.parent)
     skip = study.cohort.skip_bad
     channels, channel_findings = _check_channels(study, usable, looked, is_whole=skip or not looked.bad)
+    records = [*survey.cohort.images, *(image.record for image in survey.bad)]
     findings = [
         (survey.problems, survey.cohort.warnings),
         ((), [f"left out: {problem}" for problem in told]) if skip else (told, ()),
@@ -139,7 +140,7 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
         tuple(problems),
         tuple(warning for _, some in findings for warning in some),
         _cost(study, usable, looked.located, len(channels.names)) if channels and is_complete else None,
-        _count_classes(usable),
+        _count_classes(survey.cohort.classes, usable.images if skip else records),
         skipped_images(looked.bad) if skip else (),
     )
 
@@ -245,11 +246,11 @@ def _check_channels(
     return channels, (problems, channels.warnings)
 
 
-def _count_classes(cohort: Cohort) -> tuple[ClassCounts, ...]:
-    sites = sorted({image.site for image in cohort.images if image.site})
+def _count_classes(classes: Sequence[str], images: Sequence[ImageRecord]) -> tuple[ClassCounts, ...]:
+    sites = sorted({image.site for image in images if image.site})
     counts = []
-    for label in cohort.classes:
-        own = [image for image in cohort.images if image.label == label]
+    for label in classes:
+        own = [image for image in images if image.label == label]
         of_site = {site: sum(image.site == site for image in own) for site in sites}
         counts.append(ClassCounts(label, len({image.patient_id for image in own}), len(own), of_site))
     return tuple(counts)
