@@ -18,7 +18,7 @@ from plexrank.models.parameters import n_parameters, published_weights
 from plexrank.panel import wrong_exclusions
 from plexrank.plan import INNER_FOLDS, Plan
 from plexrank.rundir import RunDir
-from plexrank.samplesheet import BadImage
+from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.study import Study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
