@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from plexrank.attribution.store import AttributionStore
-from plexrank.launch.opening import open_run
+from plexrank.launch.opening import open_run, running
 from plexrank.plan import STAGES, Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.ranking.evaluate import evaluate
@@ -40,10 +40,11 @@ FDR, LEVEL = 0.1, 0.05
 def run_to_ranking(study: Path, run: Path, overrides: list[str]) -> Plan:
     """Every stage up to the ranking, in this process."""
     plan = open_run(run, study, overrides, Reporter(quiet=True))
-    for stage in STAGES[: STAGES.index("rank") + 1]:
-        run_stage(stage, plan, Reporter(quiet=True))
-        if stage == "tile":
-            plan = make_plan(plan.rundir, plan.study)
+    with running(plan):
+        for stage in STAGES[: STAGES.index("rank") + 1]:
+            run_stage(stage, plan, Reporter(quiet=True))
+            if stage == "tile":
+                plan = make_plan(plan.rundir, plan.study)
     return plan
 
 

@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 
 from fitted_cohorts import fitted_cohort
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import gather_samples
+from plexrank.ranking.aggregate import gather_samples, softmax
 from plexrank.ranking.agreement import borda_points, measure_agreement, nogueira_stability
 from plexrank.ranking.audit import channel_groups, site_association
 from plexrank.ranking.baselines import anova, forest_baseline, logistic_baseline
@@ -113,6 +114,20 @@ def test_fitted_weights_are_those_of_the_unit() -> None:
     assert training.strength == pytest.approx(0.1, rel=1e-3)
     weights = fit_logistic(training.r, training.label, training.strength)
     np.testing.assert_allclose(weights.coef, units[0].linear.coef * training.spread, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("strength", [0.001, 0.1, 100.0])
+def test_logistic_regression_is_that_of_sklearn(classes: int, strength: float) -> None:
+    rng = np.random.default_rng(0)
+    label = np.concatenate([np.arange(classes), rng.integers(0, classes, 50)])
+    x = rng.normal(size=(50 + classes, 7)) + 1.5 * np.outer(label == 1, np.arange(7) == 2)
+    weights = fit_logistic(x, label, strength)
+    exact = LogisticRegression(C=strength, class_weight="balanced", tol=1e-9, max_iter=10_000).fit(x, label)
+    shown = weights.coef[1:] - weights.coef[:1] if classes == 2 else weights.coef
+    np.testing.assert_allclose(shown, exact.coef_, atol=2e-4 * max(1, strength**0.5))
+    logits = x @ weights.coef.T + weights.intercept
+    np.testing.assert_allclose(softmax(logits), exact.predict_proba(x), atol=1e-4)
 
 
 def test_decoys_are_not_called_and_real_channels_are() -> None:

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from plexrank.ranking.aggregate import softmax
+from plexrank.ranking.logistic import fit_logistic
 from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import positions
@@ -24,8 +23,6 @@ FALLBACK_STRENGTH = 0.1
 LOG_OFFSET = 0.01
 """Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
 INNER_FOLDS = 4
-NEWTON_SAMPLES = 300
-"""Up to this many samples Newton's method fits ten times as fast as L-BFGS."""
 TREES = 100
 REPEATS = 5
 LOWEST_PROBABILITY = 0.5 / TREES
@@ -62,10 +59,11 @@ def logistic_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Bas
     for train, test in _folds(samples):
         offset = LOG_OFFSET * known_mean(positive[train])
         features = _complete(np.log(positive + np.where(offset > 0, offset, 1.0)), train)
-        strength = _best_strength(features[train], samples.label[train], samples.patient[train], seed)
-        model = _logistic(strength, len(train)).fit(features[train], samples.label[train])
-        probability[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
-        importance.append(np.abs(model[-1].coef_).mean(axis=0))
+        classes, label = np.unique(samples.label[train], return_inverse=True)
+        strength = _best_strength(features[train], label, samples.patient[train], seed)
+        predicted, coef = _predict(features[train], label, features[test], strength)
+        probability[np.ix_(test, classes)] = predicted
+        importance.append(np.abs(coef).mean(axis=0))
     return Baseline(probability, np.mean(importance, axis=0))
 
 
@@ -144,10 +142,12 @@ def _complete(features: Array, train: Array) -> Array:
     return np.where(np.isnan(features), np.nan_to_num(known_mean(features[train])), features)
 
 
-def _logistic(strength: float, rows: int) -> Pipeline:
-    solver = "newton-cholesky" if rows <= NEWTON_SAMPLES else "lbfgs"
-    model = LogisticRegression(C=strength, class_weight="balanced", solver=solver, max_iter=1000)
-    return make_pipeline(StandardScaler(), model)
+def _predict(train: Array, label: Array, test: Array, strength: float) -> tuple[Array, Array]:
+    """Probabilities (row, class) of the test rows, and the coefficients (class, channel) of standardised channels."""
+    center, spread = train.mean(axis=0), train.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    weights = fit_logistic((train - center) / spread, label, strength)
+    return softmax((test - center) / spread @ weights.coef.T + weights.intercept), weights.coef
 
 
 def _best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
@@ -159,14 +159,14 @@ def _best_strength(features: Array, label: Array, patient: Array, seed: int) -> 
     splits = list(splitter.split(features, label, patient))
     if any(len(np.unique(label[train])) < len(classes) for train, _ in splits):
         return FALLBACK_STRENGTH
-    losses = [_inner_loss(strength, features, np.searchsorted(classes, label), splits) for strength in STRENGTHS]
+    losses = [_inner_loss(strength, features, label, splits) for strength in STRENGTHS]
     return STRENGTHS[int(np.argmin(losses))]
 
 
 def _inner_loss(strength: float, features: Array, label: Array, splits: Sequence[tuple[Array, Array]]) -> float:
     losses = []
     for train, test in splits:
-        model = _logistic(strength, len(train)).fit(features[train], label[train])
-        losses.append(log_loss(model.predict_proba(features[test]), label[test]))
+        probability, _ = _predict(features[train], label[train], features[test], strength)
+        losses.append(log_loss(probability, label[test]))
     labels = np.concatenate([label[test] for _, test in splits])
     return float(class_balanced_mean(np.concatenate(losses), labels))
