@@ -14,7 +14,7 @@ from plexrank.rundir import reading_output
 from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
-from plexrank.training.data import TrainingTiles, evenly_spaced
+from plexrank.training.data import CACHE_BYTES, TrainingTiles, evenly_spaced
 
 INTENSITY_TILES = 512
 """At most so many tiles, evenly spaced over those of the training patients, give the intensity scale."""
@@ -101,7 +101,7 @@ class TiledCohort:
         valid: np.ndarray = self.read(tile)[:, :height, :width]
         return valid
 
-    def training_tiles(self, intensity: IntensityFit) -> TrainingTiles:
+    def training_tiles(self, intensity: IntensityFit, cache_bytes: int = CACHE_BYTES) -> TrainingTiles:
         """The tiles with their labels, as the network is fed them."""
         images = [self.plan.cohort.images[image] for image in self.image_of_tile]
         classes = self.plan.cohort.classes
@@ -114,4 +114,5 @@ class TiledCohort:
             channel_names=self.channels,
             class_names=classes,
             present=self.present[self.image_of_tile],
+            cache_bytes=cache_bytes,
         )

@@ -119,7 +119,7 @@ def train_unit(
         PlexrankError: the loss became infinite or undefined.
     """
     _check(tiles, unit)
-    training = _Training(tiles, unit, model, train, info, paths, key, report)
+    training = UnitTraining(tiles, unit, model, train, info, paths, key, report)
     training.start_or_resume()
     while not training.finished:
         training.train_epoch(should_stop)
@@ -148,8 +148,8 @@ def _check(tiles: TrainingTiles, unit: Unit) -> None:
         )
 
 
-class _Training:
-    """One unit's training under way."""
+class UnitTraining:
+    """One unit's training under way; see :func:`train_unit`."""
 
     def __init__(
         self,
