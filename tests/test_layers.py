@@ -16,7 +16,7 @@ LAYERS = [
     {"panel"},
     {"samplesheet"},
     {"cohort", "bad_images"},
-    {"channels"},
+    {"channels", "splits"},
     {"plan", "images", "tiles", "models", "attribution", "ranking", "report", "distributed"},
     {"training", "simulate", "located"},
     {"check", "demo", "draft"},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
-from plexrank.cohort import Cohort, Survey, class_problems, deal_folds, order_problems, patient_strata, survey_cohort
+from plexrank.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.images.open import open_image
 from plexrank.located import LocatedImage, locate_image
@@ -19,6 +19,7 @@ from plexrank.panel import wrong_exclusions
 from plexrank.plan import INNER_FOLDS, Plan
 from plexrank.rundir import RunDir
 from plexrank.samplesheet import BadImage, ImageRecord
+from plexrank.splits import Split, split_patients
 from plexrank.study import Study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
@@ -178,7 +179,7 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
     """Open every image that is not tiled yet; where the cohort's panel is wrong, only that."""
     looked = _Looked([], {}, list(survey.bad), [], [])
     cohort = survey.require_rows()
-    plan = Plan(rundir or RunDir(Path()), study, cohort, {})
+    plan = Plan(rundir or RunDir(Path()), study, cohort, Split({}))
     panel_is_wrong = study.cohort.panel is not None and cohort.panel is None
     unlisted: Counter[str] = Counter()
     for record in cohort.images:
@@ -234,9 +235,9 @@ def _check_channels(
     problems = rows_without_image(cohort.images, held)
     if problems or not is_whole:
         return None, (problems, ())
-    plan = Plan(RunDir(Path()), study, cohort, deal_folds(patient_strata(cohort.images), study.train.folds, study.seed))
-    training = [plan.images(fold, "training") for fold in range(study.train.folds)]
     try:
+        plan = Plan(RunDir(Path()), study, cohort, split_patients(study, cohort.images))
+        training = [plan.images(fold, "training") for fold in range(study.train.folds)]
         channels = settle_channels(cohort, held, training)
     except PlexrankError as error:
         return None, (problems_of(error), ())
@@ -288,7 +289,10 @@ def _check_truth(truth: Path | None) -> list[PlexrankError]:
 def _check_roles(study: Study, cohort: Cohort) -> Findings:
     """Whether every class is among the training images of every fold (a problem) and in validation (a warning)."""
     folds = study.train.folds
-    plan = Plan(RunDir(Path()), study, cohort, deal_folds(patient_strata(cohort.images), folds, study.seed))
+    try:
+        plan = Plan(RunDir(Path()), study, cohort, split_patients(study, cohort.images))
+    except PlexrankError as error:
+        return problems_of(error), ()
     absent: dict[str, dict[str, list[int]]] = {"training": {}, "validation": {}}
     for fold in range(folds):
         for role, without in absent.items():

@@ -22,6 +22,7 @@ from plexrank.image_path import size_and_mtime
 from plexrank.panel import Panel
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, reading_output
 from plexrank.samplesheet import BadImage, ImageRecord
+from plexrank.splits import Split, split_patients
 from plexrank.study import Study
 
 STAGES = ("tile", "train", "attribute", "rank", "report")
@@ -34,7 +35,7 @@ class Plan:
 
     Attributes:
         cohort: the images to work on, without those that are skipped.
-        fold_of_patient: the fold that holds each patient out.
+        split: which patients each fold holds out, and which choose the epoch where that is given.
         skipped: images that the run leaves out as bad, by ``cohort.skip_bad``; empty for a plan to tile by, which
             tries them again.
         bad: for a plan to tile by, images that cannot be used as far as their paths tell it.
@@ -44,7 +45,7 @@ class Plan:
     rundir: RunDir
     study: Study
     cohort: Cohort
-    fold_of_patient: dict[str, int]
+    split: Split
     skipped: tuple[SkippedImage, ...] = ()
     bad: tuple[BadImage, ...] = ()
     chosen: frozenset[Path] | None = None
@@ -68,6 +69,11 @@ class Plan:
         return settle_channels(self.cohort, held, training)
 
     @property
+    def fold_of_patient(self) -> dict[str, int]:
+        """The fold that holds each patient out."""
+        return self.split.fold_of_patient
+
+    @property
     def fold_seeds(self) -> list[tuple[int, int]]:
         """Every (fold, seed) in the order in which they are worked on."""
         return [(fold, seed) for fold in range(self.study.train.folds) for seed in range(self.study.train.seeds)]
@@ -75,17 +81,23 @@ class Plan:
     def images(self, fold: int, role: str) -> list[int]:
         """Indices into ``cohort.images`` of a fold's ``held_out``, ``validation`` or ``training`` images.
 
-        The inner validation patients are one of :data:`INNER_FOLDS` parts of the training patients, dealt
+        The inner validation patients are as given, or one of :data:`INNER_FOLDS` parts of the training patients, dealt
         like the folds, so that no patient has images in two roles.
         """
-        strata = patient_strata(self.cohort.images)
-        inside = {patient: strata[patient] for patient, own in self.fold_of_patient.items() if own != fold}
-        inner = deal_folds(inside, INNER_FOLDS, seed=self.study.seed + 1 + fold)
+        validation = self._validation(fold)
         roles = {
-            patient: "held_out" if own == fold else ("validation" if inner[patient] == 0 else "training")
+            patient: "held_out" if own == fold else ("validation" if patient in validation else "training")
             for patient, own in self.fold_of_patient.items()
         }
         return [index for index, image in enumerate(self.cohort.images) if roles[image.patient_id] == role]
+
+    def _validation(self, fold: int) -> frozenset[str]:
+        if self.split.validation:
+            return self.split.validation[fold]
+        strata = patient_strata(self.cohort.images)
+        inside = {patient: strata[patient] for patient, own in self.fold_of_patient.items() if own != fold}
+        inner = deal_folds(inside, INNER_FOLDS, seed=self.study.seed + 1 + fold)
+        return frozenset(patient for patient, part in inner.items() if part == 0)
 
     def tile(self, image: ImageRecord) -> Unit:
         """The tiles of one image."""
@@ -152,6 +164,7 @@ class Plan:
             depends={
                 "tiles": self.tiles_table().key,
                 "cohort": digest([[i.image_id, i.patient_id, i.label, i.site] for i in self.cohort.images]),
+                **self._split_as_given(fold),
                 "intensity": study.intensity.model_dump(mode="json"),
                 "model": study.model.model_dump(mode="json"),
                 "weights": _weights_as_they_are(study.model.weights, record),
@@ -159,6 +172,12 @@ class Plan:
                 "seed": study.seed,
             },
         )
+
+    def _split_as_given(self, fold: int) -> dict[str, Json]:
+        """What tells whether a split was changed that does not follow from the cohort and the settings."""
+        if self.study.train.split in ("folds", "site"):
+            return {}
+        return {"split": digest([self.images(fold, role) for role in ("held_out", "validation")])}
 
     def attribute(self, fold: int, seed: int) -> Unit:
         """The held-out embedding and importances of one training."""
@@ -268,10 +287,10 @@ def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False) -> Plan
     set_aside = for_tiling or study.cohort.skip_bad
     raise_problems([*survey.problems, *(() if set_aside else (image.error for image in survey.bad))])
     cohort = survey.require_cohort()
-    folds = deal_folds(patient_strata(cohort.images), study.train.folds, study.seed)
+    split = split_patients(study, cohort.images)
     labelled = {(record.image_id, str(record.path)) for record in survey.skipped}
     skipped = tuple(one for one in known if (one.image_id, one.path) in labelled)
-    return Plan(rundir, study, cohort, folds, skipped, survey.bad if for_tiling else ())
+    return Plan(rundir, study, cohort, split, skipped, survey.bad if for_tiling else ())
 
 
 def _rows(panel: Panel | None) -> Json:

@@ -41,6 +41,7 @@ class ImageRecord:
         mask: the file that says where tissue is, if any.
         panel: names its channels: its own of the column ``panel``, otherwise the cohort's, if any.
         sheet, line: where it stands.
+        split: the fold that is to hold it out, if given.
     """
 
     image_id: str
@@ -52,6 +53,7 @@ class ImageRecord:
     panel: Panel | None
     sheet: Path
     line: int
+    split: str | None = None
 
     @property
     def file(self) -> Path:
@@ -146,6 +148,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
             panel=panels[row.get("panel", "")],
             sheet=table.path,
             line=line,
+            split=row.get("split") or None,
         )
         if error is None:
             images.append(record)

@@ -138,6 +138,11 @@ class TrainSettings(Section):
     learning_rate: float = Field(1.0e-4, gt=0, description="of Adam, lowered where validation stalls")
     folds: int = Field(5, ge=2, description="parts of the patients, each held out once")
     seeds: int = Field(3, ge=1, description="networks per fold, averaged")
+    split: Literal["folds", "site", "given"] | Path = Field(
+        "folds",
+        union_mode="left_to_right",
+        description="what a fold is: dealt evenly, a site, a value of the column split, or a folder of splits_0.csv …",
+    )
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it")
     jitter: float = Field(0.0, ge=0, le=1, description="spread of the log of a random gain of each channel of a tile")
@@ -419,8 +424,11 @@ def _resolve_paths(path: Path, study: Study) -> Study:
     model = study.model
     if isinstance(model.weights, Path):
         model = model.model_copy(update={"weights": resolve("model.weights", model.weights)})
+    train = study.train
+    if isinstance(train.split, Path):
+        train = train.model_copy(update={"split": resolve("train.split", train.split)})
     raise_problems(problems)
-    return study.model_copy(update={"cohort": resolved, "model": model})
+    return study.model_copy(update={"cohort": resolved, "model": model, "train": train})
 
 
 def explain(path: Path, model: type[Section], error: ValidationError) -> list[PlexrankError]:

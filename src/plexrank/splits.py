@@ -1,0 +1,109 @@
+"""Which patients each fold holds out: dealt evenly, by site, or as given. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plexrank.cohort import deal_folds, patient_strata
+from plexrank.errors import MissingInputError, StudyError
+from plexrank.samplesheet import ImageRecord
+from plexrank.study import Study
+from plexrank.tables import read_table
+
+
+@dataclass(frozen=True)
+class Split:
+    """The folds of a cohort.
+
+    Attributes:
+        fold_of_patient: the fold that holds each patient out, 0-based.
+        validation: for each fold the patients that choose the epoch; empty where they are to be dealt.
+    """
+
+    fold_of_patient: dict[str, int]
+    validation: tuple[frozenset[str], ...] = ()
+
+
+def split_patients(study: Study, images: Sequence[ImageRecord]) -> Split:
+    """Assign every patient to the fold that holds it out, as ``train.split`` says.
+
+    Raises:
+        StudyError: what is given does not hold out every patient once, or ``train.folds`` is another number of folds.
+        MissingInputError: the folder of splits lacks a file.
+    """
+    split, folds = study.train.split, study.train.folds
+    if split == "folds":
+        return Split(deal_folds(patient_strata(images), folds, study.seed))
+    if isinstance(split, Path):
+        return _from_files(split, images, folds)
+    if split == "site":
+        of_patient = _one_each(((image.patient_id, image.site) for image in images), "site")
+        names = sorted(set(of_patient.values()))
+    else:
+        of_patient = _one_each(((image.patient_id, image.split) for image in images), "split")
+        names = sorted(set(of_patient.values()), key=lambda name: (len(name), name))
+    if len(names) != folds:
+        raise StudyError(
+            f"train.folds is {folds}, but train.split: {split} makes a fold of each of {len(names)} values "
+            f"({', '.join(names[:8])}); " + (f"set train.folds: {len(names)}" if len(names) > 1 else "use folds")
+        )
+    return Split({patient: names.index(name) for patient, name in of_patient.items()})
+
+
+def _one_each(values: Iterable[tuple[str, str | None]], column: str) -> dict[str, str]:
+    """The one value that all images of each patient have in a column."""
+    found: dict[str, set[str | None]] = {}
+    for patient, value in values:
+        found.setdefault(patient, set()).add(value)
+    wrong = [patient for patient, own in found.items() if len(own) > 1 or None in own]
+    if wrong:
+        raise StudyError(
+            f"train.split needs one {column} for each patient, but {len(wrong)} have several or none "
+            f"({', '.join(sorted(wrong)[:5])}); mend the column {column!r} of the samplesheet or set train.split: folds"
+        )
+    return {patient: value for patient, own in found.items() for value in own if value is not None}
+
+
+def _from_files(folder: Path, images: Sequence[ImageRecord], folds: int) -> Split:
+    """The folds of ``splits_0.csv`` and so on, as CLAM writes them: columns train, val and test of image ids."""
+    if not folder.is_dir():
+        raise MissingInputError(
+            f"train.split: {folder}: no such folder; give folds, site, given, or the folder that holds splits_0.csv"
+        )
+    patient_of = {image.image_id: image.patient_id for image in images}
+    roles = [_read_roles(folder / f"splits_{fold}.csv", patient_of) for fold in range(folds)]
+    fold_of_patient: dict[str, int] = {}
+    for fold, (_, _, held_out) in enumerate(roles):
+        twice = sorted(held_out & fold_of_patient.keys())
+        if twice:
+            raise StudyError(
+                f"{folder}: splits_{fold_of_patient[twice[0]]}.csv and splits_{fold}.csv both hold out {twice[0]} in "
+                "the column test; a ranking needs every patient held out once"
+            )
+        fold_of_patient |= dict.fromkeys(held_out, fold)
+    never = sorted(set(patient_of.values()) - fold_of_patient.keys())
+    if never:
+        raise StudyError(
+            f"{folder}: {len(never)} patients ({', '.join(never[:5])}) are in no column test of splits_0.csv to "
+            f"splits_{folds - 1}.csv; a ranking needs every patient held out once"
+        )
+    for fold, (training, validation, held_out) in enumerate(roles):
+        shared = sorted((training & validation) | (training & held_out) | (validation & held_out))
+        if shared:
+            raise StudyError(f"{folder / f'splits_{fold}.csv'}: patient {shared[0]} is in several columns")
+    return Split(fold_of_patient, tuple(frozenset(validation) for _, validation, _ in roles))
+
+
+def _read_roles(path: Path, patient_of: dict[str, str]) -> tuple[set[str], set[str], set[str]]:
+    """Patients of the columns train, val and test; images that the cohort does not have are passed over."""
+    table = read_table(path)
+    missing = [column for column in ("train", "val", "test") if column not in table.columns]
+    if missing:
+        raise StudyError(f"{path}: column {missing[0]!r} is missing; expected train, val and test with image ids")
+    train, validation, test = (
+        {patient_of[row[column]] for row in table.rows if row[column] in patient_of}
+        for column in ("train", "val", "test")
+    )
+    return train, validation, test
