@@ -267,6 +267,24 @@ def cancel(run: RunArgument) -> None:
 
 
 @app.command()
+def doctor(
+    cluster: ClusterOption = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Also look on a node, by a job of one minute.")] = False,
+) -> None:
+    """Show what this machine has and lacks; with a profile, whether the cluster would take its jobs."""
+    from plexrank.launch.doctor import examine
+    from plexrank.launch.profile import load_profile
+
+    if submit and cluster is None:
+        raise typer.BadParameter("--submit needs --cluster")
+    is_bad = False
+    for finding in examine(Path.cwd(), load_profile(cluster) if cluster else None, submit):
+        print(finding.line(), flush=True)
+        is_bad |= finding.is_bad
+    raise typer.Exit(PlexrankError.exit_code if is_bad else 0)
+
+
+@app.command()
 def evaluate(
     run: RunArgument,
     truth: Annotated[

@@ -63,6 +63,7 @@ class _LineCounting(Counting):
         self.reporter, self.what, self.total = reporter, what, total
         self.done = 0
         self.started = self.last_line = time.monotonic()
+        self.has_noted = False
 
     def advance(self, note: str = "") -> None:
         self.done += 1
@@ -75,9 +76,9 @@ class _LineCounting(Counting):
 
     def note(self, text: str) -> None:
         moment = time.monotonic()
-        if moment - self.last_line >= SECONDS_BETWEEN_LINES:
+        if not self.has_noted or moment - self.last_line >= SECONDS_BETWEEN_LINES:
             self.reporter.say(f"{self.what}: {text}")
-            self.last_line = moment
+            self.last_line, self.has_noted = moment, True
 
 
 class _BarCounting(Counting):

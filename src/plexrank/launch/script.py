@@ -13,7 +13,7 @@ from pathlib import Path
 from submitit import SlurmExecutor
 
 from plexrank.errors import StudyError
-from plexrank.launch.profile import ArrayResources, Profile
+from plexrank.launch.profile import ArrayResources, Profile, Resources
 from plexrank.launch.requeue import lines_after, lines_before
 from plexrank.rundir import RunDir
 from plexrank.study import Study
@@ -65,13 +65,40 @@ def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder
     Raises:
         StudyError: a path cannot stand in a script.
     """
+    refuse_unusable_path(rundir.path)
     asked = profile.resources(job.name if job.name in ("rank", "report") else job.stage)
     if job.name == "table":
         asked = asked.model_copy(update={"nodes": 1, "tasks_per_node": 1})
-    refuse_unusable_path(rundir.path)
-    executor = _Executor(rundir.logs)
+    binds = [*(_mount(path, "ro") for path in data_folders(profile, study)), _mount(rundir.path)]
+    python = _python(profile, binds, rundir.path, asked.gpus_per_node > 0)
+    command = f"{python} -m plexrank {job.stage} {shlex.quote(str(rundir.path))}"
+    if job.stage in ("tile", "train", "attribute"):
+        command += ' --units "$units"'
+    setup = [*profile.setup, f"units={_units(job, folder)}", *lines_before(rundir)]
+    executor = _executor(job.name, asked, profile, rundir.logs, setup, lines_after(rundir, profile.max_requeues))
+    return executor.script(command, len(job.shares) if job.is_array else None)
+
+
+def probe_text(asked: Resources, profile: Profile, folder: Path) -> str:
+    """The script of a job that runs ``plexrank doctor`` where a stage would run.
+
+    Args:
+        asked: what the job asks for.
+        profile: of the cluster.
+        folder: where its log goes; the only one that its container shows.
+    """
+    refuse_unusable_path(folder)
+    executor = _executor("doctor", asked, profile, folder, profile.setup, ())
+    python = _python(profile, [_mount(folder)], folder, asked.gpus_per_node > 0)
+    return executor.script(f"{python} -m plexrank doctor", None)
+
+
+def _executor(
+    name: str, asked: Resources, profile: Profile, logs: Path, setup: Sequence[str], teardown: Sequence[str]
+) -> _Executor:
+    executor = _Executor(logs)
     executor.update_parameters(
-        job_name=job.name,
+        job_name=name,
         partition=asked.partition,
         account=asked.account,
         qos=asked.qos,
@@ -86,15 +113,12 @@ def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder
         array_parallelism=asked.at_once if isinstance(asked, ArrayResources) else 1,
         wckey=None,
         stderr_to_stdout=True,
-        setup=_setup(job, profile, rundir, folder),
-        teardown=lines_after(rundir, profile.max_requeues),
+        setup=["export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK", *setup],
+        teardown=list(teardown) or None,
         srun_args=["--open-mode=append", "--kill-on-bad-exit=1", "--wait=60", *profile.srun],
         additional_parameters={"kill-on-invalid-dep": "yes", "requeue": True, **profile.sbatch},
     )
-    command = f"{_python(profile, study, rundir, asked.gpus_per_node > 0)} -m plexrank {job.stage} {_quoted(rundir)}"
-    if job.stage in ("tile", "train", "attribute"):
-        command += ' --units "$units"'
-    return executor.script(command, len(job.shares) if job.is_array else None)
+    return executor
 
 
 def refuse_unusable_path(path: Path) -> None:
@@ -114,23 +138,17 @@ def data_folders(profile: Profile, study: Study) -> list[Path]:
     return sorted(path for path in paths if not any(path.is_relative_to(other) for other in paths - {path}))
 
 
-def _setup(job: Job, profile: Profile, rundir: RunDir, folder: Path) -> list[str]:
-    task = "$SLURM_ARRAY_TASK_ID" if job.is_array else "0"
-    return [
-        "export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
-        *profile.setup,
-        f"units={shlex.quote(str(folder / job.name))}/{task}.units",
-        *lines_before(rundir),
-    ]
+def _units(job: Job, folder: Path) -> str:
+    """Shell for the file that lists the units of a task."""
+    return f"{shlex.quote(str(folder / job.name))}/{'$SLURM_ARRAY_TASK_ID' if job.is_array else '0'}.units"
 
 
-def _python(profile: Profile, study: Study, rundir: RunDir, has_gpus: bool) -> str:
-    """What starts Python for a stage: the interpreter itself, or the one within the container."""
+def _python(profile: Profile, binds: Sequence[str], folder: Path, has_gpus: bool) -> str:
+    """What starts Python for a stage: the interpreter itself, or the one within the container, in ``folder``."""
     if profile.container is None:
         return shlex.join([str(profile.python or sys.executable), "-P", "-u"])
-    binds = [_mount(path, "ro") for path in data_folders(profile, study)] + [_mount(rundir.path)]
     return shlex.join(
-        [profile.container.runtime, "exec", *["--nv"] * has_gpus, "--contain", "--no-home", "--pwd", str(rundir.path)]
+        [profile.container.runtime, "exec", *["--nv"] * has_gpus, "--contain", "--no-home", "--pwd", str(folder)]
         + [part for bind in binds for part in ("--mount", bind)]
         + [str(profile.container.image), "python", "-I", "-u"]
     )
@@ -142,10 +160,6 @@ def _mount(path: Path, *options: str) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(["type=bind", f"src={path}", f"dst={path}", *options])
     return line.getvalue()
-
-
-def _quoted(rundir: RunDir) -> str:
-    return shlex.quote(str(rundir.path))
 
 
 def write_units(job: Job, folder: Path) -> None:
