@@ -2,8 +2,9 @@
 PYTHON ?= python3
 UV_VERSION = 0.13.9
 BIN = .venv/bin
+CLUSTER_PREFIX ?= /opt/plexrank-cluster
 
-.PHONY: install test demo bench lint lock wheelhouse clean
+.PHONY: install test cluster-test demo bench lint lock wheelhouse clean
 
 install: .venv/installed
 
@@ -17,6 +18,11 @@ install: .venv/installed
 # One worker a core, each with one thread: two threads on a contended core are slower than one.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# Real Slurm and Apptainer on this machine: needs root and Debian 12, and installs what is missing.
+cluster-test: install
+	tests/cluster/install.sh $(CLUSTER_PREFIX)
+	PLEXRANK_CLUSTER_PREFIX=$(CLUSTER_PREFIX) $(BIN)/python -m pytest -n 0 -p no:randomly tests/cluster
 
 demo: install
 	$(BIN)/plexrank demo
@@ -40,6 +46,7 @@ lock:
 # All wheels in one folder, for machines without internet: pip install --no-index --find-links wheelhouse ...
 wheelhouse: install
 	$(BIN)/python -m pip download --require-hashes --requirement requirements.lock --dest wheelhouse
+	$(BIN)/python -m pip download uv==$(UV_VERSION) --dest wheelhouse
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheelhouse .
 
 clean:

@@ -248,5 +248,6 @@ if __name__ == "__main__":
     where = Path(sys.argv[1]).resolve()
     where.mkdir(mode=0o755)
     with local_slurm(where, os.environ) as running, contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         print(f"export SLURM_CONF={running.environment['SLURM_CONF']}", flush=True)
         signal.pause()

@@ -1,0 +1,1 @@
+"""Tests on a real Slurm with Apptainer, both brought up on this machine; run by ``make cluster-test``."""

@@ -1,0 +1,127 @@
+"""Jobs that are stopped, in every way that a cluster has, go on and end as if they had not been."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.conftest import SMALL, Site
+from cluster.test_chain import assert_same_ranking, assert_same_weights
+
+Profile = Callable[..., Path]
+
+
+def submit_and_await_checkpoint(site: Site, run: Path, profile: Path) -> str:
+    """Submit a run with one training to do; the id of its task, once it has saved progress."""
+    site.submit(run, profile)
+    task = f"{site.graph(run).jobs[0].job_id}_0"
+    site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 120, "a checkpoint")
+    return task
+
+
+def assert_went_on(site: Site, run: Path, reference: Path, task: str, restarts: int | None = 1) -> None:
+    rows = site.wait(run)
+    assert {row["State"] for row in rows.values()} == {"COMPLETED"}, rows
+    assert len(rows) == 4
+    assert site.restarts(task) >= 1 if restarts is None else site.restarts(task) == restarts
+    assert "going on at epoch" in (run / "logs" / f"{task}_0_log.out").read_text()
+    assert_same_weights(run, reference)
+    assert_same_ranking(run, reference)
+
+
+def test_a_signal(site: Site, reference: Path, half_done: Path, profile: Profile) -> None:
+    task = submit_and_await_checkpoint(site, half_done, profile())
+    for _ in range(3):  # a container passes one signal on several times
+        site.slurm.command("scancel", "--signal=USR2", task)
+    assert_went_on(site, half_done, reference, task)
+    assert "stopped with more to do; the job begins anew" in (half_done / "logs" / f"{task}_0_log.out").read_text()
+
+
+def test_the_time_limit(site: Site, reference: Path, half_done: Path, profile: Profile) -> None:
+    hurried = profile(train={**SMALL, "time_min": 1}, stop_before_s=47)
+    task = submit_and_await_checkpoint(site, half_done, hurried)
+    assert_went_on(site, half_done, reference, task, restarts=None)
+
+
+def test_preemption(site: Site, reference: Path, half_done: Path, profile: Profile) -> None:
+    task = submit_and_await_checkpoint(site, half_done, profile())
+    site.slurm.command("sbatch", "-phigh", "-N2", "--exclusive", "-o/dev/null", "--wrap=sleep 3")
+    assert_went_on(site, half_done, reference, task)
+
+
+def test_a_node_that_goes_down(site: Site, reference: Path, half_done: Path, profile: Profile) -> None:
+    task = submit_and_await_checkpoint(site, half_done, profile())
+    (node,) = site.squeue(f"-j{task}", "-o", "%N")
+    site.slurm.kill(f"slurmd-{node}")
+    for pid in processes_of(site, task):
+        os.kill(pid, signal.SIGKILL)
+    site.slurm.command("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    try:
+        assert_went_on(site, half_done, reference, task)
+    finally:
+        site.slurm.start_node(node)
+        site.slurm.command("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+
+def test_a_dead_process_ends_its_job_at_once(site: Site, half_done: Path, profile: Profile) -> None:
+    train = {**SMALL, "nodes": 2, "tasks_per_node": 2, "mem_gb": 4}
+    task = submit_and_await_checkpoint(site, half_done, profile(train=train))
+    os.kill(processes_of(site, task, "SLURM_STEP_ID=0", "SLURM_PROCID=2")[0], signal.SIGKILL)
+    began = time.monotonic()
+    rows = site.wait(half_done)
+    assert time.monotonic() - began < 60
+    assert rows[task]["State"] == "FAILED"
+    assert [row["State"].split()[0] for row in rows.values() if row["JobID"] != task] == ["CANCELLED"] * 3
+    assert "next: mend what failed" in site.plexrank("status", half_done).stdout
+
+
+def processes_of(site: Site, task: str, *variables: str) -> list[int]:
+    """Pids of a job's processes that have these variables, the oldest first."""
+    (job_id,) = site.squeue(f"-j{task}", "-o", "%A")
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environment = (entry / "environ").read_text(errors="replace").split("\0")
+            if {f"SLURM_JOB_ID={job_id}", *variables} <= set(environment):
+                found.append(int(entry.name))
+    assert found, f"no process of {task}"
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("makes_progress", "restarts", "said"),
+    [(True, 2, "begun anew 2 times; raise time_min"), (False, 1, "stopped twice before anything was saved")],
+)
+def test_no_requeue_without_end(
+    site: Site, half_done: Path, tmp_path: Path, profile: Profile, makes_progress: bool, restarts: int, said: str
+) -> None:
+    python = tmp_path / "python"
+    folder = half_done / "train" / "fold-0" / "seed-0"
+    folder.mkdir(parents=True)
+    python.write_text(f"#!/bin/bash\n{f'date +%N >> {folder}/last.pt' if makes_progress else ':'}\nexit 75\n")
+    python.chmod(0o755)
+    site.submit(half_done, profile(python=str(python), max_requeues=2), "--until", "train")
+    (row,) = site.wait(half_done).values()
+    assert (row["State"], row["ExitCode"], site.restarts(row["JobID"])) == ("FAILED", "75:0", restarts)
+    assert said in (half_done / "logs" / f"{row['JobID']}_0_log.out").read_text()
+    assert "submits what is left" in site.plexrank("status", half_done).stdout
+
+
+def test_hostile_names_are_refused(site: Site, half_done: Path, profile: Profile) -> None:
+    name = "x\n#SBATCH --wrap='touch pwned'"
+    refused = site.submit(half_done, profile(), "--set", f"name={name!r}".replace("'x", '"x'), check=False)
+    assert refused.returncode == 64
+    odd = half_done.with_name("a\nb")
+    refused = site.submit(odd, profile(), check=False)
+    assert refused.returncode == 64
+    assert "'\\n' cannot stand in the path of a run on a cluster; rename the folder" in refused.stderr
+    half_done.chmod(0o777)
+    refused = site.submit(half_done, profile(), check=False)
+    assert refused.returncode == 1
+    assert "others can write to it" in refused.stderr
