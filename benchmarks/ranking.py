@@ -64,7 +64,8 @@ def write_stores(folder: Path, tiles: int) -> None:
         gradient = arrays.pop("gradient")
         attribution = UnitAttribution(
             fold=fold, seed=0, channel_names=NAMES, class_names=CLASS_NAMES, checkpoint_sha256="0" * 64,
-            tile_id=np.arange(fold * each, (fold + 1) * each), values={"gradient": gradient}, **arrays,
+            tile_id=np.arange(fold * each, (fold + 1) * each), weight=np.ones(each, np.float32),
+            values={"gradient": gradient}, **arrays,
         )  # fmt: skip
         write_attribution(folder / f"{fold}.zarr", attribution)
 

@@ -29,6 +29,7 @@ def attribution_of(tiles: int) -> UnitAttribution:
         embedding=rng.normal(size=(tiles, 3)).astype(np.float32),
         logits=rng.normal(size=(tiles, 2)).astype(np.float32),
         mean_intensity=np.zeros((tiles, 3), dtype=np.float32),
+        weight=np.ones(tiles, dtype=np.float32),
         values={name: rng.normal(size=(tiles, 3, 2)).astype(np.float32) for name in METHODS_KEPT},
     )
 
@@ -43,7 +44,7 @@ def test_store_gives_back_what_was_written(tmp_path: Path, tiles: int) -> None:
     assert (store.channel_names, store.class_names) == (written.channel_names, written.class_names)
     assert store.methods == METHODS_KEPT
     whole = store.read()
-    for name in ("tile_id", "embedding", "logits", "mean_intensity"):
+    for name in ("tile_id", "embedding", "logits", "mean_intensity", "weight"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(written, name))
     blocks = list(store.blocks(4096))
     assert [len(block.tile_id) for block in blocks] == [min(4096, tiles - s) for s in range(0, tiles, 4096)]

@@ -193,6 +193,7 @@ class Block:
     embedding: np.ndarray
     logits: np.ndarray
     mean_intensity: np.ndarray
+    weight: np.ndarray
     values: dict[str, np.ndarray]
 
 
@@ -200,7 +201,8 @@ def block(tile_id: list[int], scale: float = 1.0) -> Block:
     tiles = np.array(tile_id, dtype=np.int64)
     values = scale * tiles[:, None, None] * np.array([[1.0, -1.0, 0.0], [0.0, 2.0, 4.0]])
     plain = np.stack([tiles, tiles + 1.0], axis=1)
-    return Block(tiles, plain, np.tile([1.0, 0.0, 0.0], (len(tiles), 1)), plain * 2, {"gradient": values})
+    alike = np.ones(len(tiles))
+    return Block(tiles, plain, np.tile([1.0, 0.0, 0.0], (len(tiles), 1)), plain * 2, alike, {"gradient": values})
 
 
 def test_tiles_are_averaged_per_image_whatever_the_slices() -> None:

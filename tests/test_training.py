@@ -17,6 +17,7 @@ from plexrank.distributed import ProcessInfo
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.baselines import Baseline
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.pooling import tile_weights
 from plexrank.study import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import read_unit
@@ -264,6 +265,22 @@ def test_a_baseline_trains_and_explains_itself(tmp_path: Path) -> None:
         change = network(images) - network(images, without)
     np.testing.assert_allclose(explained["occlusion"][:, PLANTED], change, atol=1e-5)
     np.testing.assert_allclose(explained["gradient"], network.importances(images), rtol=1e-4)
+
+
+def test_attention_is_kept_with_the_unit_and_weighs_its_images(tmp_path: Path) -> None:
+    tiles = make_tiles(counts())
+    tiles.image_index = np.arange(TILES) // 4 * 2 + np.arange(TILES) % 2
+    tiles.patient_ids = np.array([f"p{image}" for image in tiles.image_index])
+    unit = Unit(0, 0, 0, np.arange(24), np.arange(24, TILES))
+    run(tmp_path, tiles, unit, model=SHALLOW.model_copy(update={"pooling": "attention"}), epochs=3)
+    trained = read_unit(tmp_path / "best.pt")
+    assert trained.attention is not None
+    network = trained.network(torch.device("cpu"))
+    assert isinstance(network, ChannelEmbedding)
+    r = embed_tiles(network, tiles, np.arange(TILES), ProcessInfo())
+    weights = tile_weights(trained.attention, r, tiles.image_index)
+    mean = mean_over_images(r, tiles.image_index, weights)[2]
+    np.testing.assert_allclose(trained.embedding_mean, mean, atol=1e-5)
 
 
 def test_what_is_not_cached_trains_the_same(tmp_path: Path) -> None:

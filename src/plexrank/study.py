@@ -100,6 +100,7 @@ class ModelSettings(Section):
     )
     standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
     classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
+    pooling: Literal["mean", "attention"] = Field("mean", description="how tiles make an image: alike, or by attention")
 
     @property
     def has_embedding(self) -> bool:
@@ -122,6 +123,8 @@ class ModelSettings(Section):
     def _weights_fit_the_backbone(self) -> ModelSettings:
         if self.has_embedding and self.backbone == "shallow" and self.weights != "none":
             raise ValueError("the shallow backbone has no pretrained weights; set model.weights: none")
+        if self.pooling == "attention" and not self.has_embedding:
+            raise ValueError(f"attention rests on the channel embedding, which {self.architecture} lacks; use mean")
         if self.first_conv == "rgb_sum" and self.weights == "none":
             raise ValueError(
                 "there are no colours to sum without weights; set model.first_conv: fresh or model.weights"

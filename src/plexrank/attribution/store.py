@@ -7,6 +7,7 @@ tile_id               (tile,)                  int64
 embedding             (tile, channel)          float32
 logits                (tile, class)            float32
 mean_intensity        (tile, channel)          float32
+weight                (tile,)                  float32
 <method>              (tile, channel, class)   float32
 ====================  =======================  =======
 
@@ -29,11 +30,11 @@ from zarr.codecs import BloscCodec
 from plexrank.errors import RunDirError
 from plexrank.rundir import replacing
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 CHUNK_TILES = 4096
 SHARD_CHUNKS = 16
 BLOCK_TILES = 8 * CHUNK_TILES
-PLAIN_ARRAYS = ("tile_id", "embedding", "logits", "mean_intensity")
+PLAIN_ARRAYS = ("tile_id", "embedding", "logits", "mean_intensity", "weight")
 ATTRIBUTES = ("methods", "fold", "seed", "channel_names", "class_names", "checkpoint_sha256")
 
 
@@ -49,6 +50,7 @@ class UnitAttribution:
         embedding: (tile, channel), r; here and in all that has a channel axis NaN where the tile's image lacks it.
         logits: (tile, class).
         mean_intensity: (tile, channel).
+        weight: (tile,) how much the tile counts in its image, 1 on average over the image.
         values: per method (tile, channel, class), signed.
     """
 
@@ -61,6 +63,7 @@ class UnitAttribution:
     embedding: np.ndarray
     logits: np.ndarray
     mean_intensity: np.ndarray
+    weight: np.ndarray
     values: Mapping[str, np.ndarray]
 
 
@@ -72,6 +75,7 @@ class AttributionBlock:
     embedding: np.ndarray
     logits: np.ndarray
     mean_intensity: np.ndarray
+    weight: np.ndarray
     values: Mapping[str, np.ndarray]
 
 
@@ -132,6 +136,7 @@ def _shapes(
         "embedding": (tiles, channels),
         "logits": (tiles, classes),
         "mean_intensity": (tiles, channels),
+        "weight": (tiles,),
     }
     return shapes | dict.fromkeys(methods, (tiles, channels, classes))
 

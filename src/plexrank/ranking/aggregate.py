@@ -38,6 +38,10 @@ class TileBlock(Protocol):
         """(tile, channel)."""
 
     @property
+    def weight(self) -> Array:
+        """(tile,), 1 on average over the tiles of an image."""
+
+    @property
     def values(self) -> Mapping[str, Array]:
         """Per method (tile, channel, class), signed."""
 
@@ -113,7 +117,8 @@ def aggregate_unit(
 ) -> UnitTable:
     """Average the tiles of every held-out image, one slice in memory at a time.
 
-    Mean intensities weigh by area, so that they are those of the image; what the network says of tiles does not.
+    Mean intensities weigh by area, so that they are those of the image; what the network says of tiles by how much
+    they count in it.
 
     Args:
         blocks: the unit's held-out tiles.
@@ -178,8 +183,8 @@ def _add(
         sums[key].update(group, values, weight)
 
     num_classes = block.logits.shape[1]
-    add(("embedding", ""), image, block.embedding)
-    add(("logits", ""), image, block.logits)
+    add(("embedding", ""), image, block.embedding, block.weight)
+    add(("logits", ""), image, block.logits, block.weight)
     add(("mean_intensity", ""), image, block.mean_intensity, area)
     for start in range(0, len(image), TILES_AT_ONCE):
         rows = slice(start, start + TILES_AT_ONCE)
@@ -188,8 +193,14 @@ def _add(
             own = values[rows, :, 0].copy()
             for k in range(1, num_classes):
                 np.copyto(own, values[rows, :, k], where=(predicted == k)[:, None])
-            add(("by_class", method), image[rows] * num_classes + predicted, np.abs(own), None, num_classes)
-            add(("contrast", method), image[rows], class_contrast(values[rows]))
+            add(
+                ("by_class", method),
+                image[rows] * num_classes + predicted,
+                np.abs(own),
+                block.weight[rows],
+                num_classes,
+            )
+            add(("contrast", method), image[rows], class_contrast(values[rows]), block.weight[rows])
 
 
 def _of_image_and_class(moments: GroupMoments, n_tiles: Array, num_classes: int) -> Array:

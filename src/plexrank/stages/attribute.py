@@ -13,6 +13,7 @@ from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import UnitAttribution, write_attribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.pooling import tile_weights
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.rundir import Unit, file_digest
@@ -68,6 +69,7 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
         embedding=embedding,
         logits=logits,
         mean_intensity=cohort.channel_means[index],
+        weight=tile_weights(trained.attention, embedding, cohort.image_of_tile[index]),
         values=values,
     )
 

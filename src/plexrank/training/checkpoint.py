@@ -18,6 +18,7 @@ from torch import Tensor
 from plexrank.errors import MissingInputError, RunDirError
 from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.pooling import AttentionPooling
 from plexrank.models.refit import LinearClassifier
 from plexrank.rundir import replacing
 from plexrank.study import ModelSettings
@@ -42,6 +43,7 @@ class TrainedUnit:
         embedding_images: (image,) int64, the images of training and validation.
         embedding_mean: (image, channel) float32, the mean r over the tiles of each; NaN for channels that the image
             lacks, and all through where the network has no embedding.
+        attention: what weighs the tiles of an image, ``None`` where they count alike.
     """
 
     key: str
@@ -56,6 +58,7 @@ class TrainedUnit:
     classifier: LinearClassifier | None
     embedding_images: NDArray[np.int64]
     embedding_mean: NDArray[np.float32]
+    attention: AttentionPooling | None = None
 
     def network(self, device: torch.device) -> Network:
         """The network with these weights, in evaluation mode."""
@@ -163,6 +166,7 @@ def write_unit(path: Path, unit: TrainedUnit) -> None:
     plain["settings"] = unit.settings.model_dump(mode="json")
     plain["model_state"] = dict(unit.model_state)
     plain["classifier"] = dict(unit.classifier.state_dict()) if unit.classifier else None
+    plain["attention"] = dict(unit.attention.state_dict()) if unit.attention else None
     plain["embedding_images"] = torch.from_numpy(unit.embedding_images)
     plain["embedding_mean"] = torch.from_numpy(unit.embedding_mean)
     save(path, plain)
@@ -189,9 +193,18 @@ def read_unit(path: Path) -> TrainedUnit:
             classifier=LinearClassifier(**classifier) if classifier else None,
             embedding_images=state["embedding_images"].numpy(),
             embedding_mean=state["embedding_mean"].numpy(),
+            attention=_attention(state["attention"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDirError(f"{path}: no trained unit ({first_line(error)}); delete it and train again") from error
+
+
+def _attention(state: dict[str, Tensor] | None) -> AttentionPooling | None:
+    if state is None:
+        return None
+    attention = AttentionPooling(state["hidden.weight"].shape[1])
+    attention.load_state_dict(state)
+    return attention.requires_grad_(False).eval()
 
 
 def _progress(path: Path, state: dict[str, Any]) -> Progress:

@@ -71,9 +71,12 @@ def over_tiles(
 
 
 def mean_over_images(
-    values: NDArray[np.floating], image_index: IntArray
+    values: NDArray[np.floating], image_index: IntArray, weights: NDArray[np.floating] | None = None
 ) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
     """Means of (tile, …) values over the tiles of each image; NaN where the image lacks the channel.
+
+    Args:
+        weights: (tile,), 1 on average over the tiles of each image; all alike if absent.
 
     Returns:
         The images (image,) in rising order, the position of each one's first tile (image,), and the means
@@ -81,5 +84,5 @@ def mean_over_images(
     """
     images, first, inverse, counts = np.unique(image_index, return_index=True, return_inverse=True, return_counts=True)
     sums = np.zeros((len(images), *values.shape[1:]), dtype=np.float64)
-    np.add.at(sums, inverse, values)
+    np.add.at(sums, inverse, values if weights is None else values * weights.reshape(-1, *[1] * (values.ndim - 1)))
     return images, first, sums / counts.reshape(-1, *[1] * (values.ndim - 1))

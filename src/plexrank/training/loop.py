@@ -348,7 +348,7 @@ class UnitTraining:
         readout, refit = self._readout(), self.settings.refits
         if refit:
             readout.recenter(index)
-        embedding = readout.image_embedding(index)
+        embedding = readout.pooled_embedding(index, self.unit.validation_index)
 
         def write_best() -> None:
             trained = TrainedUnit(
@@ -362,6 +362,7 @@ class UnitTraining:
                 settings=self.settings,
                 model_state=self._state(),
                 classifier=readout.fit_classifier(index, embedding) if refit else None,
+                attention=embedding.attention,
                 embedding_images=embedding.images,
                 embedding_mean=embedding.mean.astype(np.float32),
             )

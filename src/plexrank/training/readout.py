@@ -13,6 +13,7 @@ from plexrank.distributed import ProcessInfo, from_first
 from plexrank.errors import PlexrankError
 from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.pooling import AttentionPooling, fit_attention, make_bags, tile_weights
 from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
 from plexrank.study import ModelSettings
 from plexrank.training.data import TrainingTiles, evenly_spaced
@@ -33,11 +34,13 @@ class ImageEmbedding:
         images: (image,) in rising order.
         first: (image,) position of each one's first tile among those that were asked for.
         mean: (image, channel) float64; NaN where an image lacks the channel, all through where there is no embedding.
+        attention: what weighs the tiles of an image, ``None`` where they count alike.
     """
 
     images: IntArray
     first: IntArray
     mean: FloatArray
+    attention: AttentionPooling | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +108,28 @@ class Readout:
         self.network.recenter(center, (mean - center).square().nanmean(dim=0))
 
     def image_embedding(self, index: IntArray) -> ImageEmbedding:
-        """The mean r of the images of these tiles."""
+        """The mean r of the images of these tiles, all of each."""
+        return ImageEmbedding(*mean_over_images(self._embedding(index), self.tiles.image_index[index]))
+
+    def _embedding(self, index: IntArray) -> NDArray[np.float32]:
         if isinstance(self.network, ChannelEmbedding):
-            r = embed_tiles(self.network, self.tiles, index, self.info)
-        else:
-            r = np.full((len(index), self.network.num_channels), np.nan, dtype=np.float32)
-        return ImageEmbedding(*mean_over_images(r, self.tiles.image_index[index]))
+            return embed_tiles(self.network, self.tiles, index, self.info)
+        return np.full((len(index), self.network.num_channels), np.nan, dtype=np.float32)
+
+    def pooled_embedding(self, index: IntArray, validation_index: IntArray) -> ImageEmbedding:
+        """The mean r of images by the study's pooling; attention is fitted here.
+
+        Args:
+            index: (tile,) rising, those of training and validation, all of each image.
+            validation_index: those among them that are not trained on.
+        """
+        if self.settings.pooling == "mean":
+            return self.image_embedding(index)
+        r, image = self._embedding(index), self.tiles.image_index[index]
+        held = np.isin(index, validation_index)
+        bags = [make_bags(r[rows], image[rows], self.tiles.labels[index[rows]]) for rows in (~held, held)]
+        attention = fit_attention(bags[0], bags[1], len(self.tiles.class_names), self.seed)
+        return ImageEmbedding(*mean_over_images(r, image, tile_weights(attention, r, image)), attention)
 
     def fit_classifier(self, index: IntArray, embedding: ImageEmbedding) -> LinearClassifier:
         """The linear classifier of the images of these tiles; not a collective."""
