@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,23 @@ from plexrank.tiles.store import TileStore
 
 
 @dataclass(frozen=True)
+class Computed:
+    """A dask array as pixels that are read in single pieces."""
+
+    data: da.Array
+
+    def pieces(self, key: tuple[slice, slice, slice]) -> Iterator[tuple[tuple[slice, slice, slice], np.ndarray]]:
+        yield key, self.data[key].compute(scheduler="sync")
+
+
+@dataclass(frozen=True)
 class Image:
     data: da.Array
     pixel_size_um: tuple[float, float] | None = (0.5, 0.25)
+
+    @property
+    def pixels(self) -> Computed:
+        return Computed(self.data)
 
 
 def lazy(

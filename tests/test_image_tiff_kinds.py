@@ -121,8 +121,10 @@ def test_a_region_reads_only_its_segments(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(segments, "CHUNK_PX", 32)
     image = open_image(path)
     decoded: list[int] = []
-    original = segments._paste
-    monkeypatch.setattr(segments, "_paste", lambda *arguments: (decoded.append(1), original(*arguments)))
+    decode = segments.SegmentedPixels._decode
+    monkeypatch.setattr(
+        segments.SegmentedPixels, "_decode", lambda *arguments: (decoded.append(1), decode(*arguments))[1]
+    )
     image.data[1, 40:60, 70:90].compute()
     assert len(decoded) == 1
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
 from plexrank.image_path import join_image_path, split_image_path
-from plexrank.images.lazy import DAMAGE, REMEDY, LazyImage, lazy_array, named, one_line
+from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
 
 _MARK = "</MCDSchema>".encode("utf-16-le")
 _TAIL_BYTES = 2**20
@@ -157,8 +157,8 @@ def open_mcd(path: Path, number: int | None) -> LazyImage:
     _check_extent(path, acquisition)
     labels = [label.strip() or metal for label, metal in zip(acquisition.labels, acquisition.metals, strict=True)]
     where = join_image_path(path, acquisition.number)
-    data = lazy_array(where, _open_pixels, _McdPixels(path, acquisition))
-    return LazyImage(data, named(labels), acquisition.pixel_size_um, acquisition.metals)
+    pixels = ImagePixels(where, _open_pixels, _McdPixels(path, acquisition))
+    return LazyImage(pixels, named(labels), acquisition.pixel_size_um, acquisition.metals)
 
 
 def _open_pixels(where: Path) -> _McdPixels:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
-from plexrank.images.lazy import DAMAGE, REMEDY, LazyImage, lazy_array, named, one_line
+from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
 
 _LEADING = ("Start_push", "End_push", "Pushes_duration", "X", "Y", "Z")
 _X, _Y = 3, 4
@@ -106,7 +106,7 @@ def open_txt(path: Path) -> LazyImage:
         )
     metals = tuple(match["metal"] + match["mass"] for match in channels)
     labels = [match["label"].strip() or metal for match, metal in zip(channels, metals, strict=True)]
-    return LazyImage(lazy_array(path, _open_pixels, pixels), named(labels), None, metals)
+    return LazyImage(ImagePixels(path, _open_pixels, pixels), named(labels), None, metals)
 
 
 def _open_pixels(path: Path) -> _TxtPixels:

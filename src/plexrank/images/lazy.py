@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import dask.array as da
 import numpy as np
@@ -34,22 +36,8 @@ DAMAGE = (
 )
 
 
-@dataclass(frozen=True)
-class LazyImage:
-    """An image whose pixels are read when dask computes them; no file stays open in between.
-
-    Attributes:
-        data: (c, y, x), native byte order. Computing it raises ImageDataError where pixels cannot be read.
-        channel_names: one a channel, trimmed; None where the file names none.
-        pixel_size_um: (y, x) in micrometres; None where the file does not say.
-        channel_ids: what else the file calls each channel: the metal in IMC (``Yb172``), the mass in MIBItiff
-            (``159``); None where there is nothing else.
-    """
-
-    data: da.Array
-    channel_names: tuple[str, ...] | None
-    pixel_size_um: tuple[float, float] | None
-    channel_ids: tuple[str, ...] | None = None
+Key = tuple[slice, slice, slice]
+"""A part of a (c, y, x) image, slices of step 1 with both ends."""
 
 
 class Pixels(Protocol):
@@ -67,10 +55,24 @@ class Pixels(Protocol):
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]: ...
 
 
-class _Named:
-    """Pixels whose damage is told as an ImageDataError that names the image; what dask slices.
+@runtime_checkable
+class PixelsInPieces(Pixels, Protocol):
+    """Pixels that are stored in pieces: to have them one by one saves putting them together."""
+
+    def pieces(self, key: Key) -> Iterator[tuple[Key, npt.NDArray[Any]]]:
+        """What a part of the image consists of, each piece with its place in the image."""
+        ...
+
+
+class ImagePixels:
+    """Pixels whose damage is told as an ImageDataError that names the image.
 
     In another process they are opened anew: what libraries keep of an open file does not travel.
+
+    Args:
+        path: what messages call the image, and the argument of ``reopen``.
+        reopen: a function of a module that gives the same pixels in another process.
+        pixels: what ``reopen(path)`` has given.
     """
 
     ndim = 3
@@ -81,10 +83,24 @@ class _Named:
         self._pixels = pixels
         self.shape = pixels.shape
         self.dtype = pixels.dtype
+        self.chunks = pixels.chunks
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
-        try:
+        with self._naming():
             return self._pixels[key]
+
+    def pieces(self, key: Key) -> Iterator[tuple[Key, npt.NDArray[Any]]]:
+        """As :class:`PixelsInPieces`; a single piece where the file does not store them so."""
+        with self._naming():
+            if isinstance(self._pixels, PixelsInPieces):
+                yield from self._pixels.pieces(key)
+            else:
+                yield key, self._pixels[key]
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
         except DAMAGE as error:
             raise ImageDataError(f"{self._path}: pixels cannot be decoded ({one_line(error)}); {REMEDY}") from error
 
@@ -92,20 +108,33 @@ class _Named:
         return _open_again, (self._path, self._reopen)
 
 
-def lazy_array(path: Path, reopen: Callable[[Path], Pixels], pixels: Pixels) -> da.Array:
-    """Pixels as a dask array.
+@dataclass(frozen=True)
+class LazyImage:
+    """An image whose pixels are read when they are asked for; no file stays open in between.
 
-    Args:
-        path: what messages call the image, and the argument of ``reopen``.
-        reopen: a function of a module that gives the same pixels in another process.
-        pixels: what ``reopen(path)`` has given.
+    Attributes:
+        pixels: (c, y, x), native byte order. Reading raises ImageDataError where that cannot be.
+        channel_names: one a channel, trimmed; None where the file names none.
+        pixel_size_um: (y, x) in micrometres; None where the file does not say.
+        channel_ids: what else the file calls each channel: the metal in IMC (``Yb172``), the mass in MIBItiff
+            (``159``); None where there is nothing else.
     """
+
+    pixels: PixelsInPieces
+    channel_names: tuple[str, ...] | None
+    pixel_size_um: tuple[float, float] | None
+    channel_ids: tuple[str, ...] | None = None
+
+    @functools.cached_property
+    def data(self) -> da.Array:
+        """The pixels as a dask array, a chunk for what they had best be read in."""
+        return lazy_array(self.pixels)
+
+
+def lazy_array(pixels: Pixels) -> da.Array:
+    """Pixels as a dask array, a chunk for what they had best be read in."""
     array: da.Array = da.from_array(  # type: ignore[no-untyped-call]
-        _Named(path, reopen, pixels),
-        chunks=pixels.chunks,
-        name=False,
-        fancy=False,
-        meta=np.empty((0, 0, 0), pixels.dtype),
+        pixels, chunks=pixels.chunks, name=False, fancy=False, meta=np.empty((0, 0, 0), pixels.dtype)
     )
     return array
 
@@ -123,5 +152,5 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _open_again(path: Path, reopen: Callable[[Path], Pixels]) -> _Named:
-    return _Named(path, reopen, reopen(path))
+def _open_again(path: Path, reopen: Callable[[Path], Pixels]) -> ImagePixels:
+    return ImagePixels(path, reopen, reopen(path))

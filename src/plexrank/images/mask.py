@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError, MissingInputError
-from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, Pixels, lazy_array, one_line
+from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, ImagePixels, Pixels, lazy_array, one_line
 from plexrank.images.outlines import Outlines, read_outlines
 from plexrank.images.tiff import open_tiff_pixels, why_no_tiff
 
@@ -48,7 +48,7 @@ def open_mask(path: Path, height_px: int, width_px: int) -> LazyMask:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such mask; mend the path in the samplesheet or empty the cell")
     reopen = functools.partial(_open_pixels, shape=(1, height_px, width_px))
-    return LazyMask(path, lazy_array(path, reopen, reopen(path)))
+    return LazyMask(path, lazy_array(ImagePixels(path, reopen, reopen(path))))
 
 
 def _open_pixels(path: Path, shape: tuple[int, int, int]) -> Pixels:

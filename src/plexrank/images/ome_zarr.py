@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
-from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, LazyImage, lazy_array, named, one_line
+from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
 from plexrank.images.zarr_metadata import check_array, read_json
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def open_ome_zarr(path: Path) -> LazyImage:
         raise ImageDataError(
             f"{path}: it describes {len(labels)} channels, its array holds {pixels.shape[0]}; {REMEDY}"
         )
-    return LazyImage(lazy_array(path, _open_pixels, pixels), named(labels), size)
+    return LazyImage(ImagePixels(path, _open_pixels, pixels), named(labels), size)
 
 
 def _open_pixels(path: Path) -> _ZarrPixels:

@@ -6,16 +6,16 @@ The file is opened and closed for every read, so that any number of images can b
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from plexrank.images.lazy import CHUNK_PX
+from plexrank.images.lazy import CHUNK_PX, Key
 
 _PLAIN_STRIP_BYTES = 2**20  # uncompressed pixels can be read in strips of any height
 
@@ -58,32 +58,42 @@ class SegmentedPixels:
         return self.samples, min(height, self.shape[1]), min(width, self.shape[2])
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
-        channels, ys, xs = (range(*part.indices(side)) for part, side in zip(key, self.shape, strict=True))
-        pixels = np.empty((len(channels), len(ys), len(xs)), self.dtype)
-        place = 0
-        for plane, members in itertools.groupby(channels, lambda channel: channel // self.samples):
-            wanted = [channel % self.samples for channel in members]
-            self._read(self.planes[plane], ys, xs, wanted, pixels[place : place + len(wanted)])
-            place += len(wanted)
+        spans = [part.indices(side)[:2] for part, side in zip(key, self.shape, strict=True)]
+        whole = slice(*spans[0]), slice(*spans[1]), slice(*spans[2])
+        pixels = np.empty([part.stop - part.start for part in whole], self.dtype)
+        for place, piece in self.pieces(whole):
+            channels, ys, xs = (
+                slice(part.start - origin.start, part.stop - origin.start)
+                for part, origin in zip(place, whole, strict=True)
+            )
+            pixels[channels, ys, xs] = piece
         return pixels
 
-    def _read(self, plane: Plane, ys: range, xs: range, wanted: list[int], out: npt.NDArray[Any]) -> None:
+    def pieces(self, key: Key) -> Iterator[tuple[Key, npt.NDArray[Any]]]:
+        """The parts of segments that lie in a part of the image, as they are decoded.
+
+        Raises:
+            ValueError: a segment is smaller than it should be.
+        """
+        channels, ys, xs = key
         height, width = self.segment_shape
         num_across = -(-self.shape[2] // width)
-        with plane.path.open("rb") as file:
-            for row in range(ys.start // height, -(-ys.stop // height)):
-                for col in range(xs.start // width, -(-xs.stop // width)):
-                    index = row * num_across + col
-                    y, x = row * height - ys.start, col * width - xs.start
-                    place = out[:, max(0, y) : y + height, max(0, x) : x + width]
-                    if plane.bytecounts[index] == 0:  # a segment left out holds zeros
-                        place[:] = 0
-                        continue
-                    file.seek(plane.offsets[index])
-                    segment = plane.decode(file.read(plane.bytecounts[index]), index)
-                    if len(wanted) < self.samples:
-                        segment = segment[wanted]
-                    _paste(segment, max(0, -y), max(0, -x), place)
+        for number, c, own_c in _cut(channels, self.samples):
+            plane = self.planes[number]
+            with plane.path.open("rb") as file:
+                for (row, y, own_y), (col, x, own_x) in itertools.product(_cut(ys, height), _cut(xs, width)):
+                    segment = self._decode(plane, file, row * num_across + col)
+                    piece = segment[own_c, own_y, own_x]
+                    if piece.shape[1:] != (y.stop - y.start, x.stop - x.start):
+                        raise ValueError(f"a segment holds {segment.shape[1:]}, expected {self.segment_shape}")
+                    yield (c, y, x), piece
+
+    def _decode(self, plane: Plane, file: BinaryIO, index: int) -> npt.NDArray[Any]:
+        """(sample, y, x); a segment left out holds zeros."""
+        if plane.bytecounts[index] == 0:
+            return np.zeros((self.samples, *self.segment_shape), self.dtype)
+        file.seek(plane.offsets[index])
+        return plane.decode(file.read(plane.bytecounts[index]), index)
 
 
 @dataclass(frozen=True)
@@ -173,13 +183,8 @@ def page_planes(page: tifffile.TiffPage | tifffile.TiffFrame) -> list[Plane]:
     ]
 
 
-def _paste(segment: npt.NDArray[Any], y: int, x: int, place: npt.NDArray[Any]) -> None:
-    """Fill a (c, y, x) ``place`` with the part of a ``segment`` that begins at (y, x) of it.
-
-    Raises:
-        ValueError: the segment does not reach so far.
-    """
-    part = segment[:, y : y + place.shape[1], x : x + place.shape[2]]
-    if part.shape != place.shape:
-        raise ValueError(f"a segment holds {segment.shape}, {place.shape} from ({y}, {x}) are wanted")
-    place[:] = part
+def _cut(part: slice, side: int) -> Iterator[tuple[int, slice, slice]]:
+    """Along one axis, what segments of a side hold of a part: number of the segment, place in the image and in it."""
+    for number in range(part.start // side, -(-part.stop // side)):
+        start, stop = max(part.start, number * side), min(part.stop, (number + 1) * side)
+        yield number, slice(start, stop), slice(start - number * side, stop - number * side)

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from plexrank.errors import ImageDataError
-from plexrank.images.lazy import DAMAGE, REMEDY, LazyImage, Pixels, lazy_array, one_line
+from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, Pixels, one_line
 from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_pixels, page_planes
 from plexrank.images.tiff_extent import check_extent
 from plexrank.images.tiff_names import TiffNames, choose_series, read_names
@@ -43,7 +43,7 @@ def open_tiff(path: Path) -> LazyImage:
         raise ImageDataError(
             f"{path}: it describes {len(names.names)} channels, the file holds {pixels.shape[0]}; {REMEDY}"
         )
-    return LazyImage(lazy_array(path, open_tiff_pixels, pixels), names.names, names.pixel_size_um, names.ids)
+    return LazyImage(ImagePixels(path, open_tiff_pixels, pixels), names.names, names.pixel_size_um, names.ids)
 
 
 def open_tiff_pixels(path: Path) -> Pixels:

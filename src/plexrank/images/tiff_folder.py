@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import dask.array as da
+import numpy as np
+import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
-from plexrank.images.lazy import LazyImage
+from plexrank.images.lazy import Key, LazyImage, Pixels, PixelsInPieces
 from plexrank.images.tiff import open_tiff, why_no_tiff
 
 _SUFFIXES = (".tif", ".tiff")
 _INNER = "tifs"
+
+
+@dataclass(frozen=True)
+class _StackedPixels:
+    """The channels of images of one size and type, one after the other."""
+
+    parts: Sequence[PixelsInPieces]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.parts[0].dtype
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        return self.parts[0].chunks
+
+    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
+        channels = range(*key[0].indices(self.shape[0]))
+        return np.concatenate([part[own, *key[1:]] for part, own, _ in self._within(channels)])
+
+    def pieces(self, key: Key) -> Iterator[tuple[Key, npt.NDArray[Any]]]:
+        for part, own, first in self._within(range(key[0].start, key[0].stop)):
+            for (channels, ys, xs), piece in part.pieces((own, *key[1:])):
+                yield (slice(channels.start + first, channels.stop + first), ys, xs), piece
+
+    def _within(self, channels: range) -> Iterator[tuple[PixelsInPieces, slice, int]]:
+        """Those of the parts that hold some of the channels, which of their own these are, and their first's number."""
+        first = 0
+        for part in self.parts:
+            low, high = max(channels.start - first, 0), min(channels.stop - first, part.shape[0])
+            if low < high:
+                yield part, slice(low, high), first
+            first += part.shape[0]
 
 
 def why_no_tiff_folder(path: Path) -> str | None:
@@ -44,14 +85,14 @@ def open_tiff_folder(path: Path) -> LazyImage:
         if not file.resolve().is_relative_to(path.resolve()):
             raise ImageDataError(f"{file}: a link that leads out of {path}; copy the file there")
         images.append(open_tiff(file))
-        first, data = images[0].data, images[-1].data
-        if data.shape != first.shape or data.dtype != first.dtype:
+        first, pixels = images[0].pixels, images[-1].pixels
+        if pixels.shape != first.shape or pixels.dtype != first.dtype:
             raise ImageDataError(
-                f"{path}: {file.name} is {_describe(data)}, but {files[0].name} is {_describe(first)};"
+                f"{path}: {file.name} is {_describe(pixels)}, but {files[0].name} is {_describe(first)};"
                 " the channels of an image must agree in size and type"
             )
-    data = da.concatenate([image.data for image in images])  # type: ignore[no-untyped-call]
-    return LazyImage(data, tuple(_stem(file) for file in files), images[0].pixel_size_um)
+    pixels = _StackedPixels([image.pixels for image in images])
+    return LazyImage(pixels, tuple(_stem(file) for file in files), images[0].pixel_size_um)
 
 
 def _channel_files(path: Path) -> list[Path]:
@@ -70,6 +111,6 @@ def _stem(file: Path) -> str:
     return stem.removesuffix(".ome").strip() or stem
 
 
-def _describe(data: da.Array) -> str:
-    num_channels, height, width = data.shape
-    return f"{num_channels} × {height} × {width} px {data.dtype}"
+def _describe(pixels: Pixels) -> str:
+    num_channels, height, width = pixels.shape
+    return f"{num_channels} × {height} × {width} px {pixels.dtype}"

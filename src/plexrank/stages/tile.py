@@ -18,7 +18,8 @@ from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
-from plexrank.tiles.tiling import TiledImage, tile_image
+from plexrank.tiles.tiling import tile_image
+from plexrank.tiles.tissue import TiledImage
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
