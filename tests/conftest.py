@@ -64,7 +64,10 @@ class Plexrank:
         self._folder = folder
         self._count = itertools.count()
         self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["plexrank.cli", *(f"plexrank.stages.{stage}" for stage in STAGES)])
+        self._processes.set_forkserver_preload(
+            ["pytest", "plexrank.cli", "plexrank.launch.opening", "plexrank.simulate"]
+            + [f"plexrank.stages.{stage}" for stage in STAGES]
+        )
 
     def start(self, *arguments: object, **environment: str) -> Started:
         """Start ``plexrank ARGUMENTS``, with more in its environment."""

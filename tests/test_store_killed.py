@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import ctypes
+import itertools
 import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
-from conftest import Plexrank, run_arguments, run_command_line
-from plexrank.rundir import file_digest
+import pandas as pd
+
+import plexrank.stages.tile as tile_stage
+from conftest import Plexrank
+from plexrank.plan import make_plan
+from plexrank.progress import Reporter
+from plexrank.rundir import RunDir, file_digest
 from plexrank.simulate import simulate
+from plexrank.study import load_study
 from plexrank.tiles import layout
 
 KILLS = 20
 
 
-def tile(
-    arguments: list[str], folder: Path, flushes: Synchronized[ctypes.c_int], kill_at: int | None, delay_s: float
-) -> None:
-    """What a forked process does: tile with a shard a tile, and be killed a moment after the given flush to the disk.
+def tile(study: Path, run: Path, flushes: Path, kill_at: int | None, delay_s: float) -> None:
+    """What a forked process does: the stage, with a shard a tile; be killed a moment after the given flush to the disk.
 
     The flushes, which a killed process does without, only say how far it has come.
     """
+    numbers = itertools.count(1)
 
     def flush(descriptor: int) -> None:
-        with flushes.get_lock():
-            flushes.value += 1
-        if flushes.value == kill_at:
+        number = next(numbers)
+        flushes.write_text(str(number))
+        if number == kill_at:
             threading.Thread(target=kill).start()
 
     def kill() -> None:
@@ -42,7 +46,8 @@ def tile(
 
     os.fsync = flush
     layout._SHARD_BYTES = 1
-    run_command_line(arguments, Path.cwd(), dict(os.environ), [folder / "out", folder / "err"])
+    plan = make_plan(RunDir(run), load_study(study, ["tile.tile_px=16", "train.folds=2"]), for_tiling=True)
+    tile_stage.run(plan, Reporter(quiet=True))
 
 
 def hashes(run: Path) -> dict[str, str]:
@@ -56,29 +61,32 @@ def hashes(run: Path) -> dict[str, str]:
 
 
 def test_killed_and_resumed_tiling_gives_the_same_bytes(plexrank: Plexrank, tmp_path: Path) -> None:
+    assert plexrank is not None  # its server of processes has loaded what is needed
     processes = multiprocessing.get_context("forkserver")
     study = simulate("demo", tmp_path / "cohort", images=8, channels=4, size_px=48, seed=2)
+    sheet = pd.read_csv(study.parent / "samplesheet.csv")
+    sheet.groupby("label").head(2).to_csv(study.parent / "samplesheet.csv", index=False)
 
-    def run_once(run: Path, kill_at: int | None = None, delay_s: float = 0) -> tuple[int, int]:
-        """How the process ended, and how often it flushed."""
-        flushes = processes.Value("i", 0)
-        arguments = [*map(str, run_arguments(study, run, "tile.tile_px=16")), "--until", "tile"]
-        process = processes.Process(target=tile, args=(arguments, tmp_path, flushes, kill_at, delay_s))
+    def run_once(run: Path, kill_at: int | None = None, delay_s: float = 0) -> int:
+        """How the process ended."""
+        process = processes.Process(target=tile, args=(study, run, tmp_path / "flushes", kill_at, delay_s))
         process.start()
         process.join()
-        assert process.exitcode in (0, -signal.SIGKILL), (tmp_path / "err").read_text()
-        return process.exitcode, flushes.value
+        assert process.exitcode in (0, -signal.SIGKILL)
+        return process.exitcode
 
-    _, num_flushes = run_once(tmp_path / "undisturbed")
+    assert run_once(tmp_path / "undisturbed") == 0
+    num_flushes = int((tmp_path / "flushes").read_text())
     expected = hashes(tmp_path / "undisturbed")
-    assert len(expected) == 8 * (2 + 9)  # two metadata files and nine shards each
+    assert len(expected) == 4 * (2 + 9)  # two metadata files and nine shards each
 
     moments = random.Random(4)
     killed = within_a_store = 0
     while killed < KILLS:
         run = tmp_path / f"run-after-{killed}"
-        while run_once(run, moments.randint(1, num_flushes // 3), moments.uniform(0, 0.005))[0]:
+        most = num_flushes // 3  # at once, so that a resumed run is killed again
+        while run_once(run, moments.randint(1, most) if killed < KILLS else None, moments.uniform(0, 0.003)):
             killed += 1
             within_a_store += any((run / "tiles").glob(".*.ome.zarr.*.tmp"))
         assert hashes(run) == expected
-    assert within_a_store >= 3
+    assert within_a_store >= 5
