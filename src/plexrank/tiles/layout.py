@@ -102,7 +102,7 @@ def tiling_memory_bytes(
     """Most memory that tiling an image takes beyond that of the program itself.
 
     Regions twice, as pixels and encoded, and in each thread the chunks of the source that become one chunk of
-    the region, or a tile in the hands of the codec.
+    the region, or a tile in the hands of the codec; of a mask, regions as pixels and all of it as bits.
 
     Args:
         shape: (c, y, x) of the image as it is read, the kept channels only.
@@ -116,11 +116,12 @@ def tiling_memory_bytes(
     stored_dtype = resampling.dtype(dtype)
     parts = regions(resampling.shape(shape), stored_dtype, tile_px, resampling.chunks(chunks))
     region = max(region_bytes(shape[0], stored_dtype, tile_px, part) for part in parts)
-    mask = max(part.height_px * part.width_px for part in parts) * resampling.dtype(np.dtype(bool)).itemsize
+    mask_of_region = max(part.height_px * part.width_px for part in parts) * resampling.dtype(np.dtype(bool)).itemsize
     source = math.prod(max(axis) for axis in chunks) * (3 * dtype.itemsize + resampling.working_bytes)
     tile = 4 * shape[0] * tile_px**2 * stored_dtype.itemsize
     at_once = min(REGIONS_AT_ONCE, len(parts))
-    return at_once * (2 * region + (mask if has_mask else 0)) + num_threads * max(source, tile)
+    mask = at_once * mask_of_region + shape[1] * shape[2] // 8 if has_mask else 0
+    return at_once * 2 * region + mask + num_threads * max(source, tile)
 
 
 def usable_cores() -> int:
