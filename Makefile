@@ -30,6 +30,7 @@ demo: install
 # One line of JSON for each; see benchmarks/README.md.
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tiling.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attribution.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ranking.py
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from plexrank.attribution.store import AttributionStore
 from plexrank.errors import RunDirError
 from plexrank.plan import Plan, make_plan
 from plexrank.rundir import RunDir
+from plexrank.stages.attribute import _refuse_another_cohort
 from plexrank.stages.rank import _silent_channels
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
@@ -112,6 +114,24 @@ def test_tiles_at_the_edge_are_mirrored(tiny_run: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(edge[:, :20, :30], whole[:, :20, :30])
     np.testing.assert_array_equal(edge[:, 20:, :30], whole[:, 8:20, :30][:, ::-1])
     np.testing.assert_array_equal(edge[:, :20, 30:], whole[:, :20, 28:30][:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channel_names": ("C01", "C02", "C03", "C04", "C05", "X")}, "6 channels, the cohort has 6; .* in C06, X;"),
+        ({"channel_names": ("C02", "C01", "C03", "C04", "C05", "C06")}, "differ in their order"),
+        ({"class_names": ("A", "B", "C")}, "3 classes, the cohort has 2; they differ in C;"),
+        ({"embedding_images": np.arange(32)}, "trained on 16 images that fold 0 holds out, such as image0"),
+    ],
+)
+def test_a_network_of_another_cohort_is_refused_saying_what_differs(tiny_run: Path, change: dict, message: str) -> None:
+    plan = plan_of(tiny_run)
+    checkpoint = plan.rundir.training(0, 0) / "best.pt"
+    trained, cohort = read_unit(checkpoint), TiledCohort(plan)
+    _refuse_another_cohort(checkpoint, trained, cohort, plan, 0)
+    with pytest.raises(RunDirError, match=rf"best\.pt: .*{message}.* train again"):
+        _refuse_another_cohort(checkpoint, dataclasses.replace(trained, **change), cohort, plan, 0)
 
 
 def test_a_network_without_embedding_is_ranked_by_its_own_importance(

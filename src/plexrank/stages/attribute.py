@@ -12,6 +12,7 @@ import torch
 from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import UnitAttribution, write_attribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
+from plexrank.errors import RunDirError
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import tile_weights
 from plexrank.plan import Plan
@@ -50,6 +51,7 @@ def _write(unit: Unit, store: Path, attribution: UnitAttribution) -> None:
 def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> UnitAttribution:
     checkpoint = plan.rundir.training(fold, seed) / "best.pt"
     trained = read_unit(checkpoint)
+    _refuse_another_cohort(checkpoint, trained, cohort, plan, fold)
     index = cohort.tiles_of(plan.images(fold, "held_out"))
     methods = plan.study.attribute.methods
     network, tiles = trained.network(info.device), cohort.training_tiles(trained.intensity)
@@ -72,6 +74,26 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
         weight=tile_weights(trained.attention, embedding, cohort.image_of_tile[index]),
         values=values,
     )
+
+
+def _refuse_another_cohort(checkpoint: Path, trained: TrainedUnit, cohort: TiledCohort, plan: Plan, fold: int) -> None:
+    """Raise RunDirError where a network was trained on other channels, classes or folds, saying what differs."""
+    for what, found, wanted in (
+        ("channels", trained.channel_names, cohort.channels),
+        ("classes", trained.class_names, plan.cohort.classes),
+    ):
+        if tuple(found) != tuple(wanted):
+            differ = sorted(set(found) ^ set(wanted)) or ["their order"]
+            raise RunDirError(
+                f"{checkpoint}: trained on {len(found)} {what}, the cohort has {len(wanted)}; they differ in "
+                f"{', '.join(differ[:8])}; delete it and train again"
+            )
+    seen = np.intersect1d(trained.embedding_images, plan.images(fold, "held_out"))
+    if len(seen):
+        raise RunDirError(
+            f"{checkpoint}: trained on {len(seen)} images that fold {fold} holds out, such as "
+            f"{plan.cohort.images[seen[0]].image_id}; delete it and train again"
+        )
 
 
 def _explain_embedding(

@@ -315,7 +315,7 @@ class UnitTraining:
             progress.best_loss, progress.best_epoch, progress.stale_epochs = loss, progress.epoch, 0
             progress.best_model = self._state()
         progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
-        self._report(_line(progress.history[-1], self.train.epochs))
+        self._report(_line(progress.history[-1], self.train.epochs, n_tiles))
 
     def _readout(self) -> Readout:
         return Readout(
@@ -385,8 +385,10 @@ def _use_bf16(precision: str, device: torch.device) -> bool:
     return precision == "bf16"
 
 
-def _line(row: dict[str, float], epochs: int) -> str:
+def _line(row: dict[str, float], epochs: int, n_tiles: float) -> str:
+    minutes_left = row["seconds"] * (epochs - row["epoch"]) / 60
     return (
         f"epoch {row['epoch']:.0f} of up to {epochs}, training loss {row['train_loss']:.3f}, "
-        f"validation loss {row['validation_loss']:.3f}, validation AUC {row['validation_auc']:.2f}"
+        f"validation loss {row['validation_loss']:.3f}, validation AUC {row['validation_auc']:.2f}, "
+        f"{n_tiles / max(row['seconds'], 1e-3):.0f} tiles/s, at most {minutes_left:.0f} min left"
     )
