@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
@@ -88,6 +88,23 @@ class CheckResult:
     cost: Cost | None = None
     classes: tuple[ClassCounts, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "problems": [{"message": str(p), "exit_code": p.exit_code} for p in self.problems],
+            "warnings": self.warnings,
+            "skipped": [asdict(image) for image in self.skipped],
+            "classes": [asdict(counts) for counts in self.classes],
+            "cost": asdict(self.cost) if self.cost else None,
+        }
+
+    def to_text(self) -> str:
+        """For a person: all but the problems."""
+        cost = asdict(self.cost) if self.cost and not self.problems else {}
+        lines = [f"{key:18} {value:,}" for key, value in cost.items()]
+        warnings = "".join(f"warning: {warning}\n" for warning in self.warnings)
+        return warnings + describe_classes(self.classes) + "".join(f"{line}\n" for line in lines)
 
 
 def check_study_file(

@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
@@ -147,27 +146,12 @@ def check(
     study: StudyArgument, set_: SetOption = None, skip_bad: SkipBadOption = False, as_json: JsonOption = False
 ) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
-    from plexrank.check import check_study_file, describe_classes
+    from plexrank.check import check_study_file
     from plexrank.launch.opening import imagenet_folder
 
     result = check_study_file(study, _overrides(set_, skip_bad), imagenet_folder=imagenet_folder())
-    if as_json:
-        content = {
-            "problems": [{"message": str(p), "exit_code": p.exit_code} for p in result.problems],
-            "warnings": result.warnings,
-            "skipped": [asdict(image) for image in result.skipped],
-            "classes": [asdict(counts) for counts in result.classes],
-            "cost": asdict(result.cost) if result.cost else None,
-        }
-        print(json.dumps(content, indent=1))
-    else:
-        for warning in result.warnings:
-            print(f"warning: {warning}")
-        print(describe_classes(result.classes), end="")
+    print(json.dumps(result.to_dict(), indent=1) + "\n" if as_json else result.to_text(), end="")
     raise_problems(result.problems)
-    if result.cost is not None and not as_json:
-        for key, value in asdict(result.cost).items():
-            print(f"{key:18} {value:,}" if isinstance(value, int) else f"{key:18} {value}")
 
 
 @app.command()
