@@ -65,6 +65,11 @@ def test_a_near_miss_is_told_and_not_applied() -> None:
     assert "CD3e (held by 2 of 8 images; in fold 0 no training patient)" in left_out
 
 
+def test_an_image_of_which_no_channel_can_be_ranked_is_told() -> None:
+    with pytest.raises(StudyError, match=r"i0\.tiff: every channel that it holds \(PD1\) is left out"):
+        settle([("PD1",), *[ALL] * 7])
+
+
 def test_another_channel_of_a_like_name_that_all_have_is_no_near_miss() -> None:
     held = [("CD4", "CD24")] * 6 + [("CD24",)] * 2
     assert settle(held).warnings[0].endswith("CD4 (lacked by 2 of 8)")
@@ -115,13 +120,21 @@ def test_images_without_common_channels_are_no_cohort() -> None:
         ([1.0, 2.0, 0.3, 3.0, 1.0], []),
         ([0.001, 0.002, 0.00004, 0.003, 0.001], ["i2"]),
         ([0.0, 0.0, 0.0, 1.0], []),
-        ([1.0, float("nan"), 0.001, 1.0], []),
+        ([1.0, -1.0, 0.001, 1.0], []),
     ],
 )
 def test_an_image_without_signal_beside_the_others_is_empty(signal: list[float], empty: list[str]) -> None:
     images = cohort_of(len(signal)).images
-    found = find_empty(images, {image.image_id: value for image, value in zip(images, signal, strict=True)})
+    found = find_empty(images, {image.image_id: {"CD3": value} for image, value in zip(images, signal, strict=True)})
     assert [image.record.image_id for image in found] == empty
+
+
+def test_an_image_that_lacks_a_bright_channel_is_not_empty() -> None:
+    images = cohort_of(6).images
+    signal = {image.image_id: {"CD3": 1.0, "CD8": 2.0, "DNA": 1000.0} for image in images}
+    signal["i1"] = {"cd3": 1.0, "CD8": 2.0}
+    signal["i2"] = {"CD3": 0.01, "CD8": 0.02}
+    assert [image.record.image_id for image in find_empty(images, signal)] == ["i2"]
 
 
 def write_mixed_cohort(folder: Path) -> Path:

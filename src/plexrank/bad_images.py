@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError
+from plexrank.panel import fold_name
 from plexrank.rundir import reading_output, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
 
 SHOWN = 3
 EMPTY_SHARE = 0.05
-"""Of the median image's signal: tissue of one cohort keeps above a quarter of it, an acquisition beside it at 0.02."""
+"""Of the usual signal: tissue of one cohort keeps above a quarter of it, an acquisition beside it at 0.02."""
 
 
 @dataclass(frozen=True)
@@ -48,30 +48,35 @@ def problems_of_images(bad: Sequence[BadImage], root: Path) -> list[PlexrankErro
     return problems
 
 
-def find_empty(images: Sequence[ImageRecord], signal: Mapping[str, float]) -> list[BadImage]:
+def find_empty(images: Sequence[ImageRecord], signal: Mapping[str, Mapping[str, float]]) -> list[BadImage]:
     """Images with next to no signal beside the others of the cohort: no tissue, or pixels on another scale.
 
-    Noise gives every image some counts, and how many are few depends on the instrument; so the cohort is the measure.
+    Noise gives every image some counts, and how many are few depends on the instrument; so the cohort is the measure,
+    of the channels that the image holds: one that lacks a bright channel of the others is not empty for that.
 
     Args:
         images: those to judge together.
-        signal: image_id → mean over channels and pixels, NaN where pixels have no zero to measure from.
+        signal: image_id → channel → mean over pixels, below zero where pixels have no zero to measure from.
     """
-    values = [signal[image.image_id] for image in images]
-    if not values or any(math.isnan(value) for value in values):
+    own = {image.image_id: {fold_name(name): mean for name, mean in signal[image.image_id].items()} for image in images}
+    by_channel: dict[str, list[float]] = {}
+    for means in own.values():
+        for name, mean in means.items():
+            by_channel.setdefault(name, []).append(mean)
+    if any(min(means) < 0 for means in by_channel.values()):
         return []
-    usual = statistics.median(values)
-    return [
-        BadImage(
-            image,
-            ImageDataError(
+    medians = {name: statistics.median(means) for name, means in by_channel.items()}
+    empty = []
+    for image in images:
+        value = statistics.fmean(own[image.image_id].values())
+        usual = statistics.fmean(medians[name] for name in own[image.image_id])
+        if value < EMPTY_SHARE * usual:
+            error = ImageDataError(
                 f"{image.path}: practically empty: its pixels are {value:.2g} on average, {value / usual:.1%} of what "
-                f"they are in the median image; leave the row out, or bring the images to one scale"
-            ),
-        )
-        for image, value in zip(images, values, strict=True)
-        if value < EMPTY_SHARE * usual
-    ]
+                "they are in the median image; leave the row out, or bring the images to one scale"
+            )
+            empty.append(BadImage(image, error))
+    return empty
 
 
 def skipped_images(bad: Sequence[BadImage]) -> tuple[SkippedImage, ...]:

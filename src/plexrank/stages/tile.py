@@ -59,9 +59,9 @@ def _tile_images(plan: Plan, reporter: Reporter) -> list[BadImage]:
             if plan.rundir.tile_record(record.image_id) not in todo:
                 continue
             failure = plan.rundir.image_failure(record.image_id)
+            failure.unlink(missing_ok=True)
             try:
                 _tile_one(plan, record)
-                failure.unlink(missing_ok=True)
             except PlexrankError as error:
                 bad.append(BadImage(record, error))
                 write_text(failure, json.dumps({"image": str(record.path), "error": str(error)}) + "\n")
@@ -104,15 +104,14 @@ def _find_all_bad(plan: Plan, failed_here: list[BadImage]) -> list[BadImage]:
     return [*bad.values(), *empty]
 
 
-def _signal(plan: Plan, record: ImageRecord) -> float:
-    """Mean over channels and the pixels of kept tiles; NaN where the mean of a channel is below zero."""
+def _signal(plan: Plan, record: ImageRecord) -> dict[str, float]:
+    """Mean of every channel over the pixels of kept tiles."""
     path = plan.rundir.image_tiles(record.image_id)
     with reading_output(path):
-        tiles = json.loads(path.read_text(encoding="utf-8"))["tiles"]
-        means = np.array([tile["channel_mean"] for tile in tiles])
-        area = np.array([tile["height_px"] * tile["width_px"] for tile in tiles])
-        per_channel = area @ means / area.sum()
-    return float("nan") if (per_channel < 0).any() else float(per_channel.mean())
+        content = json.loads(path.read_text(encoding="utf-8"))
+        means = np.array([tile["channel_mean"] for tile in content["tiles"]])
+        area = np.array([tile["height_px"] * tile["width_px"] for tile in content["tiles"]])
+        return dict(zip(content["channels"], (area @ means / area.sum()).tolist(), strict=True))
 
 
 def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
