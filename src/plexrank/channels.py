@@ -58,7 +58,8 @@ def settle_channels(cohort: Cohort, held: Sequence[Sequence[str]], training: Seq
         training: of every fold the training images, as indices into ``cohort.images``.
 
     Raises:
-        StudyError: a panel keeps a channel that none of its images holds, or no channel can be ranked.
+        StudyError: a panel keeps a channel that none of its images holds, or no channel can be ranked, or none that
+            an image holds.
     """
     names, planes = _join(cohort.panel, held)
     raise_problems(rows_without_image(cohort.images, held))
@@ -90,6 +91,16 @@ def settle_channels(cohort: Cohort, held: Sequence[Sequence[str]], training: Seq
             + ", ".join(left_out)
         )
     ranked = [index for index in range(len(names)) if index not in excluded]
+    raise_problems(
+        [
+            StudyError(
+                f"{image.path}: every channel that it holds ({_some(own)}) is left out, since not every fold has "
+                "training patients of two classes that hold it; name another file or panel, or leave the row out"
+            )
+            for image, own, held_planes in zip(cohort.images, held, planes[:, ranked], strict=True)
+            if (held_planes < 0).all()
+        ]
+    )
     return CohortChannels(
         tuple(names[index] for index in ranked),
         planes[:, ranked],
