@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,13 @@ def test_roles_share_no_patient_and_leave_out_none(tiny_run: Path) -> None:
         assert not patients["held_out"] & (patients["training"] | patients["validation"])
         assert not patients["training"] & patients["validation"]
     assert set(plan.images(0, "held_out")).isdisjoint(plan.images(1, "held_out"))
+
+
+def test_images_without_a_label_change_what_the_ranking_tells_and_no_training(tiny_run: Path) -> None:
+    plan = plan_of(tiny_run)
+    more = replace(plan, cohort=replace(plan.cohort, unlabelled=3))
+    assert more.rank().key != plan.rank().key
+    assert more.train(0, 0).key == plan.train(0, 0).key
 
 
 def test_held_out_pixels_do_not_move_the_intensity_scale(tiny_run: Path) -> None:

@@ -214,6 +214,8 @@ class Plan:
                 "rank": self.study.rank.model_dump(mode="json"),
                 "exclude_channels": list(self.study.cohort.exclude_channels),
                 "skipped": [[image.image_id, image.reason] for image in self.skipped],
+                "unlabelled": self.cohort.unlabelled,
+                "warnings": list(self.cohort.warnings),
                 "seed": self.study.seed,
             },
         )
