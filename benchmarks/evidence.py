@@ -1,6 +1,6 @@
 """The runs behind the figures in docs/method.md: simulated cohorts and real images, from files to ranking.
 
-    python benchmarks/evidence.py null|spatial|paper|hierarchy [--cohorts N]
+    python benchmarks/evidence.py null|spatial|paper|hierarchy [--cohorts N] [--first SEED]
     python benchmarks/evidence.py dcis --samplesheet samplesheet.csv --panel panel.csv [--labels tissue ...]
 
 Prints a line of JSON for each cohort and one that sums up. Everything is small, so that a laptop does it in minutes.
@@ -147,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", choices=[*SIZES, "dcis"])
     parser.add_argument("--cohorts", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
     parser.add_argument("--samplesheet", type=Path)
     parser.add_argument("--panel", type=Path)
     parser.add_argument("--labels", nargs="+", default=["tissue", "high_grade", "er_status", "status"])
@@ -157,7 +158,7 @@ def main() -> None:
             dcis(chosen, Path(folder))
             return
         lines = []
-        for seed in range(chosen.cohorts):
+        for seed in range(chosen.first, chosen.first + chosen.cohorts):
             own = Path(folder) / str(seed)
             own.mkdir()
             run = {"null": null, "hierarchy": hierarchy}.get(chosen.runs)
