@@ -258,6 +258,15 @@ def test_warnings_name_what_is_wrong() -> None:
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 5, 5])) == (0.0, 1.0)
 
 
+def test_a_class_at_a_site_of_its_own_leads_the_warnings() -> None:
+    labels = list("tuvwx") * 8 + ["z"] * 8
+    sites = [f"s{i // 5}" for i in range(40)] + ["s8"] * 8
+    samples = make_samples([f"p{i:02d}" for i in range(48)], labels, [0] * 48, sites)
+    first, *others = sample_warnings(samples)
+    assert first.startswith("class z goes with the site (8 of 8 patients at s8; Cramér's V 1.00")
+    assert not any("site" in other for other in others)
+
+
 def test_a_large_cohort_is_scored_in_a_second() -> None:
     rng = np.random.default_rng(0)
     samples = make_samples([f"p{i}" for i in range(80)], ["x", "y"] * 40, [i // 2 % 5 for i in range(80)])

@@ -214,6 +214,15 @@ def test_patients_without_a_site_are_a_stratum_of_their_own() -> None:
     assert make_samples(ids, labels, [0] * 7, [None] * 7).site is None
 
 
+def test_samples_of_one_patient_keep_their_own_sites() -> None:
+    ids, labels = ["a", "a", "b", "b", "c", "d"], ["x", "y", "x", "y", "x", "y"]
+    samples = make_samples(ids, labels, [0] * 6, ["1", "2", "1", "2", "1", None])
+    assert samples.site.tolist() == [0, 1, 0, 1, 0, -1]
+    drawn = permute_labels(samples, 50, np.random.default_rng(0))
+    assert (drawn[:, :2].sum(axis=1) == 1).all()
+    assert (drawn[:, 4:] == samples.label[4:]).all()
+
+
 # Scores
 
 

@@ -145,15 +145,18 @@ def _log_labellings(label: Array) -> float:
 def permute_labels(samples: Samples, draws: int, rng: np.random.Generator) -> Array:
     """Labels permuted over patients, (draw, sample).
 
-    Patients with equally many samples (and of one site, where known) exchange their labels; the labels of one
+    Patients with equally many samples (at the same sites, where known) exchange their labels; the labels of one
     patient's samples are shuffled as well.
     """
     labels = np.tile(samples.label, (draws, 1))
     _, first, count = np.unique(samples.patient, return_index=True, return_counts=True)
-    site = np.zeros(len(first), dtype=int) if samples.site is None else samples.site[first]
-    for stratum in np.unique(np.stack([site, count], axis=1), axis=0):
-        members = np.flatnonzero((site == stratum[0]) & (count == stratum[1]))
-        rows = first[members][:, None] + np.arange(stratum[1])
+    site = np.zeros(len(samples), dtype=int) if samples.site is None else samples.site
+    strata: dict[tuple[int, ...], list[int]] = {}
+    for patient, (start, number) in enumerate(zip(first, count, strict=True)):
+        strata.setdefault(tuple(sorted(site[start : start + number].tolist())), []).append(patient)
+    for sites in sorted(strata):
+        members = np.array(strata[sites])
+        rows = first[members][:, None] + np.arange(len(sites))
         order = rng.permuted(np.tile(np.arange(len(members)), (draws, 1)), axis=1)
         labels[:, rows] = rng.permuted(samples.label[rows[order]], axis=2)
     return labels

@@ -63,7 +63,7 @@ def make_samples(
 
     Args:
         patient_ids, labels, folds, sites: one entry an image; the fold is the one that holds it out. A
-            patient's images at several sites count for the first of them; None or '' is no known site.
+            sample's images at several sites count for the first of them; None or '' is no known site.
         class_names: the order of the classes; sorted labels if absent.
 
     Raises:
@@ -85,7 +85,7 @@ def make_samples(
     number = {key: i for i, key in enumerate(order)}
     patients = sorted(set(patient_ids))
     patient_number = {patient: i for i, patient in enumerate(patients)}
-    site, site_names = _sites(patient_ids, sites, order)
+    site, site_names = _sites(keys, sites, order)
     return Samples(
         patient=np.array([patient_number[patient] for patient, _ in order]),
         label=np.array([names.index(label) for _, label in order]),
@@ -108,19 +108,20 @@ def _refuse_split_patients(patient_ids: Sequence[str], folds: Sequence[int]) -> 
 
 
 def _sites(
-    patient_ids: Sequence[str], sites: Sequence[str | None] | None, order: list[tuple[str, str]]
+    keys: Sequence[tuple[str, str]], sites: Sequence[str | None] | None, order: list[tuple[str, str]]
 ) -> tuple[Array | None, tuple[str, ...]]:
     """The site of every sample, None where none is known, and the names."""
     if sites is None or not any(sites):
         return None, ()
-    site_of: dict[str, str] = {}
-    for patient, site in zip(patient_ids, sites, strict=True):
+    of_sample: dict[tuple[str, str], str] = {}
+    of_patient: dict[str, str] = {}
+    for key, site in zip(keys, sites, strict=True):
         if site:
-            site_of.setdefault(patient, site)
-    names = sorted(set(site_of.values()))
-    number = {name: i for i, name in enumerate(names)}
-    codes = [number[site_of[patient]] if patient in site_of else UNKNOWN_SITE for patient, _ in order]
-    return np.array(codes), tuple(names)
+            of_sample.setdefault(key, site)
+            of_patient.setdefault(key[0], site)
+    number = {name: i for i, name in enumerate(sorted({*of_sample.values()}))}
+    found = [of_sample.get(key) or of_patient.get(key[0]) for key in order]
+    return np.array([UNKNOWN_SITE if site is None else number[site] for site in found]), tuple(number)
 
 
 def image_means_to_samples(values: Array, samples: Samples) -> Array:

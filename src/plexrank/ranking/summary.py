@@ -186,16 +186,35 @@ def sample_warnings(samples: Samples) -> list[str]:
     warnings = []
     known = samples.site != UNKNOWN_SITE
     if len(np.unique(samples.site[known])) > 1:
-        v, p = cramers_v(samples.label[known], samples.site[known])
-        if v >= TIED_CRAMERS_V and p < CHANCE_P:
-            warnings.append(
-                f"the label goes with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
-                "a difference between sites"
-            )
+        warnings += _tied_to_sites(samples.label[known], samples.site[known], samples)
     if not known.all():
         unknown = len(np.unique(samples.patient[~known]))
         warnings.append(f"{unknown} patients have no site; they count as a site of their own")
     return [*warnings, *small]
+
+
+def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> list[str]:
+    """A warning where the label, or one class against the others, goes with the site; p times the classes."""
+    v, p = cramers_v(label, site)
+    if v >= TIED_CRAMERS_V and p < CHANCE_P:
+        return [
+            f"the label goes with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
+            "a difference between sites"
+        ]
+    tied = sorted((-cramers_v(label == k, site)[0], k) for k in range(samples.num_classes))
+    warnings = []
+    for _, k in tied:
+        name = samples.class_names[k]
+        v, p = cramers_v(label == k, site)
+        p = min(p * samples.num_classes, 1.0)
+        if v >= TIED_CRAMERS_V and p < CHANCE_P:
+            codes, counts = np.unique(site[label == k], return_counts=True)
+            most = samples.site_names[codes[counts.argmax()]] if samples.site_names else str(codes[counts.argmax()])
+            warnings.append(
+                f"class {name} goes with the site ({counts.max()} of {counts.sum()} patients at {most}; Cramér's V "
+                f"{v:.2f} against the other classes, p {p:.2g}): what marks it may be a difference between sites"
+            )
+    return warnings
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
