@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -128,6 +129,7 @@ def slurm(folder: Path, environment: dict[str, str]) -> Iterator[LocalSlurm]:
     for command in ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd"):
         need("slurm", command, environment["PATH"])
     (folder / "slurm").mkdir()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however the tests end, the daemons end with them
     with local_slurm(folder / "slurm", environment) as running:
         yield running
 
