@@ -20,8 +20,8 @@ import pandas as pd
 
 from plexrank.models.parameters import n_parameters
 from plexrank.ranking.evaluate import evaluate
+from plexrank.settings import ModelSettings
 from plexrank.simulate import simulate
-from plexrank.study import ModelSettings
 
 CHANNELS, CLASSES, SIDE_PX = 12, 3, 64
 NETWORKS = {

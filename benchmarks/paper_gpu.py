@@ -24,9 +24,9 @@ from plexrank.attribution.methods import METHODS
 from plexrank.distributed import ProcessInfo
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.ranking.evaluate import evaluate
+from plexrank.settings import IntensitySettings, ModelSettings, TrainSettings
 from plexrank.simulate.cohort import SimulatedCohort
 from plexrank.simulate.paper import paper_cohort
-from plexrank.study import IntensitySettings, ModelSettings, TrainSettings
 from plexrank.tiles.intensity import fit_intensity
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles

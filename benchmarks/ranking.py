@@ -25,7 +25,7 @@ from plexrank.attribution.store import AttributionStore, UnitAttribution, write_
 from plexrank.ranking.aggregate import LinearWeights, aggregate_unit
 from plexrank.ranking.cohort_ranking import rank_cohort
 from plexrank.ranking.samples import make_samples
-from plexrank.study import RankSettings
+from plexrank.settings import RankSettings
 
 CHANNELS, CLASSES, FOLDS, IMAGES, BOOTSTRAP = 40, 3, 5, 200, 2000
 BASE_TILES = 65_536

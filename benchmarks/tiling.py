@@ -29,7 +29,7 @@ from numcodecs.blosc import Blosc
 from zarr.codecs import BloscCodec
 
 from plexrank.images.open import open_image
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles.layout import shard_side, tiling_memory_bytes
 from plexrank.tiles.resampling import Resampling
 from plexrank.tiles.store import TileStore

@@ -9,7 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles.store import TileStore
 
 

@@ -22,7 +22,7 @@ from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.scores import bootstrap_scores, positions, stability
 from plexrank.ranking.statistics import balanced_mean_above_zero, kruskal
 from plexrank.ranking.table import directions
-from plexrank.study import RankSettings
+from plexrank.settings import RankSettings
 from test_ranking import block
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]

@@ -14,7 +14,7 @@ from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.encoders import Independent
 from plexrank.models.segments import set_recompute
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 from plexrank.training.memory import activation_bytes, naming_what_fits, should_recompute
 
 EMBEDDINGS = [

@@ -14,7 +14,7 @@ from plexrank.errors import MissingInputError, RunDirError
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.refit import LinearClassifier
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import (
     Progress,

@@ -8,7 +8,7 @@ from plexrank.cohort import deal_folds, patient_strata, read_cohort, survey_coho
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, problems_of
 from plexrank.image_path import join_image_path, size_and_mtime, split_image_path
 from plexrank.panel import Channel, Panel, locate_channels, read_panel
-from plexrank.study import CohortSettings
+from plexrank.settings import CohortSettings
 
 HEADER = "image_id,path,patient_id,grade,site\n"
 

@@ -24,7 +24,7 @@ from plexrank.distributed import (
 from plexrank.errors import PlexrankError
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.segments import set_recompute
-from plexrank.study import ModelSettings, TrainSettings
+from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles

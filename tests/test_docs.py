@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from plexrank.study import Study, load_study
+from plexrank.settings import Study
+from plexrank.study import load_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(path for where in (".", "docs", "slurm", "container") for path in (ROOT / where).glob("*.md"))

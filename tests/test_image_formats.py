@@ -35,7 +35,7 @@ from image_files import (
 from plexrank.images import imc_mcd, imc_txt
 from plexrank.images.lazy import LazyImage
 from plexrank.images.open import open_image
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import tile_image
 

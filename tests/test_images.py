@@ -14,7 +14,7 @@ from plexrank.errors import ImageDataError, MissingInputError
 from plexrank.images import segments
 from plexrank.images.ome_xml import parse_ome_xml
 from plexrank.images.open import READERS, open_image
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import tile_image
 

@@ -14,7 +14,7 @@ from torch import nn
 from plexrank.attribution import chunks
 from plexrank.attribution.methods import METHODS
 from plexrank.models.refit import LinearClassifier
-from plexrank.study import Importance
+from plexrank.settings import Importance
 
 COEF = torch.tensor([[1.0, -2.0, 0.0], [0.5, 4.0, 0.0]], dtype=torch.float64)
 COMPLETE = ("integrated_gradients", "shapley", "deeplift")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plexrank.study import IntensitySettings
+from plexrank.settings import IntensitySettings
 from plexrank.tiles.intensity import IntensityFit, IntensityHistogram, fit_intensity
 
 

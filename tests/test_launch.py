@@ -21,7 +21,7 @@ from plexrank.launch.profile import Profile
 from plexrank.launch.requeue import lines_after, lines_before
 from plexrank.launch.script import Job, refuse_unusable_path, sbatch_text, spread
 from plexrank.rundir import RunDir
-from plexrank.study import Study
+from plexrank.settings import Study
 
 __all__ = ["slurm"]
 

@@ -12,7 +12,8 @@ import plexrank
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
     {"errors", "plexrank"},
-    {"tables", "study", "progress", "rundir", "image_path"},
+    {"tables", "settings", "progress", "rundir", "image_path"},
+    {"study"},
     {"panel"},
     {"samplesheet"},
     {"cohort", "bad_images"},

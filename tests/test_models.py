@@ -18,7 +18,7 @@ from plexrank.models.parameters import n_parameters
 from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
 from plexrank.models.standardizer import Standardizer
 from plexrank.models.trunks import resnet18_trunk
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 
 
 def count(module: nn.Module) -> int:

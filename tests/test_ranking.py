@@ -22,7 +22,7 @@ from plexrank.ranking.samples import make_samples
 from plexrank.ranking.scores import score_channels
 from plexrank.ranking.summary import LeftOut, cramers_v, patients_per_site, sample_warnings
 from plexrank.ranking.table import RANKING_COLUMNS, directions
-from plexrank.study import RankSettings
+from plexrank.settings import RankSettings
 
 SETTINGS = RankSettings(bootstrap=200, permutations=200)
 CHANNELS = [f"C{i:02d}" for i in range(12)]

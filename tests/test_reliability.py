@@ -24,7 +24,7 @@ from plexrank.ranking.prediction import auc
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.statistics import trend
-from plexrank.study import RankSettings
+from plexrank.settings import RankSettings
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
 EVERY = np.ones(12, dtype=bool)

@@ -16,7 +16,7 @@ from plexrank.ranking.summary import LeftOut
 from plexrank.ranking.table import RANKING_COLUMNS
 from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.page import ReportContent, render_page
-from plexrank.study import RankSettings
+from plexrank.settings import RankSettings
 
 CHANNELS = ["<b>", "$x_1$", *(f"C{i:02d}" for i in range(2, 12))]
 

@@ -14,8 +14,9 @@ import pytest
 from lazy_images import Image, lazy, names, noise, settings, whole_image
 from plexrank.check import check_study_file
 from plexrank.errors import ImageDataError, StudyError
+from plexrank.settings import TileSettings
 from plexrank.simulate import simulate
-from plexrank.study import TileSettings, load_study
+from plexrank.study import load_study
 from plexrank.tiles.resampling import Resampling, area_mean, find_resampling
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import tile_image

@@ -11,8 +11,9 @@ from plexrank.errors import MissingInputError, PlexrankError, StudyError
 from plexrank.plan import Plan
 from plexrank.rundir import RunDir
 from plexrank.samplesheet import ImageRecord
+from plexrank.settings import Study
 from plexrank.splits import split_patients
-from plexrank.study import Study, load_study
+from plexrank.study import load_study
 
 SITES = ["north", "south", "east"]
 

@@ -18,7 +18,7 @@ from ome_zarr.reader import Reader
 from plexrank.errors import ImageDataError
 from plexrank.images.open import open_image
 from plexrank.rundir import file_digest
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles import layout
 from plexrank.tiles.tiling import tile_image
 

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Plexrank
 from lazy_images import Image, lazy, names
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles import layout
 from plexrank.tiles.layout import Region, region_bytes, regions, shard_side, tiling_memory_bytes
 from plexrank.tiles.resampling import Resampling, find_resampling

@@ -18,7 +18,7 @@ from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.baselines import Baseline
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import tile_weights
-from plexrank.study import ModelSettings, TrainSettings
+from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import (

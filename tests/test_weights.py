@@ -13,7 +13,7 @@ from torchvision.models.video import r3d_18
 from plexrank.errors import MissingInputError, StudyError
 from plexrank.models.build import Network, build_network, trunk_of
 from plexrank.models.parameters import RESNET18, RESNET50, published_weights
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 from plexrank.training.weights import load_pretrained
 
 

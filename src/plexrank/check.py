@@ -19,8 +19,9 @@ from plexrank.panel import wrong_exclusions
 from plexrank.plan import INNER_FOLDS, Plan
 from plexrank.rundir import RunDir
 from plexrank.samplesheet import BadImage, ImageRecord
+from plexrank.settings import Study
 from plexrank.splits import Split, split_patients
-from plexrank.study import Study, survey_study
+from plexrank.study import survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.layout import tiling_memory_bytes, usable_cores

@@ -15,7 +15,7 @@ import numpy as np
 from plexrank.errors import PlexrankError, StudyError, problems_of, raise_problems
 from plexrank.panel import Panel, read_panel, wrong_exclusions
 from plexrank.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
-from plexrank.study import CohortSettings
+from plexrank.settings import CohortSettings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from plexrank.images.mask import LazyMask, open_mask
 from plexrank.images.open import open_image
 from plexrank.panel import LocatedChannels, locate_channels
 from plexrank.samplesheet import ImageRecord
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles.resampling import Resampling, find_resampling
 
 

@@ -22,8 +22,8 @@ from plexrank.image_path import size_and_mtime
 from plexrank.panel import Panel
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, reading_output
 from plexrank.samplesheet import BadImage, ImageRecord
+from plexrank.settings import Study
 from plexrank.splits import Split, split_patients
-from plexrank.study import Study
 
 STAGES = ("tile", "train", "attribute", "rank", "report")
 INNER_FOLDS = 5

@@ -17,7 +17,7 @@ from plexrank.errors import (
 )
 from plexrank.image_path import join_image_path, split_image_path
 from plexrank.panel import Panel, read_panel
-from plexrank.study import CohortSettings
+from plexrank.settings import CohortSettings
 from plexrank.tables import Table, did_you_mean, read_table
 
 COLUMN_ALIASES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from plexrank.cohort import deal_folds, patient_strata
 from plexrank.errors import MissingInputError, StudyError
 from plexrank.samplesheet import ImageRecord
-from plexrank.study import Study
+from plexrank.settings import Study
 from plexrank.tables import read_table
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from plexrank.errors import StudyError, raise_problems, resolve_input
-from plexrank.study import Section, explain, read_mapping
+from plexrank.settings import Section
+from plexrank.study import explain, read_mapping
 
 
 def _word(text: str) -> str:

@@ -16,7 +16,7 @@ from plexrank.errors import StudyError
 from plexrank.launch.profile import ArrayResources, Profile, Resources
 from plexrank.launch.requeue import lines_after, lines_before
 from plexrank.rundir import RunDir
-from plexrank.study import Study
+from plexrank.settings import Study
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 from plexrank.models.baselines import Baseline, Bsn, ResNet3D18, ResNet50
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.segments import Segments
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 
 Network = ChannelEmbedding | Baseline
 """Tiles (B, N, y, x), present (B, N) or ``None`` → logits (B, K)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 
 RESNET_WIDTHS = (64, 128, 256, 512)
 

@@ -32,7 +32,7 @@ from plexrank.ranking.table import (
     predictions_table,
     ranking_table,
 )
-from plexrank.study import RankSettings
+from plexrank.settings import RankSettings
 
 NOTHING_LEFT_OUT = LeftOut()
 

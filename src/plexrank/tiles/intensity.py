@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plexrank.study import IntensitySettings
+from plexrank.settings import IntensitySettings
 
 # A bin is the sign-free float32 pattern cut to 8 exponent and 10 mantissa bits: 2^10 bins a doubling.
 _MANTISSA_CUT = 13

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 
 _SLACK = 1e-6  # so near to a whole pixel, a border lies on it; computed in floating point, 0.3 / 0.1 is not 3
 Chunks = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]

@@ -16,7 +16,7 @@ from dask import threaded
 
 from plexrank.errors import ImageDataError
 from plexrank.rundir import replacing
-from plexrank.study import TileSettings
+from plexrank.settings import TileSettings
 from plexrank.tiles.grid import Tile
 from plexrank.tiles.layout import REGIONS_AT_ONCE, Region, region_bytes, regions, usable_cores
 from plexrank.tiles.reading import Pixels, RegionReader, select

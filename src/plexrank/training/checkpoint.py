@@ -21,7 +21,7 @@ from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import AttentionPooling
 from plexrank.models.refit import LinearClassifier
 from plexrank.rundir import replacing
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 
 FORMAT = "plexrank-checkpoint-1"

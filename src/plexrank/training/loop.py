@@ -24,7 +24,7 @@ from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.build import Network, build_network
 from plexrank.models.segments import set_recompute
 from plexrank.rundir import write_text
-from plexrank.study import ModelSettings, TrainSettings
+from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.training.checkpoint import (
     Progress,
     TrainedUnit,

@@ -15,7 +15,7 @@ from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import AttentionPooling, fit_attention, make_bags, tile_weights
 from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 from plexrank.training.data import TrainingTiles, evenly_spaced
 from plexrank.training.embedding import embed_tiles, logits_of_tiles, mean_over_images
 

@@ -11,7 +11,7 @@ from plexrank.errors import MissingInputError, StudyError
 from plexrank.models.build import Network, trunk_of
 from plexrank.models.parameters import published_weights
 from plexrank.rundir import file_digest
-from plexrank.study import ModelSettings
+from plexrank.settings import ModelSettings
 from plexrank.training.checkpoint import LOAD_ERRORS, first_line
 
 FIRST_CONVOLUTIONS = ("conv1.weight", "stem.0.weight")

@@ -1,0 +1,251 @@
+"""The settings of a study: one section per stage, and every default, once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class Section(BaseModel):
+    """A frozen part of a study that knows all of its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CohortSettings(Section):
+    """Which images, which label, which channels."""
+
+    samplesheet: Path = Field(
+        description="CSV with image_id, path, patient_id, the label, optionally site, panel and mask"
+    )
+    root: Path | None = Field(None, description="where image paths start and must stay")
+    label: str = Field(min_length=1, description="the samplesheet column to separate")
+    panel: Path | None = Field(
+        None, description="panel.csv or markers.csv of images whose row names none; else their own names"
+    )
+    truth: Path | None = Field(None, description="planted channels of a simulated cohort, marked in the report")
+    exclude_channels: tuple[str, ...] = Field((), description="negative controls, out of the headline")
+    skip_bad: bool = Field(False, description="leave out images that cannot be used, and count them (--skip-bad)")
+
+
+class TileSettings(Section):
+    """How images become tiles."""
+
+    tile_px: int = Field(256, ge=16, le=4096, description="side of a tile after downsampling, pixels")
+    downsample: int = Field(1, ge=1, le=256, description="area-mean reduction of y and x")
+    um_per_px: float | None = Field(
+        None, gt=0, le=1000, description="instead of downsample: reduce every image to pixels of this size, µm"
+    )
+    min_tissue: float = Field(0.05, ge=0, le=1, description="least share of tissue in a tile that is kept")
+
+    @model_validator(mode="after")
+    def _reduced_in_one_way(self) -> TileSettings:
+        if self.um_per_px is not None and self.downsample > 1:
+            raise ValueError(
+                f"downsample {self.downsample} and um_per_px {self.um_per_px:g} both say how far to reduce; keep one"
+            )
+        return self
+
+
+class IntensitySettings(Section):
+    """How counts become model input; percentiles are fitted on training patients only."""
+
+    transform: Literal["arcsinh", "linear"] = Field("arcsinh", description="arcsinh(counts / cofactor), or counts")
+    cofactor: float = Field(5.0, gt=0, description="counts at which arcsinh turns from linear to logarithmic")
+    clip_percentile: float = Field(99.5, gt=50, le=100, description="of a channel's pixels; becomes intensity 1")
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    architecture: Literal["channel_embedding", "resnet50", "resnet3d18", "bsn"] = Field(
+        "channel_embedding", description="one number a channel, or one of the paper's baselines"
+    )
+    backbone: Literal["resnet18", "resnet3d18", "shallow"] = Field(
+        "resnet18", description="of channel_embedding: the paper's, one that convolves across channels, or for CPUs"
+    )
+    encoder: Literal["shared", "independent"] = Field(
+        "shared", description="of channel_embedding: features become a number alike for all channels, or not"
+    )
+    weights: Literal["imagenet", "none"] | Path = Field(
+        "imagenet",
+        union_mode="left_to_right",
+        description="torchvision's file in TORCH_HOME (Kinetics for resnet3d18), a path, or none; shallow needs none",
+    )
+    first_conv: Literal["fresh", "rgb_sum"] = Field(
+        "fresh", description="first convolution: drawn anew, or summed over the colours of the weights"
+    )
+    standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
+    classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
+    pooling: Literal["mean", "attention"] = Field("mean", description="how tiles make an image: alike, or by attention")
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether every channel becomes one number, which ``backbone``, ``encoder`` and so on are about."""
+        return self.architecture == "channel_embedding"
+
+    @property
+    def refits(self) -> bool:
+        """Whether a linear classifier takes the place of the network's own."""
+        return self.has_embedding and self.classifier == "refit"
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights_are_a_word_or_a_path(cls, weights: object) -> object:
+        if weights is None or not isinstance(weights, str | Path) or not str(weights):
+            raise ValueError(f"expected imagenet, none or the path of a file, got {shown(weights)}")
+        return weights
+
+    @model_validator(mode="after")
+    def _weights_fit_the_backbone(self) -> ModelSettings:
+        if self.has_embedding and self.backbone == "shallow" and self.weights != "none":
+            raise ValueError("the shallow backbone has no pretrained weights; set model.weights: none")
+        if self.pooling == "attention" and not self.has_embedding:
+            raise ValueError(f"attention rests on the channel embedding, which {self.architecture} lacks; use mean")
+        if self.first_conv == "rgb_sum" and self.weights == "none":
+            raise ValueError(
+                "there are no colours to sum without weights; set model.first_conv: fresh or model.weights"
+            )
+        return self
+
+
+class TrainSettings(Section):
+    """How the network is trained: ``folds`` × ``seeds`` independent units."""
+
+    epochs: int = Field(100, ge=1, description="most passes over the training images")
+    batch_tiles: int = Field(32, ge=2, description="tiles per step over all processes together")
+    crop_px: int = Field(224, ge=16, description="side of the random crop; a smaller tile is used whole")
+    learning_rate: float = Field(1.0e-4, gt=0, description="of Adam, lowered where validation stalls")
+    folds: int = Field(5, ge=2, description="parts of the patients, each held out once")
+    seeds: int = Field(3, ge=1, description="networks per fold, averaged")
+    split: Literal["folds", "site", "given"] | Path = Field(
+        "folds",
+        union_mode="left_to_right",
+        description="what a fold is: dealt evenly, a site, a value of the column split, or a folder of splits_0.csv …",
+    )
+    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it")
+    jitter: float = Field(0.0, ge=0, le=1, description="spread of the log of a random gain of each channel of a tile")
+    channel_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of a tile's channels that are left out at random"
+    )
+    accumulate: int = Field(1, ge=1, description="parts that a step's tiles pass in; batch norm sees each part alone")
+    recompute: Literal["auto"] | bool = Field(
+        "auto", description="keep fewer activations and compute them anew; auto: where a GPU's memory demands it"
+    )
+    sync_batch_norm: bool = Field(True, description="batch norm sees the tiles of all processes")
+
+    @model_validator(mode="after")
+    def _parts_hold_two_tiles(self) -> TrainSettings:
+        if 2 * self.accumulate > self.batch_tiles:
+            raise ValueError(
+                f"{self.batch_tiles} tiles a step cannot pass in {self.accumulate} parts of two or more; "
+                "lower train.accumulate or raise train.batch_tiles"
+            )
+        return self
+
+
+Importance = Literal[
+    "gradient",
+    "gradient_paper",
+    "gradient_x_input",
+    "integrated_gradients",
+    "expected_gradients",
+    "occlusion",
+    "permutation",
+    "shapley",
+    "lime",
+    "deeplift",
+]
+
+
+WITHOUT_EMBEDDING = ("gradient", "gradient_paper", "occlusion")
+"""The importances that networks without a channel embedding have too."""
+
+
+class AttributeSettings(Section):
+    """Which importances to compute."""
+
+    methods: tuple[Importance, ...] = Field(
+        ("gradient", "occlusion"),
+        min_length=1,
+        description=f"importances to compute, of {', '.join(get_args(Importance))}",
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        for method, count in Counter(methods).items():
+            if count > 1:
+                raise ValueError(f"{method!r} stands {count} times; name each importance once")
+        return methods
+
+
+class RankSettings(Section):
+    """How importances become a ranking."""
+
+    by: Importance = Field("gradient", description="the importance that orders the channels")
+    ordered: tuple[str, ...] = Field((), description="the classes from lowest to highest, for a test of trend")
+    bootstrap: int = Field(2000, ge=100, description="resamplings of the patients behind every interval")
+    permutations: int = Field(1000, ge=100, description="label permutations behind the p-value of the prediction")
+    fdr: float = Field(0.1, gt=0, lt=1, description="a channel is significant where its reliance_q is at most this")
+
+
+class Study(Section):
+    """A whole study; all paths absolute once it comes from :func:`load_study`."""
+
+    name: str = Field(pattern=NAME_PATTERN, description="letters, digits and . _ - only; stands on the report")
+    cohort: CohortSettings
+    tile: TileSettings = TileSettings()
+    intensity: IntensitySettings = IntensitySettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    attribute: AttributeSettings = AttributeSettings()
+    rank: RankSettings = RankSettings()
+    seed: int = Field(0, ge=0, lt=2**31, description="decides folds, training and resampling; same seed, same result")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_empty_section_has_the_defaults(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        return {key: {} if value is None and _is_section(key) else value for key, value in raw.items()}
+
+    @field_validator("attribute")
+    @classmethod
+    def _methods_fit_the_architecture(cls, attribute: AttributeSettings, info: Any) -> AttributeSettings:
+        model = info.data.get("model")
+        wrong = [method for method in attribute.methods if method not in WITHOUT_EMBEDDING]
+        if model is not None and not model.has_embedding and wrong:
+            raise ValueError(
+                f"{', '.join(wrong)} rest on the channel embedding, which {model.architecture} lacks; "
+                f"choose among {', '.join(WITHOUT_EMBEDDING)}"
+            )
+        return attribute
+
+    @field_validator("rank")
+    @classmethod
+    def _ranked_method_is_computed(cls, rank: RankSettings, info: Any) -> RankSettings:
+        attribute = info.data.get("attribute")
+        if attribute is not None and rank.by not in attribute.methods:
+            raise ValueError(
+                f"rank.by is {rank.by!r}, which attribute.methods does not list; add it there or choose one of "
+                + ", ".join(attribute.methods)
+            )
+        return rank
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, shortened where a message would drown in it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _is_section(key: object) -> bool:
+    field = Study.model_fields.get(str(key))
+    return field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
