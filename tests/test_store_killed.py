@@ -89,4 +89,4 @@ def test_killed_and_resumed_tiling_gives_the_same_bytes(plexrank: Plexrank, tmp_
             killed += 1
             within_a_store += any((run / "tiles").glob(".*.ome.zarr.*.tmp"))
         assert hashes(run) == expected
-    assert within_a_store >= 5
+    assert within_a_store >= 2
