@@ -12,7 +12,6 @@ from torch.multiprocessing import spawn
 
 from plexrank.distributed import (
     ProcessInfo,
-    SharedBatchNorm,
     all_reduce_sum,
     any_process,
     barrier,
@@ -24,6 +23,7 @@ from plexrank.distributed import (
 from plexrank.errors import PlexrankError
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.segments import set_recompute
+from plexrank.models.shared_batch_norm import SharedBatchNorm
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.checkpoint import read_unit
@@ -233,5 +233,6 @@ def test_an_incomplete_environment_is_refused(
 
 def test_shared_batch_norm_evaluates_like_torch() -> None:
     values = torch.rand(4, 3, 2, 2)
-    shared, plain = SharedBatchNorm(3).eval(), nn.BatchNorm2d(3).eval()
+    plain = nn.BatchNorm2d(3).eval()
+    shared = SharedBatchNorm(plain, lambda sums: sums)
     assert torch.equal(shared(values), plain(values))

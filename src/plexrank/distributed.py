@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from plexrank.errors import PlexrankError
+from plexrank.models.shared_batch_norm import SharedBatchNorm
 from plexrank.rundir import write_text
 
 TIMEOUT = datetime.timedelta(minutes=10)
@@ -225,56 +226,6 @@ def barrier(info: ProcessInfo) -> None:
         dist.barrier(device_ids=[info.device.index] if info.device.type == "cuda" else None)
 
 
-class SharedBatchNorm(_BatchNorm):
-    """Batch norm over (sample, channel, …) with statistics over all processes, for any backend.
-
-    Differs from ``nn.BatchNorm1d`` and ``2d`` on the whole batch by rounding only, also where processes
-    hold unequal shares of the batch or none of it.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        sums = _sum_over_processes(self._local_sums(input))
-        count = sums[0].clamp(min=1)
-        total, total_square = sums[1:].chunk(2)
-        mean = total / count
-        variance = (total_square / count - mean.square()).clamp(min=0)
-        self._update_running(mean.detach(), variance.detach(), count.detach())
-        scale = (variance + self.eps).rsqrt()
-        shape = [1, -1] + [1] * (input.dim() - 2)
-        normalised = (input - mean.to(input.dtype).reshape(shape)) * scale.to(input.dtype).reshape(shape)
-        if self.affine:
-            normalised = normalised * self.weight.reshape(shape) + self.bias.reshape(shape)
-        return normalised
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected (sample, channel, …), got {input.dim()} dimensions")
-
-    def _local_sums(self, values: Tensor) -> Tensor:
-        """(1 + 2 channels,) float64: how many values a channel has, their sums and sums of squares."""
-        axes = [axis for axis in range(values.dim()) if axis != 1]
-        count = values.numel() // values.shape[1]
-        if count == 0:
-            mean = variance = values.sum(dim=axes)
-        else:
-            variance, mean = torch.var_mean(values, dim=axes, unbiased=False)
-        mean, variance = mean.double(), variance.double()
-        counted = torch.full((1,), float(count), dtype=torch.float64, device=values.device)
-        return torch.cat([counted, count * mean, count * (variance + mean.square())])
-
-    @torch.no_grad()
-    def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        unbiased = variance * count / (count - 1).clamp(min=1)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
-
-
 class _AllReduceSum(torch.autograd.Function):
     """Sum over processes; the gradient of a sum's every share is the sum of the gradients."""
 
@@ -295,14 +246,16 @@ def _sum_over_processes(values: Tensor) -> Tensor:
     return cast(Tensor, _AllReduceSum.apply(values))
 
 
+def _summed(values: Tensor) -> Tensor:
+    """The sum of every process's ``values``, which it takes the place of."""
+    dist.all_reduce(values)
+    return values
+
+
 def _share_batch_norm(model: nn.Module) -> nn.Module:
     """Replace every batch norm by a shared one with the same parameters and buffers, in place."""
     if isinstance(model, _BatchNorm):
-        shared = SharedBatchNorm(model.num_features, model.eps, model.momentum, model.affine, model.track_running_stats)
-        shared.weight, shared.bias = model.weight, model.bias
-        shared.running_mean, shared.running_var = model.running_mean, model.running_var
-        shared.num_batches_tracked = model.num_batches_tracked
-        return shared.train(model.training)
+        return SharedBatchNorm(model, _summed)
     for name, child in model.named_children():
         model.add_module(name, _share_batch_norm(child))
     return model
