@@ -33,7 +33,7 @@ from plexrank.simulate import simulate
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.training.data import CACHE_BYTES, model_input
-from plexrank.training.loop import Unit, UnitPaths, UnitTraining
+from plexrank.training.loop import Unit, UnitPaths, UnitTraining, make_optimiser
 
 WARM_UP_EPOCHS = 1
 
@@ -81,7 +81,7 @@ def _efficiency(alone: list[float], together: list[float]) -> float | None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--channels", type=int, default=12)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
@@ -150,7 +150,7 @@ def _bare(plan: Plan, info: ProcessInfo, logits_of: Callable[[ChannelEmbedding, 
     labels = torch.from_numpy(tiles.labels[index]).to(info.device)
     network = build_network(plan.study.model, len(cohort.channels), len(tiles.class_names)).to(info.device).train()
     assert isinstance(network, ChannelEmbedding)
-    optimiser = torch.optim.Adam(network.parameters(), amsgrad=True, fused=info.device.type == "cuda")
+    optimiser = make_optimiser(network, plan.study.train.learning_rate)
     generator = np.random.default_rng(0)
     steps = -(-len(index) // plan.study.train.batch_tiles)
     bf16 = info.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

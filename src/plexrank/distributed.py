@@ -163,11 +163,15 @@ def wrap(model: nn.Module, info: ProcessInfo, sync_batch_norm: bool = True) -> n
     for module in model.modules():
         if isinstance(module, SharesSums):
             module.share_sums = _sum_over_processes
-    if info.device.type == "cuda":
-        if sync_batch_norm:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return DistributedDataParallel(model, device_ids=[info.device.index])
-    return DistributedDataParallel(_share_batch_norm(model) if sync_batch_norm else model)
+    if info.device.type == "cuda" and sync_batch_norm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    elif sync_batch_norm:
+        model = _share_batch_norm(model)
+    device_ids = [info.device.index] if info.device.type == "cuda" else None
+    wrapped = DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
+    if sync_batch_norm:  # all processes reach the same running statistics
+        wrapped.broadcast_buffers = False
+    return wrapped
 
 
 def unwrap(model: nn.Module) -> nn.Module:

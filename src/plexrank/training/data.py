@@ -7,6 +7,7 @@ another number of processes therefore see the same tiles in the same order with 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections import deque
@@ -274,12 +275,17 @@ def augment(tiles: Tensor, batch: Batch, crop_px: int) -> Tensor:
 
 def _source_pixels(batch: Batch, side: int, crop: int) -> Tensor:
     """(B, c²) int64, which pixel of a tile, row by row, becomes each of the augmented one."""
-    index = np.arange(crop * crop).reshape(crop, crop)
-    orientations = [np.rot90(index, turns)[:, ::step].ravel() for step in (1, -1) for turns in range(4)]
-    within = np.stack(orientations)[batch.turns + 4 * batch.flips]
     corner = np.floor(batch.corner * (side - crop + 1)).astype(np.int64)
-    rows, columns = within // crop + corner[:, :1], within % crop + corner[:, 1:]
-    return torch.from_numpy(rows * side + columns)
+    return torch.from_numpy(
+        _orientations(side, crop)[batch.turns + 4 * batch.flips] + (corner @ [side, 1])[:, None]
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _orientations(side: int, crop: int) -> IntArray:
+    """(8, c²), the pixels of a tile's first c rows and columns, turned by 0 to 3 quarters, then mirrored so too."""
+    index = np.arange(crop)[:, None] * side + np.arange(crop)
+    return np.stack([np.rot90(index, turns)[:, ::step].ravel() for step in (1, -1) for turns in range(4)])
 
 
 def held_channels(present: Tensor | None, kept: NDArray[np.bool_] | None) -> Tensor | None:
@@ -297,4 +303,4 @@ def held_channels(present: Tensor | None, kept: NDArray[np.bool_] | None) -> Ten
 
 def model_input(intensities: Tensor) -> Tensor:
     """Intensities in 0–1 → what the network is fed, of the same shape."""
-    return (intensities - INPUT_CENTER) / INPUT_SPREAD
+    return (intensities - INPUT_CENTER).mul_(1 / INPUT_SPREAD)

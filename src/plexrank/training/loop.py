@@ -187,13 +187,7 @@ class UnitTraining:
         network = self._fresh_network(load_weights=found is None).to(self.info.device)
         self._fit_into_memory(network)
         self.wrapped = wrap(network, self.info, self.train.sync_batch_norm)
-        self.optimiser = torch.optim.Adam(
-            self.wrapped.parameters(),
-            lr=self.train.learning_rate,
-            weight_decay=1e-7,
-            amsgrad=True,
-            fused=self.info.device.type == "cuda",
-        )
+        self.optimiser = make_optimiser(self.wrapped, self.train.learning_rate)
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, mode="max", factor=0.65, patience=6, cooldown=3, threshold_mode="abs"
         )
@@ -377,6 +371,11 @@ class UnitTraining:
     def _report(self, line: str) -> None:
         if self.info.is_first:
             self.report(f"fold {self.unit.fold} seed {self.unit.seed}: {line}")
+
+
+def make_optimiser(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """The paper's: Adam with amsgrad and a weight decay of 1e-7, in one kernel for all parameters."""
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-7, amsgrad=True, fused=True)
 
 
 def _use_bf16(precision: str, device: torch.device) -> bool:
