@@ -52,7 +52,8 @@ def main() -> None:
         folder = Path(name)
         study = simulate("paper", folder / "cohort", images=arguments.images, channels=CHANNELS, size_px=SIDE_PX)
         _plexrank(study, folder / "tiled", {}, until="tile")
-        print(f"{'network':26} {'parameters':>11} {'accuracy':>8} {'recall@6':>8} {'recall@10':>9} {'seconds':>7} {'of CPU':>7}")
+        heads = ("parameters", 11), ("accuracy", 8), ("recall@6", 8), ("recall@10", 9), ("seconds", 7), ("of CPU", 7)
+        print(f"{'network':26}", *(f"{head:>{width}}" for head, width in heads))
         for network, model in NETWORKS.items():
             if arguments.only and network not in arguments.only:
                 continue

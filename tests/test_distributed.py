@@ -117,7 +117,7 @@ def in_a_group(rank: int, folder: Path) -> None:
             mine = torch.tensor([rank, 10.0])
             found["sum"] = all_reduce_sum(mine, info).tolist()
             found["untouched"] = mine.tolist()
-            found["any"] = [any_process(rank == 1, info), any_process(False, info)]
+            found["any"] = any_process((rank == 1, False), info)
             found["first"] = from_first({"from": rank, "tensor": torch.tensor([rank])}, info)
             found["who"] = (info.process_rank, info.is_first, info.world_size)
             result = train(folder, info)
@@ -205,7 +205,7 @@ def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert wrap(model, info) is model
         assert unwrap(model) is model
         assert all_reduce_sum(value, info) is value
-        assert any_process(True, info)
+        assert any_process((True, False), info) == [True, False]
         assert from_first("x", info) == "x"
 
 

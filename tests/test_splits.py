@@ -86,6 +86,7 @@ def test_a_given_split_is_taken_in_the_order_of_its_values() -> None:
             {"site": ["north", None, "east"]},
             "one site for each patient, but 4 have several or none .p1, p10",
         ),
+        ("given", 3, {"split": ["train", "val", "test"]}, "makes a fold of each .* test, train, val|val, test, train"),
         ("given", 3, {}, "one split for each patient, but 12 have several or none"),
     ],
 )

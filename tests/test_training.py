@@ -20,24 +20,12 @@ from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import tile_weights
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
-from plexrank.training.checkpoint import read_unit
-from plexrank.training.data import (
-    Disturbance,
-    TrainingTiles,
-    augment,
-    draw_epoch,
-    held_channels,
-    model_input,
-)
+from plexrank.training import loop
+from plexrank.training.checkpoint import read_progress, read_unit
+from plexrank.training.data import TrainingTiles, model_input
 from plexrank.training.embedding import embed_tiles, mean_over_images
 from plexrank.training.explain import explain_tiles
 from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
-from plexrank.training.metrics import (
-    area_under_curve,
-    class_weights,
-    softmax,
-    weighted_log_loss,
-)
 
 SHALLOW = ModelSettings(backbone="shallow", weights="none")
 PLANTED = 2
@@ -246,6 +234,20 @@ def test_a_training_killed_at_a_random_step_ends_as_an_undisturbed_one(tmp_path:
     assert_same_unit(straight, killed)
 
 
+def test_a_long_epoch_is_saved_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    run(straight, epochs=2)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    steps = iter(range(3))
+    with pytest.raises(StopIteration):
+        run(killed, should_stop=lambda: next(steps) < 0, epochs=2)
+    progress = read_progress(killed / "last.pt", "k")
+    assert progress is not None
+    assert (progress.epoch, progress.batch) == (1, 1)
+    run(killed, epochs=2)
+    assert_same_unit(straight, killed)
+
+
 def test_a_baseline_trains_and_explains_itself(tmp_path: Path) -> None:
     tiles, model = make_tiles(counts()), ModelSettings(architecture="bsn", weights="none")
     result = run(tmp_path, tiles, model=model, epochs=1)
@@ -346,153 +348,8 @@ def test_one_row_a_tile_is_demanded() -> None:
         )
 
 
-def test_an_epoch_gives_every_image_the_same_weight() -> None:
-    image_index = np.repeat([4, 9, 2], [1, 3, 12])
-    tiles = np.arange(100, 116)
-    batches = draw_epoch(tiles, image_index, np.ones(16), batch_tiles=4, entropy=[0, 0, 0, 0])
-    drawn = np.concatenate([batch.tiles for batch in batches])
-    weights = np.concatenate([batch.weights for batch in batches])
-    assert len(np.unique(drawn)) == len(drawn) == 1 + 3 + 3
-    for image in (4, 9, 2):
-        assert weights[image_index[drawn - 100] == image].sum() == pytest.approx(1.0)
-    again = draw_epoch(tiles, image_index, np.ones(16), batch_tiles=4, entropy=[0, 0, 0, 0])
-    np.testing.assert_array_equal(drawn, np.concatenate([batch.tiles for batch in again]))
-    later = np.concatenate(
-        [b.tiles for e in range(1, 9) for b in draw_epoch(tiles, image_index, np.ones(16), 4, [0, 0, 0, e])]
-    )
-    assert len(np.unique(later)) > 12
-
-
-@pytest.mark.parametrize(
-    ("n_tiles", "batch_tiles", "sizes"),
-    [(63, 32, [32, 31]), (33, 32, [17, 16]), (3, 2, [3]), (5, 2, [3, 2]), (2, 8, [2]), (8, 4, [4, 4])],
-)
-def test_batches_are_nearly_equal_and_never_of_one_tile(n_tiles: int, batch_tiles: int, sizes: list[int]) -> None:
-    batches = draw_epoch(np.arange(n_tiles), np.arange(n_tiles), np.ones(n_tiles), batch_tiles, [1])
-    assert [len(batch.tiles) for batch in batches] == sizes
-
-
-def test_processes_share_a_batch_without_changing_its_draws() -> None:
-    batch = draw_epoch(np.arange(7), np.arange(7), np.ones(7), 8, [1])[0]
-    shares = [batch.share(rank, 3) for rank in range(3)]
-    assert [len(share.tiles) for share in shares] == [3, 2, 2]
-    for rank, share in enumerate(shares):
-        for name in ("tiles", "weights", "corner", "turns", "flips"):
-            np.testing.assert_array_equal(getattr(share, name), getattr(batch, name)[rank::3])
-
-
-def test_augmentation_moves_all_channels_of_a_tile_together() -> None:
-    torch.manual_seed(0)
-    first = torch.rand(40, 1, 8, 8)
-    tiles = torch.cat([first, first + 1, first + 2], dim=1)
-    batch = draw_epoch(np.arange(40), np.arange(40), np.ones(40), 40, [2])[0]
-    changed = augment(tiles, batch, crop_px=6)
-    assert changed.shape == (40, 3, 6, 6)
-    torch.testing.assert_close(changed[:, 1], changed[:, 0] + 1)
-    torch.testing.assert_close(changed[:, 2], changed[:, 0] + 2)
-
-
-def test_augmentation_reaches_all_orientations_and_all_corners() -> None:
-    tile = torch.arange(9.0).reshape(1, 1, 3, 3)
-    batch = draw_epoch(np.arange(400), np.arange(400), np.ones(400), 400, [3])[0]
-    whole = augment(tile.expand(400, 1, 3, 3), batch, crop_px=16)
-    assert len(torch.unique(whole.flatten(1), dim=0)) == 8
-    crops = augment(tile.expand(400, 1, 3, 3), batch, crop_px=1)
-    assert sorted(torch.unique(crops).tolist()) == list(range(9))
-    with pytest.raises(ValueError, match="must be square, got 3 × 4"):
-        augment(torch.zeros(400, 1, 3, 4), batch, 2)
-
-
-def test_augmentation_equals_crop_turn_and_flip_tile_by_tile() -> None:
-    tiles = torch.rand(50, 2, 9, 9)
-    batch = draw_epoch(np.arange(50), np.arange(50), np.ones(50), 50, [4])[0]
-    changed = augment(tiles, batch, crop_px=6)
-    for tile, found, corner, turns, flip in zip(tiles, changed, batch.corner, batch.turns, batch.flips, strict=True):
-        y, x = np.floor(corner * 4).astype(int)
-        expected = torch.rot90(tile[:, y : y + 6, x : x + 6], int(turns), dims=(-2, -1))
-        assert torch.equal(found, expected.flip(-1) if flip else expected)
-    assert augment(tiles[:0], batch.share(50, 60), 6).shape == (0, 2, 6, 6)
-
-
-def test_jitter_is_one_gain_for_each_channel_of_a_tile_and_ends_at_one() -> None:
-    tiles = torch.full((60, 3, 4, 4), 0.5)
-    plain = draw_epoch(np.arange(60), np.arange(60), np.ones(60), 60, [5])[0]
-    batch = draw_epoch(np.arange(60), np.arange(60), np.ones(60), 60, [5], Disturbance(3, jitter=0.5))[0]
-    assert plain.gains is None
-    assert batch.gains is not None
-    np.testing.assert_array_equal(batch.corner, plain.corner)
-    np.testing.assert_array_equal(batch.flips, plain.flips)
-    changed = augment(tiles, batch, 4)
-    expected = torch.from_numpy(np.minimum(0.5 * batch.gains, 1)).float()
-    torch.testing.assert_close(changed, expected[:, :, None, None].expand_as(changed))
-    assert 0.4 < np.log(batch.gains).std() < 0.6
-    assert (changed == 1).any()
-
-
-def test_dropped_channels_are_absent_but_never_all_of_them() -> None:
-    batch = draw_epoch(np.arange(90), np.arange(90), np.ones(90), 90, [6], Disturbance(3, channel_dropout=0.6))[0]
-    present = torch.ones(90, 3, dtype=torch.bool)
-    present[:30, 0] = False
-    assert batch.kept is not None
-    held = held_channels(present, batch.kept)
-    assert held is not None
-    assert held.any(dim=1).all()
-    assert not (held & ~present).any()
-    kept = torch.from_numpy(batch.kept)
-    some = (present & kept).any(dim=1)
-    assert torch.equal(held[some], (present & kept)[some])
-    assert torch.equal(held[~some], present[~some])
-    assert (~some).any()
-    assert 0.3 < batch.kept.mean() < 0.5
-    everything = held_channels(None, batch.kept)
-    assert everything is not None
-    assert torch.equal(everything[kept.any(dim=1)], kept[kept.any(dim=1)])
-    assert held_channels(present, None) is present
-
-
-@pytest.mark.parametrize(
-    ("size", "number", "sizes"), [(9, 1, [9]), (9, 2, [4, 5]), (9, 4, [2, 2, 3, 2]), (5, 4, [2, 3]), (2, 3, [2])]
-)
-def test_parts_of_a_batch_hold_two_tiles_or_more(size: int, number: int, sizes: list[int]) -> None:
-    batch = draw_epoch(np.arange(size), np.arange(size), np.ones(size), size, [7])[0]
-    parts = batch.parts(number)
-    assert sorted(len(part.tiles) for part in parts) == sorted(sizes)
-    np.testing.assert_array_equal(np.concatenate([part.tiles for part in parts]), batch.tiles)
-
-
-def test_the_network_is_fed_as_in_the_paper() -> None:
-    assert model_input(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-2.0, 0.0, 2.0]
-
-
 def test_means_over_images_are_known() -> None:
     values = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 6.0]])
     images, first, means = mean_over_images(values, np.array([7, 2, 7]))
     assert (images.tolist(), first.tolist()) == ([2, 7], [1, 0])
     np.testing.assert_array_equal(means, [[3.0, np.nan], [3.0, 3.0]])
-
-
-def test_metrics_have_known_values() -> None:
-    labels = np.array([0, 0, 0, 1])
-    np.testing.assert_allclose(class_weights(labels, 2), [4 / 6, 2.0])
-    with pytest.raises(ValueError, match="class 2 does not occur"):
-        class_weights(labels, 3)
-    np.testing.assert_allclose(softmax(np.log([[1.0, 3.0]]) + 1000), [[0.25, 0.75]])
-    logits = np.log([[0.5, 0.5], [0.25, 0.75], [0.5, 0.5], [0.75, 0.25]])
-    expected = (np.log(2) + np.log(4) + np.log(2) + 3 * np.log(4)) / 6
-    assert weighted_log_loss(labels, logits, np.array([1.0, 3.0])) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("labels", "scores", "auc"),
-    [
-        ([0, 1, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.5, 0.5], [0.2, 0.8]], 0.75),
-        ([0, 1, 2], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]], 1.0),
-        ([0, 0, 1], [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.4, 0.5, 0.1]], 0.5),
-    ],
-)
-def test_area_under_the_curve(labels: list[int], scores: list[list[float]], auc: float) -> None:
-    assert area_under_curve(np.array(labels), np.array(scores)) == pytest.approx(auc)
-
-
-def test_one_class_has_no_area_under_the_curve() -> None:
-    assert np.isnan(area_under_curve(np.array([1, 1]), np.array([[0.5, 0.5], [0.1, 0.9]])))

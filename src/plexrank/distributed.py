@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
@@ -188,11 +188,11 @@ def all_reduce_sum(values: Tensor, info: ProcessInfo) -> Tensor:
     return total.to(values.device)
 
 
-def any_process(flag: bool, info: ProcessInfo) -> bool:
-    """Whether the flag is set on at least one process; the same answer on all of them."""
+def any_process(flags: Sequence[bool], info: ProcessInfo) -> list[bool]:
+    """Which of the flags are set on at least one process; the same answer on all of them."""
     if info.world_size == 1:
-        return flag
-    return bool(all_reduce_sum(torch.tensor([int(flag)]), info).item() > 0)
+        return list(flags)
+    return (all_reduce_sum(torch.tensor(flags, dtype=torch.int32), info) > 0).tolist()
 
 
 def from_first(value: T, info: ProcessInfo) -> T:

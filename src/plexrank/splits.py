@@ -12,6 +12,9 @@ from plexrank.samplesheet import ImageRecord
 from plexrank.settings import Study
 from plexrank.tables import read_table
 
+ROLES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Values of a column ``split`` that do not name folds."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -44,12 +47,24 @@ def split_patients(study: Study, images: Sequence[ImageRecord]) -> Split:
     else:
         of_patient = _one_each(((image.patient_id, image.split) for image in images), "split")
         names = sorted(set(of_patient.values()), key=lambda name: (len(name), name))
+        _refuse_roles(names)
     if len(names) != folds:
         raise StudyError(
             f"train.folds is {folds}, but train.split: {split} makes a fold of each of {len(names)} values "
             f"({', '.join(names[:8])}); " + (f"set train.folds: {len(names)}" if len(names) > 1 else "use folds")
         )
     return Split({patient: names.index(name) for patient, name in of_patient.items()})
+
+
+def _refuse_roles(names: Sequence[str]) -> None:
+    """A split into training and test is no set of folds, though its values could be taken for one."""
+    roles = [name for name in names if name.lower() in ROLES]
+    if roles:
+        raise StudyError(
+            f"train.split: given makes a fold of each value of the column split, and {', '.join(roles)} says what a "
+            "patient is for instead; a ranking needs every patient held out once: number the folds in the column, or "
+            "set train.split: folds"
+        )
 
 
 def _one_each(values: Iterable[tuple[str, str | None]], column: str) -> dict[str, str]:

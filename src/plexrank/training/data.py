@@ -276,9 +276,7 @@ def augment(tiles: Tensor, batch: Batch, crop_px: int) -> Tensor:
 def _source_pixels(batch: Batch, side: int, crop: int) -> Tensor:
     """(B, c²) int64, which pixel of a tile, row by row, becomes each of the augmented one."""
     corner = np.floor(batch.corner * (side - crop + 1)).astype(np.int64)
-    return torch.from_numpy(
-        _orientations(side, crop)[batch.turns + 4 * batch.flips] + (corner @ [side, 1])[:, None]
-    )
+    return torch.from_numpy(_orientations(side, crop)[batch.turns + 4 * batch.flips] + (corner @ [side, 1])[:, None])
 
 
 @functools.lru_cache(maxsize=4)

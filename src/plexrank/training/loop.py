@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,7 +22,6 @@ from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, on_fi
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.build import Network, build_network
 from plexrank.models.segments import set_recompute
-from plexrank.rundir import write_text
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.training.checkpoint import (
     Progress,
@@ -42,10 +40,14 @@ from plexrank.training.data import (
     held_channels,
     model_input,
 )
+from plexrank.training.history import History, progress_line
 from plexrank.training.memory import activation_bytes, naming_what_fits, should_recompute
 from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
 from plexrank.training.readout import Readout
 from plexrank.training.weights import load_pretrained
+
+SECONDS_BETWEEN_SAVES = 600.0
+"""How much work a training that is killed loses at most, beside that since the last epoch."""
 
 IntArray = NDArray[np.int64]
 
@@ -169,7 +171,8 @@ class UnitTraining:
         self.class_weights = class_weights(tiles.labels[unit.train_index][first], len(tiles.class_names))
         self.bf16 = _use_bf16(train.precision, info.device)
         self.tile_bytes = 0
-        self.started = time.monotonic()
+        self.history = History(paths.history)
+        self.started = self.saved = time.monotonic()
 
     @property
     def finished(self) -> bool:
@@ -237,9 +240,13 @@ class UnitTraining:
         for batch, of_step in zip(batches, shares, strict=True):
             sums += self._step(of_step, loaded, float(batch.weights.sum()))
             progress.batch += 1
-            if any_process(should_stop(), self.info):
+            is_due = time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES
+            stop, save = any_process((should_stop(), is_due), self.info)
+            if stop or save:
                 self._add(sums)
                 self.save()
+                sums.zero_()
+            if stop:
                 raise StoppedEarly(
                     f"fold {self.unit.fold} seed {self.unit.seed}: stopped in epoch {progress.epoch + 1}; "
                     "the same command goes on from here"
@@ -309,7 +316,8 @@ class UnitTraining:
             progress.best_loss, progress.best_epoch, progress.stale_epochs = loss, progress.epoch, 0
             progress.best_model = self._state()
         progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
-        self._report(_line(progress.history[-1], self.train.epochs, n_tiles))
+        on_first(lambda: self.history.write(progress.history), self.info)
+        self._report(progress_line(progress.history[-1], self.train.epochs, n_tiles))
 
     def _readout(self) -> Readout:
         return Readout(
@@ -323,7 +331,7 @@ class UnitTraining:
         )
 
     def save(self) -> None:
-        """Write ``last.pt`` and ``history.csv``."""
+        """Write ``last.pt``."""
         on_first(self._write_progress, self.info)
 
     def _write_progress(self) -> None:
@@ -331,8 +339,7 @@ class UnitTraining:
         self.progress.optimiser = self.optimiser.state_dict()
         self.progress.scheduler = self.scheduler.state_dict()
         write_progress(self.paths.last, self.progress)
-        if self.progress.history:
-            write_text(self.paths.history, pd.DataFrame(self.progress.history).to_csv(index=False))
+        self.saved = time.monotonic()
 
     def finish(self) -> None:
         """Embed what was seen with the best weights, refit the classifier, and write ``best.pt``."""
@@ -360,6 +367,7 @@ class UnitTraining:
                 embedding_images=embedding.images,
                 embedding_mean=embedding.mean.astype(np.float32),
             )
+            self.history.close()
             write_unit(self.paths.best, trained)
             previous_path(self.paths.last).unlink(missing_ok=True)
 
@@ -382,12 +390,3 @@ def _use_bf16(precision: str, device: torch.device) -> bool:
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
-
-
-def _line(row: dict[str, float], epochs: int, n_tiles: float) -> str:
-    minutes_left = row["seconds"] * (epochs - row["epoch"]) / 60
-    return (
-        f"epoch {row['epoch']:.0f} of up to {epochs}, training loss {row['train_loss']:.3f}, "
-        f"validation loss {row['validation_loss']:.3f}, validation AUC {row['validation_auc']:.2f}, "
-        f"{n_tiles / max(row['seconds'], 1e-3):.0f} tiles/s, at most {minutes_left:.0f} min left"
-    )

@@ -1,0 +1,71 @@
+"""What a training tells of its epochs: ``history.csv``, TensorBoard events where that is installed, lines to read."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from plexrank.rundir import write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Row = dict[str, float]
+"""One epoch: ``epoch`` from 1, losses, accuracy, AUC, learning rate, seconds."""
+EVENTS = "events.out.tfevents.*"
+
+
+class History:
+    """The files beside a unit's checkpoints; of one process only.
+
+    Args:
+        path: the CSV; TensorBoard's events go into the same folder, so that ``tensorboard --logdir RUN/train`` shows
+            every unit by its fold and seed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._events: SummaryWriter | None = None
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write all epochs to the CSV and the last one to TensorBoard."""
+        write_text(self.path, pd.DataFrame(rows).to_csv(index=False))
+        if self._events is None:
+            self._events = _open_events(self.path.parent, first_epoch=int(rows[-1]["epoch"]))
+        if self._events is not None:
+            for name, value in rows[-1].items():
+                if name != "epoch":
+                    self._events.add_scalar(name, value, int(rows[-1]["epoch"]))
+            self._events.flush()
+
+    def close(self) -> None:
+        """End TensorBoard's thread."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+
+def _open_events(folder: Path, first_epoch: int) -> SummaryWriter | None:
+    """``None`` where TensorBoard is not installed; events of these epochs and later ones from before are void."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    if first_epoch == 1:
+        for old in folder.glob(EVENTS):
+            old.unlink(missing_ok=True)
+    return SummaryWriter(str(folder), purge_step=first_epoch)
+
+
+def progress_line(row: Row, epochs: int, n_tiles: float) -> str:
+    """An epoch in words, with tiles a second and the time left."""
+    minutes_left = row["seconds"] * (epochs - row["epoch"]) / 60
+    return (
+        f"epoch {row['epoch']:.0f} of up to {epochs}, training loss {row['train_loss']:.3f}, "
+        f"validation loss {row['validation_loss']:.3f}, validation AUC {row['validation_auc']:.2f}, "
+        f"{n_tiles / max(row['seconds'], 1e-3):.0f} tiles/s, at most {minutes_left:.0f} min left"
+    )
