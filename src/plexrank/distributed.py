@@ -167,8 +167,15 @@ def wrap(model: nn.Module, info: ProcessInfo, sync_batch_norm: bool = True) -> n
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     elif sync_batch_norm:
         model = _share_batch_norm(model)
-    device_ids = [info.device.index] if info.device.type == "cuda" else None
-    wrapped = DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
+    is_cuda = info.device.type == "cuda"
+    wrapped = DistributedDataParallel(
+        model,
+        device_ids=[info.device.index] if is_cuda else None,
+        gradient_as_bucket_view=True,
+        # By default, gradients go to other buckets after the first step, so that three processes and more would add
+        # them up in another order after a stop than without one. Looking for unused parameters keeps the buckets.
+        find_unused_parameters=not is_cuda,
+    )
     if sync_batch_norm:  # all processes reach the same running statistics
         wrapped.broadcast_buffers = False
     return wrapped
