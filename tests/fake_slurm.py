@@ -18,6 +18,7 @@ COMMANDS = {
     "sacct": '[ -e "$F/sacct" ] || { echo "Slurm accounting storage is disabled" >&2; exit 1; }; cat "$F/sacct"',
     "scancel": 'echo "scancel $*" >> "$F/calls"; : > "$F/running"',
     "scontrol": 'echo "scontrol $*" >> "$F/calls"',
+    "sinfo": 'cat "$F/sinfo"',
     "srun": "true",
 }
 
@@ -34,6 +35,7 @@ class FakeSlurm:
             (self.bin / name).chmod(0o755)
         for name in ("calls", "squeue", "names", "running"):
             (folder / name).touch()
+        self.answer(sinfo="cpu*|1-00:00:00\nlow|30:00\nlong|infinite\n")
         (folder / "next").write_text("100")
 
     def calls(self) -> list[str]:

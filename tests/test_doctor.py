@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
+import plexrank
 from fake_slurm import FakeSlurm, slurm
-from plexrank.launch.doctor import examine_cluster
+from plexrank.errors import PlexrankError
+from plexrank.launch.doctor import examine_cluster, examine_machine
+from plexrank.launch.opening import resume_run
 from plexrank.launch.profile import Profile
 
 __all__ = ["slurm"]
@@ -28,3 +33,32 @@ def test_doctor_says_what_slurm_would_refuse_and_what_is_not_there(slurm: FakeSl
     ]
     assert [line.split()[1] for line in lines[2:]] == ["attribute", "rank", "report"]
     assert "Invalid qos specification; mend rank in the profile" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("partition", "said"),
+    [
+        (None, "rank.time_min is 1441, the default partition allows 1440"),
+        ("low", "rank.time_min is 1441, partition low allows 30"),
+        ("cpu,long", None),
+    ],
+)
+def test_doctor_says_what_would_wait_for_ever(slurm: FakeSlurm, partition: str | None, said: str | None) -> None:
+    profile = Profile.model_validate({"rank": {"time_min": 1441, "partition": partition}})
+    bad = [finding.line() for finding in examine_cluster(profile) if finding.is_bad]
+    assert bad == ([f"! rank         Slurm would never start its jobs: {said}"] if said else [])
+
+
+def test_a_job_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plexrank, "__version__", "0.1.0")
+    monkeypatch.setenv("PLEXRANK_SUBMITTED_BY", "0.1.0")
+    assert not any(finding.is_bad for finding in examine_machine(tmp_path))
+    monkeypatch.setenv("PLEXRANK_SUBMITTED_BY", "0.2.0")
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/plexrank.sif")
+    said = (
+        "/images/plexrank.sif has plexrank 0.1.0, but 0.2.0 submitted the job; "
+        "rebuild the image, or install one version in both places"
+    )
+    assert [finding.text for finding in examine_machine(tmp_path) if finding.is_bad] == [said]
+    with pytest.raises(PlexrankError, match=said):
+        resume_run(tmp_path)

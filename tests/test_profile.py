@@ -22,6 +22,7 @@ BAD_PROFILES = [
     ("train: {gpus_per_node: 2}", "train: tasks_per_node is 1 and gpus_per_node 2; set both alike"),
     ("rank: {nodes: 2}", "rank: this stage is one process without GPU"),
     ("tile: {gpus_per_node: 1}", "tile.gpus_per_node must be 0"),
+    ("tile: {nodes: 2}", "tile: nodes × tasks_per_node must be 1, or 3 and more"),
     ("container: {image: x.sif}\npython: /usr/bin/python3", "leave one of them out"),
     ("container: {image: x.sif, bind: [data]}", "container.bind: data must be an absolute path"),
     ("container: {}", "container.image: required and missing"),

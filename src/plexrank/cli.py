@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BUG_EXIT_CODE = 70
 STOPPED_EXIT_CODE = 75
+SRUN_TASKS = "SLURM_STEP_NUM_TASKS"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -186,12 +187,22 @@ def run(
 
 @app.command()
 def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = False) -> None:
-    """Cut the images of a run into tile stores."""
-    _refuse_several_processes("tile")
+    """Cut the images of a run into tile stores; also under srun, to spread every image over several machines."""
     from plexrank.launch.opening import choose_units, resume_run
 
-    plan = resume_run(run, for_tiling=True, skip_bad=skip_bad)
-    _run_stages(choose_units(plan, "tile", units), [Stage.tile], Reporter())
+    is_dask = _is_one_of_several() == SRUN_TASKS
+    if not is_dask:
+        _refuse_several_processes("tile")
+    plan = choose_units(resume_run(run, for_tiling=True, skip_bad=skip_bad), "tile", units)
+    if not is_dask:
+        _run_stages(plan, [Stage.tile], Reporter())
+        return
+    from plexrank.launch.allocation import dask_client
+    from plexrank.stages.tile import run as tile_images
+
+    with dask_client(plan.rundir.meetings) as client:
+        signal.signal(signal.SIGINT, _stop)  # dask_jobqueue took it, to end the processes that serve
+        tile_images(plan, Reporter(), client)
 
 
 @app.command()
@@ -366,18 +377,18 @@ def _resume_run(run: Path) -> Plan:
 
 def _is_one_of_several() -> str:
     """The variable of torchrun or srun that says that several processes were started, or nothing."""
-    names = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+    names = ("WORLD_SIZE", SRUN_TASKS)
     return next((name for name in names if os.environ.get(name, "1") not in ("", "1")), "")
 
 
 def _refuse_several_processes(command: str) -> None:
-    """Only train and attribute share their work; several copies of another command would write the same files."""
+    """Only train, attribute and tile share their work; several copies of another command would write the same files."""
     if name := _is_one_of_several():
         if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
             raise typer.Exit(PlexrankError.exit_code)  # the first process says why
         raise PlexrankError(
             f"{command} runs as one process, but {name} is {os.environ[name]}; start it without torchrun and with one "
-            "task of srun (train and attribute take several)"
+            "task of srun (train and attribute take several, tile does under srun)"
         )
 
 

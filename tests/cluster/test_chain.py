@@ -237,7 +237,11 @@ def test_doctor_asks_the_cluster_and_looks_inside_the_container(site: Site, imag
     assert "! bind         /no/archive: no such folder" in said
     assert "! train        Slurm would refuse its jobs: sbatch: invalid partition specified: nowhere" in said
     too_much = site.plexrank("doctor", "--cluster", profile(rank={**SMALL, "time_min": 600}), check=False)
-    assert "! rank         Slurm would refuse its jobs" in too_much.stdout
+    assert too_much.returncode == 1
+    assert (
+        "! rank         Slurm would never start its jobs: rank.time_min is 600, partition low allows 60"
+        in too_much.stdout
+    )
 
 
 def test_the_image_passes_its_test_and_shows_the_demonstration(site: Site, image: Path, tmp_path: Path) -> None:

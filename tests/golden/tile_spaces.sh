@@ -20,6 +20,7 @@
 # setup
 export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 module load apptainer
+export PLEXRANK_SUBMITTED_BY=VERSION
 units='/runs/it'"'"'s; rm -rf "$HOME", `now`/jobs/3f2a1b/tile'/$SLURM_ARRAY_TASK_ID.units
 progress() {
     ( cd '/runs/it'"'"'s; rm -rf "$HOME", `now`' && while IFS= read -r record; do

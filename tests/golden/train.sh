@@ -21,6 +21,7 @@
 # setup
 export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 module load apptainer
+export PLEXRANK_SUBMITTED_BY=VERSION
 units=/runs/grade/jobs/3f2a1b/train/$SLURM_ARRAY_TASK_ID.units
 progress() {
     ( cd /runs/grade && while IFS= read -r record; do

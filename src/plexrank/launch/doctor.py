@@ -19,6 +19,7 @@ from plexrank.errors import PlexrankError
 from plexrank.launch import slurm
 from plexrank.launch.profile import Profile
 from plexrank.launch.script import probe_text
+from plexrank.launch.versions import other_version
 from plexrank.plan import STAGES
 from plexrank.rundir import file_digest
 
@@ -54,6 +55,8 @@ def examine(folder: Path, profile: Profile | None, submit: bool) -> Iterator[Fin
 def examine_machine(folder: Path) -> Iterator[Finding]:
     """What this machine has; ``folder`` is where runs would be written."""
     yield Finding("plexrank", f"{plexrank.__version__} on Python {platform.python_version()}, {platform.node()}")
+    if difference := other_version():
+        yield Finding("plexrank", difference, is_bad=True)
     cores = len(os.sched_getaffinity(0))
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     yield Finding("machine", f"{cores} of {os.cpu_count()} cores usable, {memory_gb:.0f} GB of memory")
@@ -81,11 +84,18 @@ def examine_cluster(profile: Profile) -> Iterator[Finding]:
         yield Finding("slurm", "sbatch: not found; do this where jobs are submitted", is_bad=True)
         return
     for stage in STAGES:
+        asked = profile.resources(stage)
         try:
             with tempfile.TemporaryDirectory() as folder:
                 script = Path(folder) / "probe.sh"
-                script.write_text(probe_text(profile.resources(stage), profile, Path(folder)))
+                script.write_text(probe_text(asked, profile, Path(folder)))
                 slurm.run(["sbatch", "--test-only", str(script)])
+            longest_min = slurm.longest_min(asked.partition)
+            if asked.time_min > longest_min:  # which --test-only does not tell
+                where = f"partition {asked.partition}" if asked.partition else "the default partition"
+                what = f"{stage}.time_min is {asked.time_min}, {where} allows {longest_min:.0f}"
+                yield Finding(stage, f"Slurm would never start its jobs: {what}", is_bad=True)
+                continue
             yield Finding(stage, "Slurm would take its jobs")
         except PlexrankError as error:
             yield Finding(stage, f"Slurm would refuse its jobs: {error}; mend {stage} in the profile", is_bad=True)

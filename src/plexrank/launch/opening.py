@@ -16,9 +16,10 @@ import pandas as pd
 
 import plexrank
 from plexrank.check import check_study_file
-from plexrank.errors import MissingInputError, StudyError, naming_input, raise_problems
+from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, raise_problems
 from plexrank.launch.profile import load_profile
 from plexrank.launch.submit import jobs_under_way, lines_about, refuse_while_jobs_run, submit_run, write_dry_run
+from plexrank.launch.versions import other_version
 from plexrank.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.rundir import RunDir, file_digest, now, reading_output, write_text
@@ -70,8 +71,10 @@ def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) 
     """The plan of an existing run.
 
     Raises:
-        PlexrankError: there is none, or its study or cohort is wrong.
+        PlexrankError: there is none, its study or cohort is wrong, or this is a job that another version submitted.
     """
+    if difference := other_version():
+        raise PlexrankError(difference)
     rundir = RunDir(path)
     rundir.require()
     study = load_study(rundir.study, [SKIP_BAD] if skip_bad else [])

@@ -67,6 +67,10 @@ class Resources(Placement):
         return self
 
 
+LEAST_DASK_PROCESSES = 3
+"""A scheduler, a client and a worker, where several processes tile one image after the other."""
+
+
 class ArrayResources(Resources):
     """What every job of a stage's array asks for."""
 
@@ -142,6 +146,11 @@ class Profile(Placement):
             raise ValueError("python is for sites without a container, which brings its own; leave one of them out")
         if self.tile.gpus_per_node:
             raise ValueError("tile.gpus_per_node must be 0: tiling uses no GPU")
+        if 1 < self.tile.nodes * self.tile.tasks_per_node < LEAST_DASK_PROCESSES:
+            raise ValueError(
+                f"tile: nodes × tasks_per_node must be 1, or {LEAST_DASK_PROCESSES} and more for images beyond one "
+                "machine: a scheduler, a client and workers"
+            )
         return self
 
     def resources(self, stage: str) -> Resources:

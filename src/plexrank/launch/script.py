@@ -13,8 +13,8 @@ from pathlib import Path
 from submitit import SlurmExecutor
 
 from plexrank.errors import StudyError
+from plexrank.launch import requeue, versions
 from plexrank.launch.profile import ArrayResources, Profile, Resources
-from plexrank.launch.requeue import lines_after, lines_before
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 
@@ -74,8 +74,9 @@ def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder
     command = f"{python} -m plexrank {job.stage} {shlex.quote(str(rundir.path))}"
     if job.stage in ("tile", "train", "attribute"):
         command += ' --units "$units"'
-    setup = [*profile.setup, f"units={_units(job, folder)}", *lines_before(rundir)]
-    executor = _executor(job.name, asked, profile, rundir.logs, setup, lines_after(rundir, profile.max_requeues))
+    setup = [*profile.setup, *versions.lines_before(), f"units={_units(job, folder)}", *requeue.lines_before(rundir)]
+    teardown = requeue.lines_after(rundir, profile.max_requeues)
+    executor = _executor(job.name, asked, profile, rundir.logs, setup, teardown)
     return executor.script(command, len(job.shares) if job.is_array else None)
 
 
@@ -88,7 +89,7 @@ def probe_text(asked: Resources, profile: Profile, folder: Path) -> str:
         folder: where its log goes; the only one that its container shows.
     """
     refuse_unusable_path(folder)
-    executor = _executor("doctor", asked, profile, folder, profile.setup, ())
+    executor = _executor("doctor", asked, profile, folder, [*profile.setup, *versions.lines_before()], ())
     python = _python(profile, [_mount(folder)], folder, asked.gpus_per_node > 0)
     return executor.script(f"{python} -m plexrank doctor", None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -63,6 +64,31 @@ def submit(script: Path, *, name: str, after: Sequence[str] = (), hold: bool = F
     if not job_id.isdigit():
         raise PlexrankError(f"sbatch: expected the id of a job, it said {said!r}")
     return job_id
+
+
+def longest_min(partitions: str | None) -> float:
+    """Longest time limit that one of these partitions allows, minutes; of the default one for ``None``.
+
+    Args:
+        partitions: their names, separated by commas.
+
+    Raises:
+        PlexrankError: Slurm gives no answer.
+    """
+    limits = [line.split("|") for line in run(["sinfo", "--noheader", "--format=%P|%l"]).splitlines()]
+    names = partitions.split(",") if partitions else [name for name, _ in limits if name.endswith("*")]
+    return max((_minutes(limit) for name, limit in limits if {name, name.rstrip("*")} & set(names)), default=math.inf)
+
+
+def _minutes(limit: str) -> float:
+    """A time as Slurm writes it, ``[days-][[hours:]minutes:]seconds`` or a word for none, in minutes."""
+    if not re.fullmatch(r"[\d:-]+", limit):
+        return math.inf
+    days, _, rest = limit.rpartition("-")
+    seconds = 0
+    for part in rest.split(":"):
+        seconds = 60 * seconds + int(part)
+    return int(days or 0) * 24 * 60 + seconds / 60
 
 
 def release(job_id: str) -> None:

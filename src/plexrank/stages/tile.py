@@ -18,21 +18,22 @@ from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
-from plexrank.tiles.tiling import tile_image
+from plexrank.tiles.tiling import DaskClient, tile_image
 from plexrank.tiles.tissue import TiledImage
 
 
-def run(plan: Plan, reporter: Reporter) -> None:
+def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> None:
     """Do what is not done of this stage.
 
     Args:
         plan: one for tiling. Where it leaves out the table of all tiles, another process joins what this one tiles.
         reporter: says what is done.
+        client: of dask.distributed, to spread every image over its workers; else threads of this process.
 
     Raises:
         PlexrankError: images cannot be used, and are not to be skipped; all others are tiled.
     """
-    bad = _tile_images(plan, reporter)
+    bad = _tile_images(plan, reporter, client)
     joins = plan.tiles_table() in plan.chosen_units("tile")
     if joins:
         bad = _find_all_bad(plan, bad)
@@ -49,7 +50,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         _join_tiles(make_plan(plan.rundir, plan.study))
 
 
-def _tile_images(plan: Plan, reporter: Reporter) -> list[BadImage]:
+def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:
     """Tile the chosen images that are not; returns those that cannot be."""
     units = [unit for unit in plan.chosen_units("tile") if unit.record != plan.rundir.tiles_record]
     todo = units_to_do(units, reporter) if units else set()
@@ -61,7 +62,7 @@ def _tile_images(plan: Plan, reporter: Reporter) -> list[BadImage]:
             failure = plan.rundir.image_failure(record.image_id)
             failure.unlink(missing_ok=True)
             try:
-                _tile_one(plan, record)
+                _tile_one(plan, record, client)
             except PlexrankError as error:
                 bad.append(BadImage(record, error))
                 write_text(failure, json.dumps({"image": str(record.path), "error": str(error)}) + "\n")
@@ -69,14 +70,14 @@ def _tile_images(plan: Plan, reporter: Reporter) -> list[BadImage]:
     return bad
 
 
-def _tile_one(plan: Plan, record: ImageRecord) -> None:
+def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> None:
     unit = plan.tile(record)
     unit.begin()
     located = locate_image(record)
     channels = located.channels
     store = plan.rundir.tile_store(record.image_id)
     mask = located.open_mask()
-    tiled = tile_image(located.image, channels.indices, channels.names, plan.study.tile, store, mask=mask)
+    tiled = tile_image(located.image, channels.indices, channels.names, plan.study.tile, store, client, mask)
     write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled, channels.names)) + "\n")
     unit.finish(TileStore(store).digests())
 
