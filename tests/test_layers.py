@@ -12,13 +12,14 @@ import plexrank
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
     {"errors", "plexrank"},
-    {"tables", "settings", "progress", "rundir", "image_path"},
+    {"tables", "settings", "progress", "rundir", "image_path", "allocator"},
     {"study"},
     {"panel"},
     {"samplesheet"},
     {"cohort", "bad_images"},
     {"channels", "splits"},
-    {"plan", "images", "tiles", "models", "attribution", "ranking", "report", "distributed"},
+    {"plan", "images", "tiles", "models", "attribution", "ranking", "report"},
+    {"distributed"},
     {"training", "simulate", "located"},
     {"check", "demo", "draft"},
     {"stages"},

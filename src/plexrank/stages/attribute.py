@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from plexrank.allocator import keep_freed_memory
 from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import UnitAttribution, write_attribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
@@ -28,6 +29,7 @@ from plexrank.training.explain import explain_tiles
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
+    keep_freed_memory()
     with process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = on_first(lambda: units_to_do(plan.chosen_units("attribute"), reporter), info)

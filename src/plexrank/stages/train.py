@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from plexrank.allocator import keep_freed_memory
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
@@ -18,6 +19,7 @@ from plexrank.training.loop import Unit, UnitPaths, train_unit
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
+    keep_freed_memory()
     with process_group(plan.rundir.meetings) as info, _stop_signals() as should_stop:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = on_first(lambda: units_to_do(plan.chosen_units("train"), reporter), info)
