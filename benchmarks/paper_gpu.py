@@ -89,7 +89,9 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
     order = np.random.default_rng([seed, 1]).permutation(arguments.images)
     train_index, validation_index, held_out = np.split(order, [arguments.images // 2, arguments.images * 3 // 4])
     train = TrainSettings(epochs=arguments.epochs, crop_px=arguments.side, learning_rate=arguments.learning_rate)
-    model = ModelSettings.model_validate({"backbone": arguments.backbone, "weights": arguments.weights})
+    model = ModelSettings.model_validate(
+        {"backbone": arguments.backbone, "weights": arguments.weights, "intensity_share": 0}
+    )
     next(iter(tiles.batches([order])))  # into memory, so that the first epoch is as fast as the others
     with tempfile.TemporaryDirectory() as name:
         paths = UnitPaths(*(Path(name) / part for part in ("last.pt", "best.pt", "history.csv")))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from plexrank.errors import MissingInputError, RunDirError
+from plexrank.models.blending import IntensityBlend
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.refit import LinearClassifier
@@ -47,6 +48,7 @@ def trained_unit(classifier: LinearClassifier | None) -> TrainedUnit:
         classifier=classifier,
         embedding_images=np.array([3, 5]),
         embedding_mean=np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float32),
+        blend=None if classifier is None else IntensityBlend(*np.arange(12.0).reshape(4, 3)),
     )
 
 
@@ -62,6 +64,8 @@ def test_a_trained_unit_comes_back_as_it_was(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.intensity.scale, unit.intensity.scale)
     np.testing.assert_array_equal(found.embedding_images, [3, 5])
     np.testing.assert_array_equal(found.embedding_mean, unit.embedding_mean)
+    assert found.blend is not None
+    np.testing.assert_array_equal(list(vars(found.blend).values()), np.arange(12.0).reshape(4, 3))
     tiles = torch.rand(2, 3, 16, 16)
     with torch.no_grad():
         network, written = found.network(CPU), unit.network(CPU)

@@ -80,7 +80,9 @@ def cohort() -> TrainingTiles:
     patients = np.array([f"p{image}" for image in images])
     held = np.ones((22, 4), dtype=bool)
     held[images % 4 == 3, 1] = held[images == 2, 0] = False
-    return TrainingTiles(lambda tile: raw[tile], fit, images % 2, images, patients, list("abcd"), ["x", "y"], held)
+    names = (list("abcd"), ["x", "y"])
+    means = raw.mean(axis=(2, 3))
+    return TrainingTiles(lambda tile: raw[tile], fit, images % 2, images, patients, *names, held, means)
 
 
 def train(folder: Path, info: ProcessInfo, **settings: object) -> UnitResult:

@@ -61,6 +61,7 @@ def make_tiles(
         channel_names=[f"C{channel}" for channel in range(raw.shape[1])],
         class_names=["a", "b"],
         present=present,
+        channel_means=np.where(True if present is None else present, raw.mean(axis=(2, 3)), np.nan),
         cache_bytes=cache_bytes,
     )
 
@@ -133,7 +134,24 @@ def test_the_stored_embedding_is_that_of_the_stored_weights(tmp_path: Path) -> N
     network = unit.network(torch.device("cpu"))
     assert isinstance(network, ChannelEmbedding)
     r = embed_tiles(network, tiles, np.arange(TILES), ProcessInfo())
-    np.testing.assert_allclose(unit.embedding_mean, r, atol=1e-5)
+    assert unit.blend is not None
+    assert tiles.channel_means is not None
+    np.testing.assert_allclose(unit.embedding_mean, unit.blend.apply(r, tiles.channel_means), atol=1e-5)
+
+
+def test_without_a_share_of_intensity_the_embedding_is_r_alone(tmp_path: Path) -> None:
+    tiles = make_tiles(counts())
+    tiles.channel_means = None
+    with pytest.raises(ValueError, match="know no channel means"):
+        run(tmp_path / "half", tiles)
+    run(tmp_path, tiles, model=SHALLOW.model_copy(update={"intensity_share": 0.0}))
+    unit = read_unit(tmp_path / "best.pt")
+    network = unit.network(torch.device("cpu"))
+    assert isinstance(network, ChannelEmbedding)
+    assert unit.blend is None
+    np.testing.assert_allclose(
+        unit.embedding_mean, embed_tiles(network, tiles, np.arange(TILES), ProcessInfo()), atol=1e-5
+    )
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
@@ -281,7 +299,10 @@ def test_attention_is_kept_with_the_unit_and_weighs_its_images(tmp_path: Path) -
     assert isinstance(network, ChannelEmbedding)
     r = embed_tiles(network, tiles, np.arange(TILES), ProcessInfo())
     weights = tile_weights(trained.attention, r, tiles.image_index)
-    mean = mean_over_images(r, tiles.image_index, weights)[2]
+    assert trained.blend is not None
+    assert tiles.channel_means is not None
+    blended = trained.blend.apply(r, tiles.channel_means)
+    mean = mean_over_images(blended, tiles.image_index, weights)[2]
     np.testing.assert_allclose(trained.embedding_mean, mean, atol=1e-5)
 
 

@@ -82,6 +82,12 @@ class ModelSettings(Section):
     )
     standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
     classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
+    intensity_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="of the log mean intensity in a channel's number, where a linear classifier is fitted",
+    )
     pooling: Literal["mean", "attention"] = Field("mean", description="how tiles make an image: alike, or by attention")
 
     @property
@@ -93,6 +99,11 @@ class ModelSettings(Section):
     def refits(self) -> bool:
         """Whether a linear classifier takes the place of the network's own."""
         return self.has_embedding and self.classifier == "refit"
+
+    @property
+    def blends(self) -> bool:
+        """Whether intensities are blended into the embedding once the encoder is trained."""
+        return self.refits and self.intensity_share > 0
 
     @field_validator("weights", mode="before")
     @classmethod

@@ -22,7 +22,6 @@ from plexrank.rundir import Unit, file_digest
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import TrainedUnit, read_unit
-from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles, logits_of_tiles
 from plexrank.training.explain import explain_tiles
 
@@ -58,8 +57,12 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
     methods = plan.study.attribute.methods
     network, tiles = trained.network(info.device), cohort.training_tiles(trained.intensity)
     if isinstance(network, ChannelEmbedding):
-        embedding, logits, values = _explain_embedding(trained, network, tiles, index, methods, info)
+        r = embed_tiles(network, tiles, index, info)
+        weight = tile_weights(trained.attention, r, cohort.image_of_tile[index])
+        embedding = r if trained.blend is None else trained.blend.apply(r, cohort.channel_means[index])
+        logits, values = _explain_embedding(trained, network, embedding, methods, info)
     else:
+        weight = np.ones(len(index), dtype=np.float32)
         embedding = np.full((len(index), network.num_channels), np.nan, dtype=np.float32)
         logits = logits_of_tiles(network, tiles, index, info)
         values = explain_tiles(network, tiles, index, methods, info)
@@ -73,7 +76,7 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
         embedding=embedding,
         logits=logits,
         mean_intensity=cohort.channel_means[index],
-        weight=tile_weights(trained.attention, embedding, cohort.image_of_tile[index]),
+        weight=weight,
         values=values,
     )
 
@@ -101,16 +104,14 @@ def _refuse_another_cohort(checkpoint: Path, trained: TrainedUnit, cohort: Tiled
 def _explain_embedding(
     trained: TrainedUnit,
     network: ChannelEmbedding,
-    tiles: TrainingTiles,
-    index: np.ndarray,
+    embedding: np.ndarray,
     methods: Sequence[str],
     info: ProcessInfo,
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """r, logits and importances of tiles, the latter two from r and the small classifier alone."""
-    embedding = embed_tiles(network, tiles, index, info)
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Logits and importances of tiles, from the embedding and the small classifier alone."""
     classify = trained.classify(network)
     r = torch.from_numpy(embedding).to(info.device)
     background = torch.from_numpy(trained.embedding_mean).to(info.device)
     with torch.inference_mode():
         logits = classify(r).cpu().numpy()
-    return embedding, logits, {name: METHODS[name](classify, r, background).cpu().numpy() for name in methods}
+    return logits, {name: METHODS[name](classify, r, background).cpu().numpy() for name in methods}

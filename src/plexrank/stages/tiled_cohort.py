@@ -114,5 +114,6 @@ class TiledCohort:
             channel_names=self.channels,
             class_names=classes,
             present=self.present[self.image_of_tile],
+            channel_means=self.channel_means,
             cache_bytes=cache_bytes,
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plexrank.errors import MissingInputError, RunDirError
+from plexrank.models.blending import IntensityBlend
 from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import AttentionPooling
@@ -41,9 +42,10 @@ class TrainedUnit:
         model_state: of the plain network.
         classifier: the refitted one, or ``None`` where the network's own is used.
         embedding_images: (image,) int64, the images of training and validation.
-        embedding_mean: (image, channel) float32, the mean r over the tiles of each; NaN for channels that the image
-            lacks, and all through where the network has no embedding.
+        embedding_mean: (image, channel) float32, the mean embedding over the tiles of each; NaN for channels that the
+            image lacks, and all through where the network has no embedding.
         attention: what weighs the tiles of an image, ``None`` where they count alike.
+        blend: what takes intensities into r, ``None`` where the embedding is r alone.
     """
 
     key: str
@@ -59,6 +61,7 @@ class TrainedUnit:
     embedding_images: NDArray[np.int64]
     embedding_mean: NDArray[np.float32]
     attention: AttentionPooling | None = None
+    blend: IntensityBlend | None = None
 
     def network(self, device: torch.device) -> Network:
         """The network with these weights, in evaluation mode."""
@@ -167,6 +170,7 @@ def write_unit(path: Path, unit: TrainedUnit) -> None:
     plain["model_state"] = dict(unit.model_state)
     plain["classifier"] = dict(unit.classifier.state_dict()) if unit.classifier else None
     plain["attention"] = dict(unit.attention.state_dict()) if unit.attention else None
+    plain["blend"] = unit.blend and {name: torch.from_numpy(values) for name, values in vars(unit.blend).items()}
     plain["embedding_images"] = torch.from_numpy(unit.embedding_images)
     plain["embedding_mean"] = torch.from_numpy(unit.embedding_mean)
     save(path, plain)
@@ -194,6 +198,7 @@ def read_unit(path: Path) -> TrainedUnit:
             embedding_images=state["embedding_images"].numpy(),
             embedding_mean=state["embedding_mean"].numpy(),
             attention=_attention(state["attention"]),
+            blend=_blend(state.get("blend")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDirError(f"{path}: no trained unit ({first_line(error)}); delete it and train again") from error
@@ -205,6 +210,10 @@ def _attention(state: dict[str, Tensor] | None) -> AttentionPooling | None:
     attention = AttentionPooling(state["hidden.weight"].shape[1])
     attention.load_state_dict(state)
     return attention.requires_grad_(False).eval()
+
+
+def _blend(state: dict[str, Tensor] | None) -> IntensityBlend | None:
+    return None if state is None else IntensityBlend(**{name: values.numpy() for name, values in state.items()})
 
 
 def _progress(path: Path, state: dict[str, Any]) -> Progress:

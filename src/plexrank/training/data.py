@@ -46,6 +46,7 @@ class TrainingTiles:
         channel_names: N names, in the order of the channel axis.
         class_names: K names, in the order of ``labels``.
         present: (tile, channel) bool, which channels the tile's image holds; all if absent.
+        channel_means: (tile, channel) mean counts, NaN where absent; needed where intensities are blended into r.
         cache_bytes: memory for intensities that are kept.
 
     Raises:
@@ -62,6 +63,7 @@ class TrainingTiles:
         channel_names: Sequence[str],
         class_names: Sequence[str],
         present: NDArray[np.bool_] | None = None,
+        channel_means: NDArray[np.floating] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if not len(labels) == len(image_index) == len(patient_ids):
@@ -73,6 +75,7 @@ class TrainingTiles:
         self.patient_ids = np.asarray(patient_ids)
         self.channel_names = tuple(channel_names)
         self.class_names = tuple(class_names)
+        self.channel_means = channel_means
         self.intensity = intensity
         self._present = None if present is None or present.all() else np.asarray(present, dtype=bool)
         self._read = read

@@ -364,6 +364,7 @@ class UnitTraining:
                 model_state=self._state(),
                 classifier=readout.fit_classifier(index, embedding) if refit else None,
                 attention=embedding.attention,
+                blend=embedding.blend,
                 embedding_images=embedding.images,
                 embedding_mean=embedding.mean.astype(np.float32),
             )

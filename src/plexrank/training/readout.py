@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from plexrank.distributed import ProcessInfo, from_first
 from plexrank.errors import PlexrankError
+from plexrank.models.blending import IntensityBlend, fit_blend, log_means, mean_offset
 from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import AttentionPooling, fit_attention, make_bags, tile_weights
@@ -35,12 +36,14 @@ class ImageEmbedding:
         first: (image,) position of each one's first tile among those that were asked for.
         mean: (image, channel) float64; NaN where an image lacks the channel, all through where there is no embedding.
         attention: what weighs the tiles of an image, ``None`` where they count alike.
+        blend: what took the intensities into ``mean``, ``None`` where it is that of r alone.
     """
 
     images: IntArray
     first: IntArray
     mean: FloatArray
     attention: AttentionPooling | None = None
+    blend: IntensityBlend | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,19 +120,35 @@ class Readout:
         return np.full((len(index), self.network.num_channels), np.nan, dtype=np.float32)
 
     def pooled_embedding(self, index: IntArray, validation_index: IntArray) -> ImageEmbedding:
-        """The mean r of images by the study's pooling; attention is fitted here.
+        """The mean r of images by the study's pooling, intensities blended in; attention and blend are fitted here.
 
         Args:
             index: (tile,) rising, those of training and validation, all of each image.
             validation_index: those among them that are not trained on.
         """
-        if self.settings.pooling == "mean":
-            return self.image_embedding(index)
         r, image = self._embedding(index), self.tiles.image_index[index]
-        held = np.isin(index, validation_index)
-        bags = [make_bags(r[rows], image[rows], self.tiles.labels[index[rows]]) for rows in (~held, held)]
-        attention = fit_attention(bags[0], bags[1], len(self.tiles.class_names), self.seed)
-        return ImageEmbedding(*mean_over_images(r, image, tile_weights(attention, r, image)), attention)
+        attention = None
+        if self.settings.pooling == "attention":
+            held = np.isin(index, validation_index)
+            bags = [make_bags(r[rows], image[rows], self.tiles.labels[index[rows]]) for rows in (~held, held)]
+            attention = fit_attention(bags[0], bags[1], len(self.tiles.class_names), self.seed)
+        weights = tile_weights(attention, r, image)
+        blend = self._fit_blend(index, r, weights) if self.settings.blends else None
+        if blend is not None:
+            r = blend.apply(r, self._channel_means(index))
+        return ImageEmbedding(*mean_over_images(r, image, weights), attention, blend)
+
+    def _fit_blend(self, index: IntArray, r: NDArray[np.float32], weights: NDArray[np.float32]) -> IntensityBlend:
+        image, means = self.tiles.image_index[index], self._channel_means(index)
+        offset = mean_offset(mean_over_images(means, image, weights)[2])
+        r_of_images, logs = (mean_over_images(values, image, weights)[2] for values in (r, log_means(means, offset)))
+        share, standardize = self.settings.intensity_share, self.settings.standardize
+        return fit_blend(r_of_images, logs, offset, share, standardize=standardize)
+
+    def _channel_means(self, index: IntArray) -> NDArray[np.floating]:
+        if self.tiles.channel_means is None:
+            raise ValueError("intensities are to be blended into the embedding, and the tiles know no channel means")
+        return self.tiles.channel_means[index]
 
     def fit_classifier(self, index: IntArray, embedding: ImageEmbedding) -> LinearClassifier:
         """The linear classifier of the images of these tiles; not a collective."""

@@ -1,0 +1,218 @@
+"""What the defaults of model.classifier, model.intensity_share and train.seeds rest on: one table from trained runs.
+
+    python benchmarks/defaults.py RUN [RUN ...] [--truth truth.csv]
+
+Trains nothing: reads the encoders of finished runs (`classifier: refit`, any number of seeds), fits what comes after
+them anew for every combination, and prints a line of JSON for each run and way to classify: the held-out AUC with 1, 3
+and 5 seeds (that with one is the mean over the seeds) and, where the truth is known, the average precision of the
+gradient.
+
+The ways: `paper` (the classifier that trained the encoder, at the epoch that suits `refit`), `refit` by share of the
+log mean intensity in each channel's number, and `beside` (r and log mean as two numbers of a channel, the importance
+their sum). `nested` chooses the share for each unit by the loss of the refit on the images that chose its epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import log_loss
+
+from plexrank.attribution.methods import METHODS
+from plexrank.attribution.store import AttributionBlock
+from plexrank.distributed import ProcessInfo
+from plexrank.launch.opening import resume_run
+from plexrank.models.blending import fit_blend, log_means, mean_offset
+from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.models.refit import fit_linear_classifier
+from plexrank.plan import Plan
+from plexrank.ranking.aggregate import UnitTable, aggregate_unit, gather_samples
+from plexrank.ranking.baselines import logistic_baseline
+from plexrank.ranking.evaluate import evaluate
+from plexrank.ranking.prediction import auc
+from plexrank.ranking.samples import Samples, make_samples
+from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.training.checkpoint import read_unit
+from plexrank.training.embedding import embed_tiles, mean_over_images
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SEEDS = (1, 3, 5)
+WAYS = ("paper", *(f"refit {share:g}" for share in SHARES), "nested", "beside")
+
+Classify = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """An encoder with what it says of the tiles that it has seen and of those held out.
+
+    Attributes:
+        r, means: (tile, channel) of all tiles; r is NaN for tiles of neither kind.
+        seen, validation, held_out: tile indices.
+        image, label, patient: (tile,).
+        standardize: as it was trained.
+        own: its own classifier.
+    """
+
+    fold: int
+    seed: int
+    r: np.ndarray
+    means: np.ndarray
+    seen: np.ndarray
+    validation: np.ndarray
+    held_out: np.ndarray
+    image: np.ndarray
+    label: np.ndarray
+    patient: np.ndarray
+    standardize: bool
+    own: Classify
+
+    def image_means(self, values: np.ndarray, tiles: np.ndarray) -> np.ndarray:
+        return mean_over_images(values[tiles], self.image[tiles])[2]
+
+    def fit(self, values: np.ndarray, tiles: np.ndarray) -> Classify:
+        first = tiles[np.unique(self.image[tiles], return_index=True)[1]]
+        return fit_linear_classifier(self.image_means(values, tiles), self.label[first], self.patient[first], self.seed)
+
+    def logs(self) -> tuple[np.ndarray, np.ndarray]:
+        offset = mean_offset(self.image_means(self.means, self.seen))
+        return log_means(self.means, offset), offset
+
+    def blended(self, share: float) -> np.ndarray:
+        logs, offset = self.logs()
+        r, logs = (self.image_means(values, self.seen) for values in (self.r, logs))
+        blend = fit_blend(r, logs, offset, share, standardize=self.standardize)
+        return blend.apply(self.r, self.means)
+
+    def best_share(self) -> float:
+        """That with the least balanced loss on the validation images, fitted to the training images alone."""
+        training = np.setdiff1d(self.seen, self.validation)
+        first = self.validation[np.unique(self.image[self.validation], return_index=True)[1]]
+        label = self.label[first]
+        losses = []
+        for share in SHARES:
+            values = self.blended(share)
+            logits = self.fit(values, training)(torch.from_numpy(self.image_means(values, self.validation)).float())
+            probability = logits.double().softmax(1).numpy()
+            weight = (1 / np.bincount(self.label))[label]
+            losses.append(log_loss(label, probability, labels=np.unique(self.label), sample_weight=weight))
+        return SHARES[int(np.argmin(losses))]
+
+
+def trained_units(plan: Plan, cohort: TiledCohort) -> Iterator[Trained]:
+    """The encoders of a run, one after the other."""
+    images = plan.cohort.images
+    label = np.array([plan.cohort.classes.index(image.label) for image in images])[cohort.image_of_tile]
+    patient = np.array([image.patient_id for image in images])[cohort.image_of_tile]
+    for fold, seed in plan.fold_seeds:
+        trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
+        network = trained.network(torch.device("cpu"))
+        if not isinstance(network, ChannelEmbedding):
+            raise SystemExit(f"{plan.rundir.path}: its networks have no channel embedding")
+        of_role = {role: cohort.tiles_of(plan.images(fold, role)) for role in ("training", "validation", "held_out")}
+        seen = np.sort(np.concatenate([of_role["training"], of_role["validation"]]))
+        r = np.full(cohort.channel_means.shape, np.nan, dtype=np.float32)
+        for index in (seen, of_role["held_out"]):
+            r[index] = embed_tiles(network, cohort.training_tiles(trained.intensity), index, ProcessInfo())
+        yield Trained(
+            fold, seed, r, cohort.channel_means, seen, of_role["validation"], of_role["held_out"],
+            cohort.image_of_tile, label, patient, trained.settings.standardize, network.classify,
+        )  # fmt: skip
+
+
+def classified(unit: Trained, way: str) -> tuple[np.ndarray, Classify]:
+    """The embedding (tile, column) and the classifier of a way to classify."""
+    if way == "paper":
+        return unit.r, unit.own
+    if way == "beside":
+        values = np.concatenate([unit.r, unit.blended(1.0)], axis=1)
+    else:
+        values = unit.blended(unit.best_share() if way == "nested" else float(way.split()[1]))
+    return values, unit.fit(values, unit.seen)
+
+
+@torch.no_grad()
+def unit_table(unit: Trained, way: str, num_images: int) -> UnitTable:
+    values, classify = classified(unit, way)
+    r = torch.from_numpy(values[unit.held_out])
+    columns = values.shape[1]
+    block = AttributionBlock(
+        tile_id=unit.held_out,
+        embedding=r.numpy(),
+        logits=classify(r).numpy(),
+        mean_intensity=np.tile(unit.means[unit.held_out], (1, columns // unit.means.shape[1])),
+        weight=np.ones(len(r), dtype=np.float32),
+        values={"gradient": METHODS["gradient"](classify, r, r).numpy()},
+    )
+    return aggregate_unit(
+        [block], unit.image, num_images, fold=unit.fold, seed=unit.seed, classify=partial(_as_arrays, classify)
+    )
+
+
+def _as_arrays(classify: Classify, r: np.ndarray) -> np.ndarray:
+    return classify(torch.from_numpy(r).float()).numpy()
+
+
+def measured(
+    units: list[UnitTable], samples: Samples, channels: tuple[str, ...], truth: pd.DataFrame | None
+) -> tuple[float, float | None]:
+    """Held-out AUC, and average precision of the order by gradient."""
+    tables = gather_samples(units, samples, "gradient")
+    value = auc(tables.probability, samples.label)
+    if truth is None:
+        return value, None
+    score = tables.importance.mean(axis=(0, 1)).reshape(-1, len(channels)).sum(axis=0)
+    order = pd.DataFrame({"channel": channels, "score": score}).sort_values("score", ascending=False)
+    order["position"] = np.arange(1, len(order) + 1)
+    return value, evaluate(order, truth).average_precision
+
+
+def compare(run: Path, truth: pd.DataFrame | None) -> None:
+    plan = resume_run(run)
+    cohort, images = TiledCohort(plan), plan.cohort.images
+    samples = make_samples(
+        [image.patient_id for image in images],
+        [image.label for image in images],
+        [plan.fold_of_patient[image.patient_id] for image in images],
+        [image.site for image in images],
+        plan.cohort.classes,
+    )
+    units = list(trained_units(plan, cohort))
+    names = {"run": run.name, "standardize": plan.study.model.standardize}
+    tables = {way: [unit_table(unit, way, len(images)) for unit in units] for way in WAYS}
+    means = gather_samples(tables["paper"], samples, "gradient").mean_intensity
+    logistic = auc(logistic_baseline(means, samples, plan.study.seed).probability, samples.label)
+    print(json.dumps(names | {"way": "logistic regression on channel means", "auc": round(logistic, 3)}), flush=True)
+    for way, of_way in tables.items():
+        line: dict[str, object] = names | {"way": way}
+        for count in (count for count in SEEDS if count <= plan.study.train.seeds):
+            taken = [{seed} for seed in range(plan.study.train.seeds)] if count == 1 else [set(range(count))]
+            found = [
+                measured([u for u in of_way if u.seed in seeds], samples, cohort.channels, truth) for seeds in taken
+            ]
+            line[f"auc_{count}"] = round(float(np.mean([value for value, _ in found])), 3)
+            if truth is not None:
+                line[f"ap_{count}"] = round(float(np.mean([precision for _, precision in found])), 3)
+        print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--truth", type=Path)
+    chosen = parser.parse_args()
+    truth = pd.read_csv(chosen.truth, keep_default_na=False) if chosen.truth else None
+    for run in chosen.runs:
+        compare(run, truth)
+
+
+if __name__ == "__main__":
+    main()
