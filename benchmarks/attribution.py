@@ -1,8 +1,9 @@
 """What the attribute stage costs beyond the forward pass of the encoder, and against occluding every channel in full.
 
-    python benchmarks/attribution.py [--backbone resnet18] [--images N]
+    python benchmarks/attribution.py [--backbone resnet18] [--images N] [--size PX]
 
-Trains a simulated cohort of 40 channels for one epoch, then attributes its held-out tiles with every method.
+Trains a simulated cohort of 40 channels for one epoch, then attributes its held-out tiles with every method. What the
+stage costs once, such as opening and closing stores, weighs more the fewer tiles there are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -30,12 +32,14 @@ from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import model_input
 from plexrank.training.embedding import CHANNEL_IMAGES
 
-CHANNELS, SIZE_PX = 40, 64
+CHANNELS, TILE_PX = 40, 64
 
 
-def trained_plan(folder: Path, backbone: str, images: int) -> Plan:
-    study = simulate("wide", folder / "cohort", images=images, channels=CHANNELS, size_px=SIZE_PX)
+def trained_plan(folder: Path, backbone: str, images: int, size_px: int) -> Plan:
+    study = simulate("wide", folder / "cohort", images=images, channels=CHANNELS, size_px=size_px)
     overrides = [
+        f"tile.tile_px={TILE_PX}",
+        "tile.min_tissue=0",
         "train.epochs=1",
         "train.crop_px=32",
         "train.folds=2",
@@ -74,15 +78,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", choices=["resnet18", "shallow"], default="resnet18")
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--size", type=int, default=128, help="side of the images; tiles of 64 pixels")
     parser.add_argument("--rounds", type=int, default=2)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plexrank-attribution-") as folder:
-        plan = trained_plan(Path(folder), chosen.backbone, chosen.images)
+        plan = trained_plan(Path(folder), chosen.backbone, chosen.images, chosen.size)
         rounds = []
         for _ in range(chosen.rounds):
             forward_s, tiles = bare_forward(plan)
             for fold, seed in plan.fold_seeds:
                 plan.rundir.attribution_record(fold, seed).unlink(missing_ok=True)
+                shutil.rmtree(plan.rundir.attribution(fold, seed), ignore_errors=True)
             start = time.perf_counter()
             attribute(plan, Reporter(quiet=True))
             rounds.append((forward_s, time.perf_counter() - start))

@@ -27,7 +27,8 @@ from test_ranking import block
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
 SETTINGS = RankSettings(bootstrap=200, permutations=100, ordered=("low", "high"))
-NOT_FINITE = ["direction", "site_association", "site_p", "site_q"]
+WITHIN_SITES = [f"{name}_within_site_{kind}" for name in ("association", "mean_intensity") for kind in "pq"]
+NOT_FINITE = ["direction", "site_association", "site_p", "site_q", *WITHIN_SITES]
 HALF = 3
 """The channel that every second image lacks."""
 

@@ -217,6 +217,8 @@ def test_everything_reaches_the_tables() -> None:
     assert (table.loc[["C00", "C01"], "conditional_q"] < 0.1).all()
     assert set(table.loc[["C00", "C01"], "borda_position"]) == {1, 2}
     assert np.isnan(table.loc["C05", "site_q"])
+    assert (table.loc[["C00", "C01"], "association_within_site_q"] < 0.1).all()
+    assert result.summary.sanity is not None
     assert result.summary.panel is not None
     assert set(result.summary.panel.channels) <= set(CHANNELS) - {"C05"}
     assert result.summary.controls.excluded == 1

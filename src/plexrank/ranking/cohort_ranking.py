@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from plexrank.cohort import order_problems
 from plexrank.errors import StudyError, raise_problems
 from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
 from plexrank.ranking.agreement import measure_agreement
-from plexrank.ranking.audit import channel_groups, site_association
+from plexrank.ranking.audit import association_within_sites, channel_groups, site_association
 from plexrank.ranking.baselines import baseline_table, forest_baseline, logistic_baseline
 from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.controls import count_called, decoy_reliance_p
@@ -22,6 +22,7 @@ from plexrank.ranking.prediction import Performance, measure_performance
 from plexrank.ranking.refit import can_refit, refitted_scores
 from plexrank.ranking.reliance import Reliance, measure_reliance
 from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.sanity import measure_sanity
 from plexrank.ranking.scores import TOP, score_channels
 from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, Association, kruskal, trend
 from plexrank.ranking.summary import Findings, LeftOut, Summary, is_above_chance, make_summary
@@ -90,7 +91,7 @@ def rank_cohort(
         measure_performance(probability, samples, settings.bootstrap, settings.permutations, rng)
         for probability in (tables.probability, *(model.probability for model in models.values()))
     )
-    tests = _channel_tests(units, tables, samples, order)
+    tests = _channel_tests(units, tables, samples, order, partial(_within_sites, samples, settings.permutations, seed))
     ranking = ranking_table(
         channels, included, scores, tests, tables, samples, fdr=settings.fdr, above_chance=is_above_chance(held_out)
     )
@@ -145,10 +146,14 @@ def _order_of_labels(ordered: Sequence[str], samples: Samples) -> Array | None:
 
 
 def _channel_tests(
-    units: Sequence[UnitTable], tables: SampleTables, samples: Samples, order: Array | None
+    units: Sequence[UnitTable],
+    tables: SampleTables,
+    samples: Samples,
+    order: Array | None,
+    within_sites: Callable[..., Array | None],
 ) -> ChannelTests:
     if not tables.classify:
-        return _tests_without_embedding(tables, samples, order)
+        return _tests_without_embedding(tables, samples, order, within_sites)
     reliance = partial(measure_reliance, tables.embedding, tables.classify, tables.seeds, samples)
     explained = explained_by_others(units, tables, samples)
     return ChannelTests(
@@ -159,11 +164,21 @@ def _channel_tests(
         trend=None if order is None else trend(tables.aligned, order, OUT_OF_FOLD_VARIANCE),
         mean_intensity_trend=None if order is None else trend(tables.mean_intensity, order),
         site=site_association(tables.aligned, samples),
+        within_site=within_sites(tables.aligned, OUT_OF_FOLD_VARIANCE),
+        mean_intensity_within_site=within_sites(tables.mean_intensity),
         group=channel_groups(tables.aligned),
     )
 
 
-def _tests_without_embedding(tables: SampleTables, samples: Samples, order: Array | None) -> ChannelTests:
+def _within_sites(
+    samples: Samples, permutations: int, seed: int, values: Array, variance_factor: float = 1.0
+) -> Array | None:
+    return association_within_sites(values, samples, permutations, np.random.default_rng(seed), variance_factor)
+
+
+def _tests_without_embedding(
+    tables: SampleTables, samples: Samples, order: Array | None, within_sites: Callable[..., Array | None]
+) -> ChannelTests:
     """Those of the plain intensities; the others are NaN."""
     shape = tables.mean_intensity.shape
     unknown = Association(*np.full((2, shape[1]), np.nan))
@@ -175,6 +190,8 @@ def _tests_without_embedding(tables: SampleTables, samples: Samples, order: Arra
         trend=None if order is None else unknown,
         mean_intensity_trend=None if order is None else trend(tables.mean_intensity, order),
         site=None,
+        within_site=None,
+        mean_intensity_within_site=within_sites(tables.mean_intensity),
         group=np.arange(1, shape[1] + 1),
     )
 
@@ -201,4 +218,5 @@ def _findings(
         ),
         panel=smallest_panel(units, tables, samples, channels, included, one_error),
         faithfulness=measure_faithfulness(tables, samples, included, rng) if tables.classify else None,
+        sanity=measure_sanity(units, tables, samples, included, rng),
     )  # fmt: skip

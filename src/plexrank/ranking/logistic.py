@@ -27,6 +27,7 @@ class TrainingSamples:
         r: (row, channel) mean embedding of each training sample, standardised; 0 where it lacks the channel.
         known: (row, channel) bool.
         label: (row,) int.
+        sample: (row,) which samples these are.
         strength: C of the unit's own classifier, or what serves in its place.
         center, spread: (channel,) of the training samples.
     """
@@ -34,6 +35,7 @@ class TrainingSamples:
     r: Array
     known: Array
     label: Array
+    sample: Array
     strength: float
     center: Array
     spread: Array
@@ -58,6 +60,7 @@ def training_samples(unit: UnitTable, samples: Samples) -> TrainingSamples | Non
         r=np.nan_to_num((r - center) / spread),
         known=np.isfinite(r),
         label=samples.label[rows],
+        sample=rows,
         strength=_strength(unit, samples),
         center=center,
         spread=spread,

@@ -14,6 +14,7 @@ from plexrank.ranking.controls import Controls
 from plexrank.ranking.panels import Faithfulness, SmallPanel
 from plexrank.ranking.prediction import Performance
 from plexrank.ranking.samples import UNKNOWN_SITE, Samples
+from plexrank.ranking.sanity import Sanity
 
 CHANCE_P = 0.05
 SMALL_CLASS = 10
@@ -67,6 +68,8 @@ class Summary:
         panel: the smallest panel that keeps the held-out performance; None where classifiers cannot be fitted anew.
         faithfulness: what becomes of the prediction without, or with only, the first channels; None where the networks
             have no channel embedding.
+        sanity: whether the order depends on the labels, and what its first channels predict alone; None where
+            classifiers cannot be fitted anew.
         sites: per site the patients of each class; None where no site is known.
         skipped: images that could not be used, each with the reason.
         warnings: what a reader must know.
@@ -83,6 +86,7 @@ class Summary:
     controls: Controls
     panel: SmallPanel | None
     faithfulness: Faithfulness | None
+    sanity: Sanity | None
     sites: dict[str, dict[str, int]] | None
     skipped: tuple[dict[str, str], ...]
     warnings: tuple[str, ...]
@@ -107,6 +111,7 @@ class Findings:
     controls: Controls
     panel: SmallPanel | None
     faithfulness: Faithfulness | None
+    sanity: Sanity | None
 
 
 def make_summary(
@@ -139,6 +144,7 @@ def make_summary(
         controls=findings.controls,
         panel=findings.panel,
         faithfulness=findings.faithfulness,
+        sanity=findings.sanity,
         sites=patients_per_site(samples),
         skipped=tuple({"image_id": image_id, "reason": reason} for image_id, reason in left_out.skipped),
         warnings=(*sample_warnings(samples), *warnings),

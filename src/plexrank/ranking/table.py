@@ -53,6 +53,10 @@ RANKING_COLUMNS = (
     "site_association",
     "site_p",
     "site_q",
+    "association_within_site_p",
+    "association_within_site_q",
+    "mean_intensity_within_site_p",
+    "mean_intensity_within_site_q",
     "group",
 )
 """Columns of ranking.csv in their order."""
@@ -66,6 +70,7 @@ class ChannelTests:
         conditional: reliance on what the other channels do not explain.
         trend, mean_intensity_trend: against labels with an order.
         site: association of the embedding with the site.
+        within_site, mean_intensity_within_site: (channel,) p-values of the association among patients of the same site.
         group: (channel,) int, channels that stand for one another share a number.
     """
 
@@ -76,6 +81,8 @@ class ChannelTests:
     trend: Association | None
     mean_intensity_trend: Association | None
     site: Association | None
+    within_site: Array | None
+    mean_intensity_within_site: Array | None
     group: Array
 
 
@@ -151,6 +158,12 @@ def _further_tests(tests: ChannelTests, included: Array) -> dict[str, Array]:
     }  # fmt: skip
     for name, (effect, p) in effects.items():
         columns |= {"site_association" if name == "site" else name: effect}
+        columns |= {f"{name}_p": p, f"{name}_q": _q_values(p, included)}
+    for name, of_channel in (
+        ("association_within_site", tests.within_site),
+        ("mean_intensity_within_site", tests.mean_intensity_within_site),
+    ):
+        p = nothing if of_channel is None else of_channel
         columns |= {f"{name}_p": p, f"{name}_q": _q_values(p, included)}
     return columns
 

@@ -55,15 +55,17 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
     _refuse_another_cohort(checkpoint, trained, cohort, plan, fold)
     index = cohort.tiles_of(plan.images(fold, "held_out"))
     methods = plan.study.attribute.methods
-    network, tiles = trained.network(info.device), cohort.training_tiles(trained.intensity)
+    network = trained.network(info.device)
     if isinstance(network, ChannelEmbedding):
-        r = embed_tiles(network, tiles, index, info)
+        seen_once = cohort.training_tiles(trained.intensity, cache_bytes=0)
+        r = embed_tiles(network, seen_once, index, info)
         weight = tile_weights(trained.attention, r, cohort.image_of_tile[index])
         embedding = r if trained.blend is None else trained.blend.apply(r, cohort.channel_means[index])
         logits, values = _explain_embedding(trained, network, embedding, methods, info)
     else:
         weight = np.ones(len(index), dtype=np.float32)
         embedding = np.full((len(index), network.num_channels), np.nan, dtype=np.float32)
+        tiles = cohort.training_tiles(trained.intensity)
         logits = logits_of_tiles(network, tiles, index, info)
         values = explain_tiles(network, tiles, index, methods, info)
     return UnitAttribution(

@@ -1,0 +1,113 @@
+"""Does the order depend on the labels, and does a classifier fitted to its first channels alone predict as well?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from plexrank.ranking.aggregate import LinearWeights, SampleTables, UnitTable, softmax
+from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
+from plexrank.ranking.prediction import auc, permute_labels
+from plexrank.ranking.samples import Array, Samples
+
+LABELLINGS = 5
+SIZES = (1, 2, 3, 5, 10, 20)
+"""How many of the first channels are kept, as far as there are more."""
+RANDOM_ORDERS = 5
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """Checks after Adebayo et al. (2018) and Hooker et al. (2019).
+
+    Attributes:
+        random_labels: mean Spearman correlation of the channels' order with that of classifiers that are fitted to the
+            same embedding with labels permuted over patients; near 0 where the order comes from the labels; None
+            where one of them gives all channels the same weight.
+        sizes: numbers of channels.
+        retrained: held-out AUC of classifiers fitted anew to so many of the first channels in each unit's own order.
+        retrained_random: the same for random orders, mean over these.
+    """
+
+    random_labels: float | None
+    sizes: tuple[int, ...]
+    retrained: tuple[float, ...]
+    retrained_random: tuple[float, ...]
+
+
+def measure_sanity(
+    units: Sequence[UnitTable], tables: SampleTables, samples: Samples, included: Array, rng: np.random.Generator
+) -> Sanity | None:
+    """The checks, on classifiers fitted to the training samples of each unit; nothing looks at held-out labels.
+
+    Args:
+        included: (channel,) bool; excluded channels take no part.
+
+    Returns:
+        None where units kept no training embedding, or fewer than three channels are ranked.
+    """
+    training = [training_samples(unit, samples) for unit in units]
+    known = [value for value in training if value is not None]
+    if len(known) < len(training) or included.sum() < 3:
+        return None
+    own = np.stack([_importance(unit, unit.label, included) for unit in known])
+    sizes = tuple(size for size in SIZES if size < included.sum())
+    orders = [np.flatnonzero(included)[np.argsort(-importance, kind="stable")] for importance in own]
+    by_chance = []
+    for _ in range(RANDOM_ORDERS):
+        order = rng.permutation(np.flatnonzero(included))
+        by_chance.append(_retrained(units, known, [order] * len(known), tables, samples, sizes))
+    return Sanity(
+        random_labels=_similarity_under_random_labels(known, own.mean(axis=0), samples, included, rng),
+        sizes=sizes,
+        retrained=tuple(_retrained(units, known, orders, tables, samples, sizes)),
+        retrained_random=tuple(np.mean(by_chance, axis=0).tolist()),
+    )
+
+
+def _importance(unit: TrainingSamples, label: Array, included: Array) -> Array:
+    """(included channel,) mean magnitude of the coefficients, scaled to sum to 1."""
+    magnitude = np.abs(fit_logistic(unit.r[:, included], label, unit.strength).coef).mean(axis=0)
+    total = magnitude.sum()
+    scaled: Array = magnitude / total if total > 0 else magnitude
+    return scaled
+
+
+def _similarity_under_random_labels(
+    training: Sequence[TrainingSamples], own: Array, samples: Samples, included: Array, rng: np.random.Generator
+) -> float | None:
+    found = []
+    for labels in permute_labels(samples, LABELLINGS, rng):
+        usable = [unit for unit in training if len(np.unique(labels[unit.sample])) == samples.num_classes]
+        if usable:
+            permuted = np.mean([_importance(unit, labels[unit.sample], included) for unit in usable], axis=0)
+            if np.ptp(own) > 0 and np.ptp(permuted) > 0:
+                found.append(stats.spearmanr(own, permuted).statistic)
+    return float(np.mean(found)) if found else None
+
+
+def _retrained(
+    units: Sequence[UnitTable],
+    training: Sequence[TrainingSamples],
+    orders: Sequence[Array],
+    tables: SampleTables,
+    samples: Samples,
+    sizes: Sequence[int],
+) -> list[float]:
+    probability = np.zeros((len(sizes), len(samples), samples.num_classes))
+    for unit, known, order in zip(units, training, orders, strict=True):
+        rows = samples.fold == unit.fold
+        held_out = known.standardise(tables.embedding[tables.seeds.index(unit.seed), rows])
+        for place, size in enumerate(sizes):
+            kept = order[:size]
+            weights = fit_logistic(known.r[:, kept], known.label, known.strength)
+            probability[place, rows] += softmax(_logits(weights, held_out[:, kept])) / len(tables.seeds)
+    return [auc(predicted, samples.label) for predicted in probability]
+
+
+def _logits(weights: LinearWeights, r: Array) -> Array:
+    logits: Array = r @ weights.coef.T + weights.intercept
+    return logits
