@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from plexrank.models.segments import set_recompute
 from plexrank.models.shared_batch_norm import SharedBatchNorm
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
+from plexrank.training import loop
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles
@@ -100,6 +103,18 @@ def train(folder: Path, info: ProcessInfo, **settings: object) -> UnitResult:
     )
 
 
+def saves_of(folder: Path, info: ProcessInfo) -> int:
+    """How often an epoch is saved on its way, where every look at the clock takes a quarter of the time between saves."""
+    saved = []
+    with pytest.MonkeyPatch.context() as patch:
+        clock = itertools.count(step=loop.SECONDS_BETWEEN_SAVES / 4)
+        write = loop.write_progress
+        patch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        patch.setattr(loop, "write_progress", lambda path, now: (saved.append(now.batch), write(path, now)))
+        train(folder, info, epochs=1, batch_tiles=2)
+    return sum(batch > 0 for batch in saved)
+
+
 def in_a_group(rank: int, folder: Path) -> None:
     """What srun starts; the processes meet in a folder."""
     with pytest.MonkeyPatch.context() as environment:
@@ -127,6 +142,7 @@ def in_a_group(rank: int, folder: Path) -> None:
             trained = read_unit(folder / "best.pt").network(info.device)
             assert isinstance(trained, ChannelEmbedding)
             found["embedding"] = torch.from_numpy(embed_tiles(trained, cohort(), np.arange(22), info))
+            found["saves"] = saves_of(folder / "often", info)
             barrier(info)
             torch.save(found, folder / f"{rank}.pt")
 
@@ -167,6 +183,10 @@ def test_the_processes_agree(found: list[dict]) -> None:
     assert [process["any"] for process in found] == [[True, False]] * 2
     assert [process["first"] for process in found] == [{"from": 0, "tensor": torch.tensor([0])}] * 2
     assert [process["who"] for process in found] == [(0, True, 2), (1, False, 2)]
+
+
+def test_all_processes_count_the_time_since_they_saved(found: list[dict]) -> None:
+    assert [process["saves"] for process in found] == [1, 0]
 
 
 def test_two_processes_train_the_unit_that_one_trains(found: list[dict], folder: Path, tmp_path: Path) -> None:
@@ -238,3 +258,21 @@ def test_shared_batch_norm_evaluates_like_torch() -> None:
     plain = nn.BatchNorm2d(3).eval()
     shared = SharedBatchNorm(plain, lambda sums: sums)
     assert torch.equal(shared(values), plain(values))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shared_batch_norm_trains_like_torch(affine: bool, dtype: torch.dtype) -> None:
+    values = (3 + torch.rand(64, 3, 5, 5, generator=torch.Generator().manual_seed(0))).to(dtype)
+    plain = nn.BatchNorm2d(3, affine=affine)
+    shared = SharedBatchNorm(nn.BatchNorm2d(3, affine=affine), lambda sums: sums)
+    factors = torch.arange(25.0).reshape(5, 5).to(dtype)
+    found = []
+    for norm in (plain, shared):
+        leaf = values.clone().requires_grad_()
+        (norm(leaf) * factors).sum().backward()
+        found.append((leaf.grad, norm.running_mean, norm.running_var, *(p.grad for p in norm.parameters())))
+    for expected, got in zip(*found, strict=True):
+        assert expected is not None
+        tolerance = 1e-5 if expected.dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))

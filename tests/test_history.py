@@ -45,7 +45,7 @@ def test_a_training_from_the_start_forgets_the_events_before(tmp_path: Path) -> 
 
 
 def test_without_tensorboard_there_is_the_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     history = History(tmp_path / "history.csv")
     history.write(rows(2))
     history.close()

@@ -173,8 +173,9 @@ def wrap(model: nn.Module, info: ProcessInfo, sync_batch_norm: bool = True) -> n
         device_ids=[info.device.index] if is_cuda else None,
         gradient_as_bucket_view=True,
         # By default, gradients go to other buckets after the first step, so that three processes and more would add
-        # them up in another order after a stop than without one. Looking for unused parameters keeps the buckets.
-        find_unused_parameters=not is_cuda,
+        # them up in another order after a stop than without one. Looking for unused parameters keeps the buckets;
+        # torch then warns that there are none.
+        find_unused_parameters=not is_cuda and info.world_size > 2,
     )
     if sync_batch_norm:  # all processes reach the same running statistics
         wrapped.broadcast_buffers = False

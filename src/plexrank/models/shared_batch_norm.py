@@ -29,7 +29,7 @@ class SharedBatchNorm(_BatchNorm):
     """
 
     def __init__(self, like: _BatchNorm, sum_over_processes: SumOverProcesses) -> None:
-        super().__init__(like.num_features, like.eps, like.momentum)
+        super().__init__(like.num_features, like.eps, like.momentum, like.affine, like.track_running_stats)
         self.weight, self.bias = like.weight, like.bias
         self.running_mean, self.running_var = like.running_mean, like.running_var
         self.num_batches_tracked = like.num_batches_tracked
@@ -41,9 +41,9 @@ class SharedBatchNorm(_BatchNorm):
             return super().forward(input)
         count, mean, variance = _statistics(input.detach(), self.sum_over_processes)
         self._follow(count, mean, variance)
-        normalised = _Normalise.apply(
-            input, self.weight, self.bias, mean, variance, count, self.eps, self.sum_over_processes
-        )
+        weight = torch.ones_like(mean) if self.weight is None else self.weight
+        bias = torch.zeros_like(mean) if self.bias is None else self.bias
+        normalised = _Normalise.apply(input, weight, bias, mean, variance, count, self.eps, self.sum_over_processes)
         return cast(Tensor, normalised)
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -66,7 +66,8 @@ def _statistics(values: Tensor, sum_over_processes: SumOverProcesses) -> tuple[f
     if count == 0:
         mean = variance = values.new_zeros(values.shape[1], dtype=torch.float64)
     else:
-        found = torch.batch_norm_update_stats(values, None, None, 0.0)
+        unused = torch.zeros(values.shape[1], device=values.device)  # makes results float32, whatever the values are
+        found = torch.batch_norm_update_stats(values, unused, unused.clone(), 0.0)
         mean, variance = (part.double() for part in found)
     counted = torch.full((1,), float(count), dtype=torch.float64, device=values.device)
     sums = sum_over_processes(torch.cat([counted, count * mean, count * (variance + mean.square())]))

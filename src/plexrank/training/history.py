@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,9 +30,13 @@ class History:
         self.path = path
         self._events: SummaryWriter | None = None
 
+    def write_table(self, rows: Sequence[Row]) -> None:
+        """Write all epochs to the CSV."""
+        write_text(self.path, pd.DataFrame(rows).to_csv(index=False))
+
     def write(self, rows: Sequence[Row]) -> None:
         """Write all epochs to the CSV and the last one to TensorBoard."""
-        write_text(self.path, pd.DataFrame(rows).to_csv(index=False))
+        self.write_table(rows)
         if self._events is None:
             self._events = _open_events(self.path.parent, first_epoch=int(rows[-1]["epoch"]))
         if self._events is not None:
@@ -51,13 +54,13 @@ class History:
 
 def _open_events(folder: Path, first_epoch: int) -> SummaryWriter | None:
     """``None`` where TensorBoard is not installed; events of these epochs and later ones from before are void."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
     if first_epoch == 1:
         for old in folder.glob(EVENTS):
             old.unlink(missing_ok=True)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
     return SummaryWriter(str(folder), purge_step=first_epoch)
 
 

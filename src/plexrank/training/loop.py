@@ -333,13 +333,13 @@ class UnitTraining:
     def save(self) -> None:
         """Write ``last.pt``."""
         on_first(self._write_progress, self.info)
+        self.saved = time.monotonic()
 
     def _write_progress(self) -> None:
         self.progress.model = self._state()
         self.progress.optimiser = self.optimiser.state_dict()
         self.progress.scheduler = self.scheduler.state_dict()
         write_progress(self.paths.last, self.progress)
-        self.saved = time.monotonic()
 
     def finish(self) -> None:
         """Embed what was seen with the best weights, refit the classifier, and write ``best.pt``."""
@@ -368,6 +368,7 @@ class UnitTraining:
                 embedding_images=embedding.images,
                 embedding_mean=embedding.mean.astype(np.float32),
             )
+            self.history.write_table(progress.history)
             self.history.close()
             write_unit(self.paths.best, trained)
             previous_path(self.paths.last).unlink(missing_ok=True)
