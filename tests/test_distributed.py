@@ -104,7 +104,7 @@ def train(folder: Path, info: ProcessInfo, **settings: object) -> UnitResult:
 
 
 def saves_of(folder: Path, info: ProcessInfo) -> int:
-    """How often an epoch is saved on its way, where every look at the clock takes a quarter of the time between saves."""
+    """How often an epoch is saved on its way where each look at the clock takes a quarter of the time between saves."""
     saved = []
     with pytest.MonkeyPatch.context() as patch:
         clock = itertools.count(step=loop.SECONDS_BETWEEN_SAVES / 4)
