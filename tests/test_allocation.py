@@ -91,3 +91,20 @@ def test_two_processes_are_too_few(plexrank: Plexrank, run: Path) -> None:
     assert done.stderr == (
         "error: SLURM_NTASKS is 2; tiling takes one process, or 3 and more: a scheduler, a client and workers\n"
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR2])
+def test_a_stop_while_some_are_missing_leaves_no_key(plexrank: Plexrank, run: Path, number: signal.Signals) -> None:
+    here = [start(plexrank, run, process) for process in (1, 0, 2)]
+    meetings = run / "jobs" / "meetings"
+    deadline = time.monotonic() + 60
+    while not _address(meetings / "9-0-0.scheduler.json"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)  # the client has found the scheduler, and waits for the fourth
+    for process in here:
+        process.send_signal(number)
+    ended = [process.finish() for process in here]
+    assert ended[0].returncode == 75, ended[0].stderr
+    assert "the same command goes on" in ended[0].stderr
+    assert not list(meetings.iterdir())

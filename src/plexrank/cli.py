@@ -200,8 +200,7 @@ def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = 
     from plexrank.launch.allocation import dask_client
     from plexrank.stages.tile import run as tile_images
 
-    with dask_client(plan.rundir.meetings) as client:
-        signal.signal(signal.SIGINT, _stop)  # dask_jobqueue took it, to end the processes that serve
+    with dask_client(plan.rundir.meetings, _stop) as client:
         tile_images(plan, Reporter(), client)
 
 
