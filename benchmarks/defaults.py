@@ -1,6 +1,6 @@
 """What the defaults of model.classifier, model.intensity_share and train.seeds rest on: one table from trained runs.
 
-    python benchmarks/defaults.py RUN [RUN ...] [--truth truth.csv]
+    python benchmarks/defaults.py RUN [RUN ...] [--truth truth.csv] [--ways WAY ...]
 
 Trains nothing: reads the encoders of finished runs (`classifier: refit`, any number of seeds), fits what comes after
 them anew for every combination, and prints a line of JSON for each run and way to classify: the held-out AUC with 1, 3
@@ -10,6 +10,8 @@ gradient.
 The ways: `paper` (the classifier that trained the encoder, at the epoch that suits `refit`), `refit` by share of the
 log mean intensity in each channel's number, and `beside` (r and log mean as two numbers of a channel, the importance
 their sum). `nested` chooses the share for each unit by the loss of the refit on the images that chose its epoch.
+`untrained` is `refit 0` of an encoder with random weights. `like_refit_0` is the Spearman correlation of the channels'
+scores with those of `refit 0`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from sklearn.metrics import log_loss
 
 from plexrank.attribution.methods import METHODS
@@ -31,6 +34,7 @@ from plexrank.attribution.store import AttributionBlock
 from plexrank.distributed import ProcessInfo
 from plexrank.launch.opening import resume_run
 from plexrank.models.blending import fit_blend, log_means, mean_offset
+from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.refit import fit_linear_classifier
 from plexrank.plan import Plan
@@ -45,7 +49,7 @@ from plexrank.training.embedding import embed_tiles, mean_over_images
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (1, 3, 5)
-WAYS = ("paper", *(f"refit {share:g}" for share in SHARES), "nested", "beside")
+WAYS = (*(f"refit {share:g}" for share in SHARES), "paper", "nested", "beside", "untrained")
 
 Classify = Callable[[torch.Tensor], torch.Tensor]
 
@@ -55,7 +59,8 @@ class Trained:
     """An encoder with what it says of the tiles that it has seen and of those held out.
 
     Attributes:
-        r, means: (tile, channel) of all tiles; r is NaN for tiles of neither kind.
+        r, untrained, means: (tile, channel) of all tiles; the first two, of the trained encoder and of one with random
+            weights, are NaN for tiles of neither kind.
         seen, validation, held_out: tile indices.
         image, label, patient: (tile,).
         standardize: as it was trained.
@@ -65,6 +70,7 @@ class Trained:
     fold: int
     seed: int
     r: np.ndarray
+    untrained: np.ndarray
     means: np.ndarray
     seen: np.ndarray
     validation: np.ndarray
@@ -87,10 +93,16 @@ class Trained:
         return log_means(self.means, offset), offset
 
     def blended(self, share: float) -> np.ndarray:
+        return self._blended(self.r, share, self.standardize)
+
+    def standardised_untrained(self) -> np.ndarray:
+        return self._blended(self.untrained, 0.0, True)
+
+    def _blended(self, r: np.ndarray, share: float, standardize: bool) -> np.ndarray:
         logs, offset = self.logs()
-        r, logs = (self.image_means(values, self.seen) for values in (self.r, logs))
-        blend = fit_blend(r, logs, offset, share, standardize=self.standardize)
-        return blend.apply(self.r, self.means)
+        r_of_images, logs_of_images = (self.image_means(values, self.seen) for values in (r, logs))
+        blend = fit_blend(r_of_images, logs_of_images, offset, share, standardize=standardize)
+        return blend.apply(r, self.means)
 
     def best_share(self) -> float:
         """That with the least balanced loss on the validation images, fitted to the training images alone."""
@@ -115,15 +127,19 @@ def trained_units(plan: Plan, cohort: TiledCohort) -> Iterator[Trained]:
     for fold, seed in plan.fold_seeds:
         trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
         network = trained.network(torch.device("cpu"))
-        if not isinstance(network, ChannelEmbedding):
+        torch.manual_seed(1000 * fold + seed)
+        fresh = build_network(trained.settings, len(trained.channel_names), len(trained.class_names)).eval()
+        if not isinstance(network, ChannelEmbedding) or not isinstance(fresh, ChannelEmbedding):
             raise SystemExit(f"{plan.rundir.path}: its networks have no channel embedding")
         of_role = {role: cohort.tiles_of(plan.images(fold, role)) for role in ("training", "validation", "held_out")}
         seen = np.sort(np.concatenate([of_role["training"], of_role["validation"]]))
-        r = np.full(cohort.channel_means.shape, np.nan, dtype=np.float32)
+        r, untrained = np.full((2, *cohort.channel_means.shape), np.nan, dtype=np.float32)
+        tiles = cohort.training_tiles(trained.intensity)
         for index in (seen, of_role["held_out"]):
-            r[index] = embed_tiles(network, cohort.training_tiles(trained.intensity), index, ProcessInfo())
+            r[index] = embed_tiles(network, tiles, index, ProcessInfo())
+            untrained[index] = embed_tiles(fresh, tiles, index, ProcessInfo())
         yield Trained(
-            fold, seed, r, cohort.channel_means, seen, of_role["validation"], of_role["held_out"],
+            fold, seed, r, untrained, cohort.channel_means, seen, of_role["validation"], of_role["held_out"],
             cohort.image_of_tile, label, patient, trained.settings.standardize, network.classify,
         )  # fmt: skip
 
@@ -132,7 +148,9 @@ def classified(unit: Trained, way: str) -> tuple[np.ndarray, Classify]:
     """The embedding (tile, column) and the classifier of a way to classify."""
     if way == "paper":
         return unit.r, unit.own
-    if way == "beside":
+    if way == "untrained":
+        values = unit.standardised_untrained()
+    elif way == "beside":
         values = np.concatenate([unit.r, unit.blended(1.0)], axis=1)
     else:
         values = unit.blended(unit.best_share() if way == "nested" else float(way.split()[1]))
@@ -163,19 +181,19 @@ def _as_arrays(classify: Classify, r: np.ndarray) -> np.ndarray:
 
 def measured(
     units: list[UnitTable], samples: Samples, channels: tuple[str, ...], truth: pd.DataFrame | None
-) -> tuple[float, float | None]:
-    """Held-out AUC, and average precision of the order by gradient."""
+) -> tuple[float, float | None, np.ndarray]:
+    """Held-out AUC, average precision of the order by gradient, and the scores (channel,) behind it."""
     tables = gather_samples(units, samples, "gradient")
     value = auc(tables.probability, samples.label)
-    if truth is None:
-        return value, None
     score = tables.importance.mean(axis=(0, 1)).reshape(-1, len(channels)).sum(axis=0)
+    if truth is None:
+        return value, None, score
     order = pd.DataFrame({"channel": channels, "score": score}).sort_values("score", ascending=False)
     order["position"] = np.arange(1, len(order) + 1)
-    return value, evaluate(order, truth).average_precision
+    return value, evaluate(order, truth).average_precision, score
 
 
-def compare(run: Path, truth: pd.DataFrame | None) -> None:
+def compare(run: Path, truth: pd.DataFrame | None, ways: list[str]) -> None:
     plan = resume_run(run)
     cohort, images = TiledCohort(plan), plan.cohort.images
     samples = make_samples(
@@ -187,10 +205,11 @@ def compare(run: Path, truth: pd.DataFrame | None) -> None:
     )
     units = list(trained_units(plan, cohort))
     names = {"run": run.name, "standardize": plan.study.model.standardize}
-    tables = {way: [unit_table(unit, way, len(images)) for unit in units] for way in WAYS}
-    means = gather_samples(tables["paper"], samples, "gradient").mean_intensity
+    tables = {way: [unit_table(unit, way, len(images)) for unit in units] for way in ways}
+    means = gather_samples(tables["refit 0"], samples, "gradient").mean_intensity
     logistic = auc(logistic_baseline(means, samples, plan.study.seed).probability, samples.label)
     print(json.dumps(names | {"way": "logistic regression on channel means", "auc": round(logistic, 3)}), flush=True)
+    all_seeds = {way: measured(of_way, samples, cohort.channels, truth)[2] for way, of_way in tables.items()}
     for way, of_way in tables.items():
         line: dict[str, object] = names | {"way": way}
         for count in (count for count in SEEDS if count <= plan.study.train.seeds):
@@ -198,9 +217,10 @@ def compare(run: Path, truth: pd.DataFrame | None) -> None:
             found = [
                 measured([u for u in of_way if u.seed in seeds], samples, cohort.channels, truth) for seeds in taken
             ]
-            line[f"auc_{count}"] = round(float(np.mean([value for value, _ in found])), 3)
+            line[f"auc_{count}"] = round(float(np.mean([value for value, _, _ in found])), 3)
             if truth is not None:
-                line[f"ap_{count}"] = round(float(np.mean([precision for _, precision in found])), 3)
+                line[f"ap_{count}"] = round(float(np.mean([precision for _, precision, _ in found])), 3)
+        line["like_refit_0"] = round(float(stats.spearmanr(all_seeds[way], all_seeds["refit 0"]).statistic), 2)
         print(json.dumps(line), flush=True)
 
 
@@ -208,10 +228,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--truth", type=Path)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     chosen = parser.parse_args()
     truth = pd.read_csv(chosen.truth, keep_default_na=False) if chosen.truth else None
     for run in chosen.runs:
-        compare(run, truth)
+        compare(run, truth, ["refit 0", *(way for way in chosen.ways if way != "refit 0")])
 
 
 if __name__ == "__main__":
