@@ -7,20 +7,30 @@ prefix=${1:?usage: install.sh FOLDER, where Apptainer goes}
 packages=(slurm-wlm slurmdbd munge mariadb-server mmdebstrap squashfs-tools squashfuse fuse2fs fuse-overlayfs uidmap patchelf)
 libraries=(libc6 libseccomp2 libsqlite3-0)
 export DEBIAN_FRONTEND=noninteractive
+apt=(apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600)
+
+refuse() {
+    echo "install.sh: $1" >&2
+    exit 1
+}
+[ "$(id -u)" = 0 ] || refuse "needs root, to install packages and to start the daemons"
+[ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || refuse "needs Debian 12 on amd64"
+exec 9>/run/lock/plexrank-cluster && flock 9 # one at a time on this machine
 
 if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
-    apt-get -qq update
+    "${apt[@]}" update
     # The services are started by the tests, not by the packages.
     printf '#!/bin/sh\nexit 101\n' >/tmp/policy-rc.d.$$
     [ -e /usr/sbin/policy-rc.d ] || { install -m 755 /tmp/policy-rc.d.$$ /usr/sbin/policy-rc.d; made_policy=1; }
     rm /tmp/policy-rc.d.$$
-    apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
+    "${apt[@]}" install -y --no-install-recommends "${packages[@]}" >/dev/null
     [ -z "${made_policy:-}" ] || rm /usr/sbin/policy-rc.d
 fi
 
-for node in n1 n2; do
-    grep -qw "$node" /etc/hosts || echo "127.0.0.1 $node" >>/etc/hosts
+for name in n1 n2 "$(hostname)"; do
+    getent hosts "$name" >/dev/null || echo "127.0.0.1 $name" >>/etc/hosts
 done
+unshare --user --map-root-user true || refuse "needs user namespaces (sysctl user.max_user_namespaces), for Apptainer"
 
 [ ! -x "$prefix/bin/apptainer" ] || exit 0
 work=$(mktemp -d)
@@ -36,8 +46,8 @@ unstable=(
     -o "Dir::State::lists=$work/lists" -o "Dir::Etc::sourcelist=$work/unstable.list"
     -o "Dir::Etc::sourceparts=$work/none" -o APT::Sandbox::User=root
 )
-apt-get -qq "${unstable[@]}" update
-(cd "$work/files" && apt-get -qq "${unstable[@]}" download apptainer "${libraries[@]}")
+"${apt[@]}" "${unstable[@]}" update
+(cd "$work/files" && "${apt[@]}" "${unstable[@]}" download apptainer "${libraries[@]}")
 for package in "$work"/files/*.deb; do
     dpkg-deb --extract "$package" "$work/root"
 done

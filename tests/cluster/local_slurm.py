@@ -7,6 +7,7 @@ down on Ctrl-C.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pwd
 import signal
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CLUSTER = "plexrank"
+ATTEMPTS = 3
 NODES = ("n1", "n2")
 SLURM_CONF = """\
 ClusterName={cluster}
@@ -165,6 +167,7 @@ class LocalSlurm:
             self.await_("the last jobs to end", lambda: not self.command("squeue", "-h", "-t", "R,CG"), 20)
         for daemon in reversed(self.daemons.values()):
             daemon.send_signal(signal.SIGTERM)
+        for daemon in reversed(self.daemons.values()):
             try:
                 daemon.wait(20)
             except subprocess.TimeoutExpired:
@@ -222,9 +225,18 @@ def local_slurm(folder: Path, environment: Mapping[str, str]) -> Iterator[LocalS
         folder: new and empty; every user must be able to enter it.
         environment: of the daemons and so of the jobs.
     """
-    cluster = LocalSlurm(folder, {**environment, "SLURM_CONF": str(folder / "slurm.conf")}, {})
+    for attempt in itertools.count(1):
+        own = folder / str(attempt)
+        own.mkdir(mode=0o755)
+        cluster = LocalSlurm(own, {**environment, "SLURM_CONF": str(own / "slurm.conf")}, {})
+        try:
+            cluster.bring_up()
+            break
+        except BaseException as error:
+            cluster.take_down()
+            if not isinstance(error, RuntimeError) or attempt == ATTEMPTS:  # somebody else may have taken a port
+                raise
     try:
-        cluster.bring_up()
         yield cluster
     finally:
         cluster.take_down()

@@ -30,6 +30,14 @@ def assert_same_ranking(run: Path, reference: Path) -> None:
         assert (run / "ranking" / name).read_bytes() == (reference / "ranking" / name).read_bytes(), name
 
 
+def assert_close_ranking(run: Path, reference: Path) -> None:
+    """To 1e-4: four processes, or libraries built for another Python."""
+    found, expected = (pd.read_csv(folder / "ranking" / "ranking.csv") for folder in (run, reference))
+    assert found["channel"].tolist() == expected["channel"].tolist()
+    for column in ("score", "association", "reliance"):
+        assert (found[column] - expected[column]).abs().max() < 1e-4, column
+
+
 def weights(run: Path, fold: int = 0) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(
         run / "train" / f"fold-{fold}" / "seed-0" / "best.pt", weights_only=True
@@ -46,11 +54,12 @@ def assert_same_weights(run: Path, reference: Path) -> None:
 
 @pytest.fixture(scope="module")
 def in_container(site: Site, image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run in the container, trained by 2 nodes × 2 tasks, in a folder with an awkward name."""
+    """A whole run in the container, tiled and trained by 2 nodes × 2 tasks, in a folder with an awkward name."""
     run = site.folder / 'it\'s; touch "pwned", $HOME'
     profile = tmp_path_factory.mktemp("profile") / "site.yaml"
     train = {**SMALL, "nodes": 2, "tasks_per_node": 2, "mem_gb": 4, "at_once": 1}
-    lines = {"partition": "low", "stop_before_s": 20, "container": {"image": str(image)}, "tile": {**SMALL, "jobs": 3}}
+    spread = {**SMALL, "jobs": 1, "nodes": 2, "tasks_per_node": 2, "mem_gb": 4}
+    lines = {"partition": "low", "stop_before_s": 20, "container": {"image": str(image)}, "tile": spread}
     lines |= {"train": train, "attribute": SMALL, "rank": SMALL, "report": SMALL}
     profile.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
     site.submit(run, profile, *FEW_EPOCHS)
@@ -70,18 +79,17 @@ def test_every_job_completes_after_the_one_before(site: Site, in_container: Path
         times[job.name] = (min(row["Start"] for row in tasks), max(row["End"] for row in tasks))
     for before, after in itertools.pairwise(NAMES):
         assert times[before][1] <= times[after][0], (before, after)
-    train = graph.jobs[NAMES.index("train")]
-    assert [rows[task]["NNodes"] for task, _ in train.tasks()] == ["2", "2"]
-    steps = site.slurm.command("sacct", "-nP", f"-j{train.job_id}_0", "-oJobID,NTasks,State").splitlines()
-    assert f"{train.job_id}_0.0|4|COMPLETED" in steps
+    for name in ("tile", "train"):
+        job = graph.jobs[NAMES.index(name)]
+        assert {rows[task]["NNodes"] for task, _ in job.tasks()} == {"2"}
+        steps = site.slurm.command("sacct", "-nP", f"-j{job.job_id}_0", "-oJobID,NTasks,State").splitlines()
+        assert f"{job.job_id}_0.0|4|COMPLETED" in steps
+    assert not list((in_container / "jobs" / "meetings").iterdir())
 
 
 def test_the_ranking_is_that_of_a_local_run(site: Site, in_container: Path, tmp_path: Path) -> None:
     site.plexrank("run", site.study, "--out", tmp_path / "run", *FEW_EPOCHS)
-    found, expected = (pd.read_csv(run / "ranking" / "ranking.csv") for run in (in_container, tmp_path / "run"))
-    assert found["channel"].tolist() == expected["channel"].tolist()
-    for column in ("score", "association", "reliance"):
-        assert (found[column] - expected[column]).abs().max() < 1e-4, column
+    assert_close_ranking(in_container, tmp_path / "run")
 
 
 def test_four_processes_that_were_stopped_end_as_if_they_had_not_been(
@@ -261,3 +269,28 @@ def test_the_image_passes_its_test_and_shows_the_demonstration(site: Site, image
     assert shown.returncode == 0, shown.stderr[-3000:]
     assert "planted channels fill the first" in shown.stdout
     assert (tmp_path / "plexrank-demo" / "run" / "report" / "report.html").is_file()
+
+
+def test_a_whole_study_in_one_job_goes_on_after_a_stop(
+    site: Site, reference: Path, half_done: Path, image: Path
+) -> None:
+    script = Path(__file__).parent.parent.parent / "slurm" / "plexrank.sbatch"
+    log = half_done.parent / "one job.log"
+    small = ("--partition=low", "--mem=2G", "--cpus-per-task=1", "--time=5", f"--output={log}")
+    run = half_done.rename(half_done.with_name('a "run", of mine'))
+    environment = site.slurm.environment | {"PLEXRANK_IMAGE": str(image)}
+    said = subprocess.run(
+        ["sbatch", "--parsable", *small, script, site.study, run],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    job_id = said.stdout.strip()
+    site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 120, "a checkpoint")
+    site.slurm.command("scancel", "--signal=USR2", job_id)
+    site.wait_for(lambda: job_id not in site.squeue("-o", "%A"), 240, "the job")
+    site.wait_for(lambda: site.accounting(job_id)[job_id]["State"] == "COMPLETED", 20, log.read_text())
+    assert site.restarts(job_id) == 1
+    assert "going on at epoch" in log.read_text()
+    assert_close_ranking(run, reference)
