@@ -250,7 +250,8 @@ def test_status_tells_what_failed_what_waits_and_what_to_do(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
 ) -> None:
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
-    log = half_done / "logs" / "101_0_0_log.out"
+    (half_done / "logs" / "101_0_0_log.out").write_text("srun: error: n2: task 1: Exited with exit code 4\n")
+    log = half_done / "logs" / "101_0_1_log.out"
     log.write_text("".join(f"line {number}\n" for number in range(20)) + "error: disk is full\n")
     slurm.answer(sacct="101_0|FAILED|4:0\n102_0|CANCELLED by 0|0:0\n103|CANCELLED by 0|0:0\n")
     said = plexrank("status", half_done).stdout

@@ -164,18 +164,28 @@ def _failures(plan: Plan, left: set[str], graph: Graph, states: Mapping[str, Tas
             missing = [record for record in share if record in left]
             if not missing or state.is_active:
                 continue
-            log = plan.rundir.logs / f"{task}_0_log.out"
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+            log, lines = _log(plan.rundir.logs, task)
             failures.append(
                 Failure(
                     task,
                     f"{job.name} ({missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''})",
                     state,
-                    log if log.is_file() else None,
-                    tuple(lines[-LOG_LINES:]),
+                    log,
+                    lines,
                 )
             )
     return failures
+
+
+def _log(folder: Path, task: str) -> tuple[Path | None, tuple[str, ...]]:
+    """Of the logs of a task's processes the first that ends with an error, else the first, with its last lines."""
+    found: tuple[Path | None, tuple[str, ...]] = (None, ())
+    for log in sorted(folder.glob(f"{task}_*_log.out"), key=lambda path: (len(path.name), path.name)):
+        lines = tuple(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
+        if any(line.startswith("error: ") for line in lines):
+            return log, lines
+        found = found if found[0] else (log, lines)
+    return found
 
 
 def _next_step(
