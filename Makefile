@@ -22,7 +22,7 @@ test: install
 # Real Slurm and Apptainer on this machine: needs root and Debian 12, and installs what is missing.
 cluster-test: install
 	tests/cluster/install.sh $(CLUSTER_PREFIX)
-	PLEXRANK_CLUSTER_PREFIX=$(CLUSTER_PREFIX) $(BIN)/python -m pytest -n 0 -p no:randomly tests/cluster
+	OMP_NUM_THREADS=1 PLEXRANK_CLUSTER_PREFIX=$(CLUSTER_PREFIX) $(BIN)/python -m pytest -n 0 -p no:randomly --durations=10 tests/cluster
 
 demo: install
 	$(BIN)/plexrank demo

@@ -76,11 +76,11 @@ class Site:
         """Lines of squeue."""
         return self.slurm.command("squeue", "-h", *options).splitlines()
 
-    def wait(self, run: Path, seconds: float = 240) -> dict[str, dict[str, str]]:
+    def wait(self, run: Path, seconds: float = 500) -> dict[str, dict[str, str]]:
         """Wait until none of the run's jobs is left; requeued ones begin at once. What sacct has of them then."""
         job_ids = self.graph(run).job_ids
         self.wait_for(lambda: not self._left(job_ids), seconds, f"jobs {job_ids} of {run}")
-        self.wait_for(lambda: not self._unsettled(job_ids), 20, "accounting")
+        self.wait_for(lambda: not self._unsettled(job_ids), 60, "accounting")
         print(
             self.slurm.command("sacct", "-X", f"-j{','.join(job_ids)}", "-oJobID,JobName%30,State,ExitCode,Start,End")
         )

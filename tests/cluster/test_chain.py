@@ -63,7 +63,7 @@ def in_container(site: Site, image: Path, tmp_path_factory: pytest.TempPathFacto
     lines |= {"train": train, "attribute": SMALL, "rank": SMALL, "report": SMALL}
     profile.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
     site.submit(run, profile, *FEW_EPOCHS)
-    rows = site.wait(run, 500)
+    rows = site.wait(run)
     assert {row["State"] for row in rows.values()} == {"COMPLETED"}
     assert not list(site.folder.rglob("pwned"))
     return run
@@ -102,9 +102,9 @@ def test_four_processes_that_were_stopped_end_as_if_they_had_not_been(
         site.submit(run, four, "--until", "train")
         task = f"{site.graph(run).jobs[0].job_id}_0"
         if run == half_done:
-            site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 120, "a checkpoint")
+            site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 300, "a checkpoint")
             site.slurm.command("scancel", "--signal=USR2", task)
-        assert site.wait(run, 400)[task]["State"] == "COMPLETED"
+        assert site.wait(run)[task]["State"] == "COMPLETED"
         assert site.restarts(task) == (run == half_done)
     assert "going on at epoch" in (half_done / "logs" / f"{task}_0_log.out").read_text()
     assert_same_weights(half_done, undisturbed)
@@ -159,8 +159,8 @@ def test_scripts_of_a_dry_run_submitted_by_hand_do_the_same(
     said = site.slurm.command("bash", script).split()
     job_ids = [word for word in said if word.isdigit()]
     assert len(job_ids) == 4
-    site.wait_for(lambda: not set(site.squeue("-o", "%F")) & set(job_ids), 240, "the jobs submitted by hand")
-    site.wait_for(lambda: {row["State"] for row in site.accounting(*job_ids).values()} == {"COMPLETED"}, 20, "success")
+    site.wait_for(lambda: not set(site.squeue("-o", "%F")) & set(job_ids), 500, "the jobs submitted by hand")
+    site.wait_for(lambda: {row["State"] for row in site.accounting(*job_ids).values()} == {"COMPLETED"}, 60, "success")
     assert_same_ranking(half_done, reference)
 
 
@@ -182,7 +182,7 @@ def test_a_client_killed_half_way_leaves_a_graph_that_run_completes(
     assert sorted(set(site.squeue("-o", "%F"))) == sorted(site.graph(half_done).job_ids)
     if killed_after < 4:
         site.plexrank("cancel", half_done)
-        site.wait_for(lambda: not site.squeue(), 30, "an empty queue")
+        site.wait_for(lambda: not site.squeue(), 60, "an empty queue")
         return
     assert {row["State"] for row in site.wait(half_done).values()} == {"COMPLETED"}
     assert_same_ranking(half_done, reference)
@@ -224,7 +224,7 @@ def test_two_runs_share_a_node(
     for run in (half_done, other):
         site.submit(run, path, "--until", "train")
     together = [site.graph(run).jobs[0].job_id for run in (half_done, other)]
-    site.wait_for(lambda: set(site.squeue("-t", "R", "-o", "%F")) >= set(together), 60, "both at once")
+    site.wait_for(lambda: set(site.squeue("-t", "R", "-o", "%F")) >= set(together), 200, "both at once")
     for run in (half_done, other):
         assert {row["State"] for row in site.wait(run).values()} == {"COMPLETED"}
     assert_same_weights(other, half_done)
@@ -287,10 +287,10 @@ def test_a_whole_study_in_one_job_goes_on_after_a_stop(
         check=True,
     )
     job_id = said.stdout.strip()
-    site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 120, "a checkpoint")
+    site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 300, "a checkpoint")
     site.slurm.command("scancel", "--signal=USR2", job_id)
-    site.wait_for(lambda: job_id not in site.squeue("-o", "%A"), 240, "the job")
-    site.wait_for(lambda: site.accounting(job_id)[job_id]["State"] == "COMPLETED", 20, log.read_text())
+    site.wait_for(lambda: job_id not in site.squeue("-o", "%A"), 500, "the job")
+    site.wait_for(lambda: site.accounting(job_id)[job_id]["State"] == "COMPLETED", 60, log.read_text())
     assert site.restarts(job_id) == 1
     assert "going on at epoch" in log.read_text()
     assert_close_ranking(run, reference)

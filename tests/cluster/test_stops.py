@@ -21,7 +21,7 @@ def submit_and_await_checkpoint(site: Site, run: Path, profile: Path) -> str:
     """Submit a run with one training to do; the id of its task, once it has saved progress."""
     site.submit(run, profile)
     task = f"{site.graph(run).jobs[0].job_id}_0"
-    site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 120, "a checkpoint")
+    site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 300, "a checkpoint")
     return task
 
 
@@ -49,7 +49,7 @@ def test_the_time_limit(site: Site, half_done: Path, profile: Profile) -> None:
     graph = site.graph(half_done)
     task = f"{graph.jobs[0].job_id}_0"
     log = half_done / "logs" / f"{task}_0_log.out"
-    site.wait_for(lambda: log.exists() and "going on at epoch" in log.read_text(), 240, "a second start")
+    site.wait_for(lambda: log.exists() and "going on at epoch" in log.read_text(), 400, "a second start")
     assert site.restarts(task) >= 1
     waiting = site.squeue("-t", "PD", "-o", "%F")
     assert {job.job_id for job in graph.jobs[1:]} <= set(waiting)
