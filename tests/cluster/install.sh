@@ -15,7 +15,8 @@ refuse() {
 }
 [ "$(id -u)" = 0 ] || refuse "needs root, to install packages and to start the daemons"
 [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || refuse "needs Debian 12 on amd64"
-exec 9>/run/lock/plexrank-cluster && flock 9 # one at a time on this machine
+mkdir -p "$(dirname "$prefix")"
+exec 9>"$prefix.lock" && flock 9 # one at a time on this machine
 
 if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
     "${apt[@]}" update
