@@ -82,7 +82,7 @@ def _efficiency(alone: list[float], together: list[float]) -> float | None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--channels", type=int, default=40)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
@@ -95,7 +95,7 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> Path:
     """A run directory with the tiles of a simulated cohort."""
     size = {"images": arguments.images, "channels": arguments.channels, "size_px": arguments.side}
     study = simulate("paper", folder / "cohort", **size)
-    overrides = [f"model.backbone={arguments.backbone}", "model.weights=none", "train.batch_tiles=16", "train.folds=2"]
+    overrides = [f"model.backbone={arguments.backbone}", "model.weights=none", "train.folds=2"]
     command = [sys.executable, "-m", "plexrank", "run", study, "--out", folder / "run", "--until", "tile"]
     command += [part for override in overrides for part in ("--set", override)]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)

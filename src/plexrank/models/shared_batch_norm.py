@@ -13,10 +13,6 @@ SumOverProcesses = Callable[[Tensor], Tensor]
 """Sums of this process → sums of all; not differentiated."""
 
 
-TINY = 1e-30
-"""A positive ε that leaves a variance of 1 as it is."""
-
-
 class SharedBatchNorm(_BatchNorm):
     """Batch norm over (sample, channel, …) with statistics over all processes, on CPUs.
 
@@ -111,11 +107,9 @@ class _Normalise(torch.autograd.Function):
             )
         summed = ctx.sum_over_processes(torch.stack([by_weight, by_bias]).double()) / ctx.count
         scale = weight * (variance + ctx.eps).rsqrt()
-        by_values = _affine(
-            gradient, torch.zeros_like(mean), torch.ones_like(mean), scale, torch.zeros_like(mean), TINY
-        )
-        shared = scale * summed.to(scale)
-        by_values -= _affine(values, mean, variance, shared[0], shared[1], ctx.eps)
+        shared = -scale * summed.to(scale)
+        by_values = _affine(values, mean, variance, shared[0], shared[1], ctx.eps)
+        by_values.addcmul_(gradient, scale.reshape(-1, *[1] * (values.dim() - 2)))
         return by_values, by_weight, by_bias, None, None, None, None, None
 
 

@@ -303,5 +303,5 @@ def held_channels(present: Tensor | None, kept: NDArray[np.bool_] | None) -> Ten
 
 
 def model_input(intensities: Tensor) -> Tensor:
-    """Intensities in 0–1 → what the network is fed, of the same shape."""
-    return (intensities - INPUT_CENTER).mul_(1 / INPUT_SPREAD)
+    """Intensities in 0–1 → what the network is fed, in their place."""
+    return intensities.sub_(INPUT_CENTER).mul_(1 / INPUT_SPREAD)
