@@ -82,11 +82,11 @@ def _efficiency(alone: list[float], together: list[float]) -> float | None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=160)
-    parser.add_argument("--channels", type=int, default=40)
-    parser.add_argument("--side", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backbone", choices=("resnet18", "shallow"), default="shallow")
+    parser.add_argument("--images", type=int, default=80)
+    parser.add_argument("--channels", type=int, default=12)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--backbone", choices=("resnet18", "shallow"), default="resnet18")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 

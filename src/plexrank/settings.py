@@ -83,7 +83,7 @@ class ModelSettings(Section):
     standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
     classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
     intensity_share: float = Field(
-        0.5,
+        0.25,
         ge=0,
         le=1,
         description="of the log mean intensity in a channel's number, where a linear classifier is fitted",
