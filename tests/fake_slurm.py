@@ -18,7 +18,7 @@ COMMANDS = {
     "sacct": '[ -e "$F/sacct" ] || { echo "Slurm accounting storage is disabled" >&2; exit 1; }; cat "$F/sacct"',
     "scancel": 'echo "scancel $*" >> "$F/calls"; : > "$F/running"',
     "scontrol": 'echo "scontrol $*" >> "$F/calls"',
-    "sinfo": 'cat "$F/sinfo"',
+    "sinfo": '[ -s "$F/sinfo" ] || { echo "slurm_load_partitions: Access denied" >&2; exit 1; }; cat "$F/sinfo"',
     "srun": "true",
 }
 
@@ -45,7 +45,7 @@ class FakeSlurm:
         return lines
 
     def answer(self, **states: str) -> None:
-        """Let ``squeue`` or ``sacct`` say that."""
+        """Let ``squeue``, ``sacct`` or ``sinfo`` say that; without an answer, ``sinfo`` fails."""
         for name, text in states.items():
             (self.folder / name).write_text(text)
 

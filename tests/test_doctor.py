@@ -49,6 +49,19 @@ def test_doctor_says_what_would_wait_for_ever(slurm: FakeSlurm, partition: str |
     assert bad == ([f"! rank         Slurm would never start its jobs: {said}"] if said else [])
 
 
+def test_doctor_says_what_it_cannot_ask_apart_from_what_is_refused(slurm: FakeSlurm) -> None:
+    slurm.answer(sinfo="", refuse="5")
+    profile = Profile.model_validate({"rank": {"time_min": 1441}, "train": {"partition": "low"}})
+    findings = {finding.topic: finding for finding in examine_cluster(profile)}
+    assert findings["rank"].text == (
+        "Slurm would take its jobs; whether the default partition allows rank.time_min 1441 is not known: "
+        "sinfo: slurm_load_partitions: Access denied"
+    )
+    assert "whether partition low allows train.time_min" in findings["train"].text
+    assert [finding.topic for finding in findings.values() if finding.is_bad] == ["report"]
+    assert findings["report"].text.startswith("Slurm would refuse its jobs: sbatch: Batch job submission failed")
+
+
 def test_a_job_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plexrank, "__version__", "0.1.0")
     monkeypatch.setenv("PLEXRANK_SUBMITTED_BY", "0.1.0")

@@ -84,21 +84,29 @@ def examine_cluster(profile: Profile) -> Iterator[Finding]:
         yield Finding("slurm", "sbatch: not found; do this where jobs are submitted", is_bad=True)
         return
     for stage in STAGES:
-        asked = profile.resources(stage)
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                script = Path(folder) / "probe.sh"
-                script.write_text(probe_text(asked, profile, Path(folder)))
-                slurm.run(["sbatch", "--test-only", str(script)])
-            longest_min = slurm.longest_min(asked.partition)
-            if asked.time_min > longest_min:  # which --test-only does not tell
-                where = f"partition {asked.partition}" if asked.partition else "the default partition"
-                what = f"{stage}.time_min is {asked.time_min}, {where} allows {longest_min:.0f}"
-                yield Finding(stage, f"Slurm would never start its jobs: {what}", is_bad=True)
-                continue
-            yield Finding(stage, "Slurm would take its jobs")
-        except PlexrankError as error:
-            yield Finding(stage, f"Slurm would refuse its jobs: {error}; mend {stage} in the profile", is_bad=True)
+        yield _examine_stage(stage, profile)
+
+
+def _examine_stage(stage: str, profile: Profile) -> Finding:
+    """Whether Slurm would take a stage's jobs, and ever start them, which ``sbatch --test-only`` does not tell."""
+    asked = profile.resources(stage)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / "probe.sh"
+            script.write_text(probe_text(asked, profile, Path(folder)))
+            slurm.run(["sbatch", "--test-only", str(script)])
+    except PlexrankError as error:
+        return Finding(stage, f"Slurm would refuse its jobs: {error}; mend {stage} in the profile", is_bad=True)
+    where = f"partition {asked.partition}" if asked.partition else "the default partition"
+    try:
+        longest_min = slurm.longest_min(asked.partition)
+    except PlexrankError as error:
+        unknown = f"whether {where} allows {stage}.time_min {asked.time_min} is not known"
+        return Finding(stage, f"Slurm would take its jobs; {unknown}: {error}")
+    if asked.time_min > longest_min:
+        what = f"{stage}.time_min is {asked.time_min}, {where} allows {longest_min:.0f}"
+        return Finding(stage, f"Slurm would never start its jobs: {what}", is_bad=True)
+    return Finding(stage, "Slurm would take its jobs")
 
 
 def examine_nodes(profile: Profile, folder: Path) -> Iterator[Finding]:
