@@ -79,6 +79,11 @@ def spoilt_pixels(value: float, name: str) -> Callable[[Path], str]:
     return write
 
 
+def flat(folder: Path) -> str:
+    write_ome(folder / "flat.ome.tiff", np.full((3, 20, 24), 7, "uint16"))
+    return "flat.ome.tiff"
+
+
 def link_out(folder: Path) -> str:
     write_ome(folder.parent / "secret.ome.tiff", noise((3, 20, 24)))
     (folder / "link.ome.tiff").symlink_to("../secret.ome.tiff")
@@ -112,11 +117,16 @@ BAD = {
     ),
     "long": Bad(row_too_many, r"long\.csv: 4 rows, but .*nameless\.ome\.tiff has 3 channels; give one row .*", "check"),
     "nan": Bad(
-        spoilt_pixels(np.nan, "nan.ome.tiff"), r"nan: NaN or infinite pixels in pan-Keratin <ε> \(2\); .*", "tile"
+        spoilt_pixels(np.nan, "nan.ome.tiff"),
+        r"nan\.ome\.tiff: NaN or infinite pixels in pan-Keratin <ε> \(2\); .*",
+        "tile",
     ),
     "inf": Bad(
-        spoilt_pixels(np.inf, "inf.ome.tiff"), r"inf: NaN or infinite pixels in pan-Keratin <ε> \(2\); .*", "tile"
+        spoilt_pixels(np.inf, "inf.ome.tiff"),
+        r"inf\.ome\.tiff: NaN or infinite pixels in pan-Keratin <ε> \(2\); .*",
+        "tile",
     ),
+    "flat": Bad(flat, r"flat\.ome\.tiff: no signal, every channel is constant; leave the image out", "tile"),
     "link": Bad(
         link_out, r"sheet\.csv: line \d+: path 'link\.ome\.tiff' leads out of .*; move the file there or .*", "check"
     ),
@@ -193,7 +203,7 @@ def test_skipped_images_are_counted_and_tried_again(plexrank: Plexrank, tmp_path
         assert done.returncode == 0, done.stderr
     counts = json.loads((run / "ranking" / "summary.json").read_text())["counts"]
     assert (counts["images"], counts["skipped_images"]) == (GOOD, 3)
-    assert "nan: NaN or infinite pixels" in (run / "report" / "report.html").read_text()
+    assert "NaN or infinite pixels in pan-Keratin" in (run / "report" / "report.html").read_text()
 
     write_ome(tmp_path / "c" / "nan.ome.tiff", noise((3, 20, 24)))
     again = plexrank("run", study, "--out", run, "--until", "tile", "--skip-bad")

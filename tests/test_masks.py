@@ -253,8 +253,10 @@ def test_a_mask_is_reduced_as_the_image_is(
 
 def test_a_mask_without_tissue_is_refused(tmp_path: Path) -> None:
     mask = open_mask(write_geojson(tmp_path / "a.geojson", polygon(square(60, 60, 80, 80))), 40, 50)
-    with pytest.raises(ImageDataError, match=r"a\.geojson: no pixel of this mask is tissue; mend it, or leave a out"):
-        tile_image(lazy(noise((1, 40, 50), "uint8")), [0], ["A"], settings(), tmp_path / "a.ome.zarr", mask=mask)
+    image, store = lazy(noise((1, 40, 50), "uint8")), tmp_path / "a.ome.zarr"
+    words = r"a\.geojson: no pixel of this mask is tissue; mend it, or leave /images/a\.tiff out"
+    with pytest.raises(ImageDataError, match=words):
+        tile_image(image, [0], ["A"], settings(), store, mask=mask, where="/images/a.tiff")
     assert [path.name for path in tmp_path.iterdir()] == ["a.geojson"]
 
 

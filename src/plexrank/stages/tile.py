@@ -76,8 +76,16 @@ def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> Non
     located = locate_image(record)
     channels = located.channels
     store = plan.rundir.tile_store(record.image_id)
-    mask = located.open_mask()
-    tiled = tile_image(located.image, channels.indices, channels.names, plan.study.tile, store, client, mask)
+    tiled = tile_image(
+        located.image,
+        channels.indices,
+        channels.names,
+        plan.study.tile,
+        store,
+        client,
+        located.open_mask(),
+        str(record.path),
+    )
     write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled, channels.names)) + "\n")
     unit.finish(TileStore(store).digests())
 

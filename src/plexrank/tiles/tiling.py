@@ -110,6 +110,7 @@ def tile_image(
     store_path: Path,
     client: DaskClient | None = None,
     mask: Mask | None = None,
+    where: str | None = None,
 ) -> TiledImage:
     """Write an image's tile store and say which tiles hold tissue.
 
@@ -125,16 +126,18 @@ def tile_image(
         store_path: where the store goes; an existing one is replaced, unless this raises.
         client: of dask.distributed, to spread the image over its workers; else threads of this process.
         mask: where tissue is; its mean over a tile is the tile's share of tissue.
+        where: what messages call the image, its path; by default the name of the store.
 
     Raises:
         ImageDataError: pixels cannot be read, are NaN or infinite, or no channel varies; the image cannot be brought
             to the pixel size asked for; the mask holds no tissue.
     """
     image_name = store_path.name.removesuffix(".ome.zarr")
+    where = where or image_name
     selected = select(image.data, channel_indices)
     if selected.dtype.kind not in "biuf":
-        raise ImageDataError(f"{image_name}: pixels of type {selected.dtype}; expected real numbers")
-    resampling = find_resampling(settings, selected.shape, image.pixel_size_um, image_name)
+        raise ImageDataError(f"{where}: pixels of type {selected.dtype}; expected real numbers")
+    resampling = find_resampling(settings, selected.shape, image.pixel_size_um, where)
     with replacing(store_path) as partial:
         writer = TileStoreWriter(
             partial,
@@ -150,15 +153,10 @@ def tile_image(
         tiler = _Tiler(reader, None if mask is None else mask.data, resampling, writer)
         parts = regions(writer.shape, writer.dtype, settings.tile_px, resampling.chunks(selected.chunks))
         summaries = _write(tiler, parts, client)
-        if any(summary.nonfinite.any() for summary in summaries):
-            raise ImageDataError(f"{image_name}: {_describe_nonfinite(selected, channel_names)}")
-        low = np.min([summary.low for summary in summaries], axis=0)
-        high = np.max([summary.high for summary in summaries], axis=0)
-        if np.all(low == high):
-            raise ImageDataError(f"{image_name}: no signal, every channel is constant; leave the image out")
+        windows = _find_windows(summaries, selected, channel_names, where)
         if mask is not None and not any(summary.masked for summary in summaries):
-            raise ImageDataError(f"{mask.path}: no pixel of this mask is tissue; mend it, or leave {image_name} out")
-        writer.finish(list(zip(low.tolist(), high.tolist(), strict=True)))
+            raise ImageDataError(f"{mask.path}: no pixel of this mask is tissue; mend it, or leave {where} out")
+        writer.finish(windows)
     return find_tissue(summaries, settings.min_tissue)
 
 
@@ -194,6 +192,23 @@ def _tile_here(tiler: _Tiler, parts: Sequence[Region]) -> list[list[TileSummary]
                 free.put(memory)
 
         return list(pool.map(tile, parts))
+
+
+def _find_windows(
+    summaries: Sequence[TileSummary], selected: da.Array, channel_names: Sequence[str], where: str
+) -> list[tuple[float, float]]:
+    """Least and greatest value of each channel.
+
+    Raises:
+        ImageDataError: some are NaN or infinite, or no channel varies.
+    """
+    if any(summary.nonfinite.any() for summary in summaries):
+        raise ImageDataError(f"{where}: {_describe_nonfinite(selected, channel_names)}")
+    low = np.min([summary.low for summary in summaries], axis=0)
+    high = np.max([summary.high for summary in summaries], axis=0)
+    if np.all(low == high):
+        raise ImageDataError(f"{where}: no signal, every channel is constant; leave the image out")
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str:
