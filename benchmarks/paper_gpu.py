@@ -1,7 +1,7 @@
 """The paper's scenario at full size on a GPU: speed, accuracy, and recall over several draws of the truth.
 
     python benchmarks/paper_gpu.py [--draws N] [--epochs N] [--weights imagenet|none|PATH] [--images N] [--channels N]
-                                   [--side PX] [--backbone NAME] [--out FILE.json]
+                                   [--side PX] [--backbone NAME] [--learning-rate RATE] [--out FILE.json]
 
 600 images to train on, 300 to choose the epoch, 300 held out (2 : 1 : 1 of --images); 30 channels of 224 pixels; the
 ResNet18 of the paper. Prints one line of JSON with the card's name, and writes it to --out. On a CPU give a toy size.
@@ -56,6 +56,7 @@ def main() -> None:
         "side_px": arguments.side,
         "backbone": arguments.backbone,
         "weights": arguments.weights,
+        "learning_rate": arguments.learning_rate,
         "channel_images_per_second": round(speed, 1),
         "share_of_peak": _share_of_peak(card, speed, arguments),
         "epoch_seconds": round(statistics.median(draw["epoch_seconds"] for draw in draws), 2),

@@ -116,6 +116,18 @@ def test_clam_files_give_folds_and_validation(tmp_path: Path) -> None:
     assert made.images(1, "training") == [2, 3, 8, 9, 10, 11]
 
 
+def test_a_fold_trains_on_no_patient_that_its_file_leaves_out(tmp_path: Path) -> None:
+    tests = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    folder = write_splits(tmp_path, tests)
+    made = plan(study(folder), images())
+    first = folder / "splits_0.csv"
+    first.write_text(first.read_text().replace("i11,", ","))
+    fewer = plan(study(folder), images())
+    assert made.images(0, "training") == [*fewer.images(0, "training"), 11]
+    assert fewer.images(1, "training") == made.images(1, "training")
+    assert made._split_as_given(0) != fewer._split_as_given(0)
+
+
 @pytest.mark.parametrize(
     ("tests", "changed", "error", "message"),
     [

@@ -82,13 +82,13 @@ class Plan:
         """Indices into ``cohort.images`` of a fold's ``held_out``, ``validation`` or ``training`` images.
 
         The inner validation patients are as given, or one of :data:`INNER_FOLDS` parts of the training patients, dealt
-        like the folds, so that no patient has images in two roles.
+        like the folds, so that no patient has images in two roles. Patients that given splits leave out of a fold have
+        none of these roles in it.
         """
-        validation = self._validation(fold)
-        roles = {
-            patient: "held_out" if own == fold else ("validation" if patient in validation else "training")
-            for patient, own in self.fold_of_patient.items()
-        }
+        unused = self.split.unused[fold] if self.split.unused else frozenset()
+        roles = dict.fromkeys(self.fold_of_patient, "training")
+        roles |= dict.fromkeys(self._validation(fold), "validation") | dict.fromkeys(unused, "unused")
+        roles |= {patient: "held_out" for patient, own in self.fold_of_patient.items() if own == fold}
         return [index for index, image in enumerate(self.cohort.images) if roles[image.patient_id] == role]
 
     def _validation(self, fold: int) -> frozenset[str]:
@@ -177,7 +177,7 @@ class Plan:
         """What tells whether a split was changed that does not follow from the cohort and the settings."""
         if self.study.train.split in ("folds", "site"):
             return {}
-        return {"split": digest([self.images(fold, role) for role in ("held_out", "validation")])}
+        return {"split": digest([self.images(fold, role) for role in ("held_out", "validation", "training")])}
 
     def attribute(self, fold: int, seed: int) -> Unit:
         """The held-out embedding and importances of one training."""

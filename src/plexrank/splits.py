@@ -23,10 +23,12 @@ class Split:
     Attributes:
         fold_of_patient: the fold that holds each patient out, 0-based.
         validation: for each fold the patients that choose the epoch; empty where they are to be dealt.
+        unused: for each fold the patients that it neither trains on nor holds out; empty where there are none.
     """
 
     fold_of_patient: dict[str, int]
     validation: tuple[frozenset[str], ...] = ()
+    unused: tuple[frozenset[str], ...] = ()
 
 
 def split_patients(study: Study, images: Sequence[ImageRecord]) -> Split:
@@ -108,7 +110,11 @@ def _from_files(folder: Path, images: Sequence[ImageRecord], folds: int) -> Spli
         shared = sorted((training & validation) | (training & held_out) | (validation & held_out))
         if shared:
             raise StudyError(f"{folder / f'splits_{fold}.csv'}: patient {shared[0]} is in several columns")
-    return Split(fold_of_patient, tuple(frozenset(validation) for _, validation, _ in roles))
+    return Split(
+        fold_of_patient,
+        validation=tuple(frozenset(validation) for _, validation, _ in roles),
+        unused=tuple(frozenset(fold_of_patient.keys() - set().union(*of_fold)) for of_fold in roles),
+    )
 
 
 def _read_roles(path: Path, patient_of: dict[str, str]) -> tuple[set[str], set[str], set[str]]:
