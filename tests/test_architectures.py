@@ -174,7 +174,7 @@ def out_of_memory() -> Iterator[None]:
 def test_out_of_memory_is_one_message_with_the_setting(recompute: bool, remedy: str) -> None:
     with (
         pytest.raises(PlexrankError, match=rf"out of GPU memory: 8 tiles at once keep 16\.0 GiB.*{remedy} train\.acc"),
-        naming_what_fits(8, 2 * 2**30, recompute),
+        naming_what_fits(8, 2 * 2**30, recompute, torch.device("cpu")),
     ):
         out_of_memory()
 

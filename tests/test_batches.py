@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from plexrank.training.data import Disturbance, augment, draw_epoch, held_channels, model_input
+from plexrank.models.build import build_network
+from plexrank.settings import ModelSettings
+from plexrank.tiles.intensity import IntensityFit
+from plexrank.training.data import Disturbance, TrainingTiles, augment, draw_epoch, held_channels, model_input
 
 
 def test_an_epoch_gives_every_image_the_same_weight() -> None:
@@ -42,6 +45,23 @@ def test_processes_share_a_batch_without_changing_its_draws() -> None:
     for rank, share in enumerate(shares):
         for name in ("tiles", "weights", "corner", "turns", "flips"):
             np.testing.assert_array_equal(getattr(share, name), getattr(batch, name)[rank::3])
+
+
+def test_a_process_without_a_tile_of_a_step_passes_an_empty_batch() -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (4, 3, 16, 16))
+    fit = IntensityFit("arcsinh", 5.0, np.full(3, 2.0, dtype=np.float32))
+    ids = np.arange(4)
+    tiles = TrainingTiles(lambda tile: counts[tile], fit, ids % 2, ids, ids.astype(str), list("abc"), ["x", "y"])
+    batch = draw_epoch(ids, ids, np.ones(4), 4, [1])[0]
+    first, none = tiles.batches([batch.share(0, 5).tiles, batch.share(4, 5).tiles])
+    assert first.shape == (1, 3, 16, 16)
+    moved = model_input(augment(none, batch.share(4, 5), crop_px=12))
+    assert moved.shape == (0, 3, 12, 12)
+    for architecture in ("channel_embedding", "resnet50", "bsn"):
+        settings = ModelSettings.model_validate(
+            {"architecture": architecture, "backbone": "shallow", "weights": "none"}
+        )
+        assert build_network(settings, 3, 2).eval()(moved).shape == (0, 2)
 
 
 def test_augmentation_moves_all_channels_of_a_tile_together() -> None:

@@ -171,3 +171,11 @@ def test_saving_leaves_no_temporary_file(tmp_path: Path) -> None:
     for _ in range(3):
         write_progress(tmp_path / "last.pt", Progress("k"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "last.pt.prev"]
+
+
+def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_save = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, path: torch_save(state, "/dev/full"))
+    progress = Progress("k", model={"weight": torch.zeros(10**6)})
+    with pytest.raises(OSError, match=r"last\.pt: could not be written"):
+        write_progress(tmp_path / "last.pt", progress)

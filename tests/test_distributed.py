@@ -31,8 +31,8 @@ from plexrank.tiles.intensity import IntensityFit
 from plexrank.training import loop
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles
-from plexrank.training.embedding import embed_tiles
-from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
+from plexrank.training.embedding import embed_tiles, mean_over_images
+from plexrank.training.loop import Unit, UnitPaths, UnitResult, UnitTraining, train_unit
 
 PROCESSES = 2
 SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
@@ -103,6 +103,18 @@ def train(folder: Path, info: ProcessInfo, **settings: object) -> UnitResult:
     )
 
 
+def recomputes(rank: int, folder: Path, info: ProcessInfo) -> bool:
+    """Whether a process computes activations anew where the memory of the second one alone is short."""
+    train, paths = TrainSettings(crop_px=16), UnitPaths(*(folder / name for name in ("last.pt", "best.pt", "h.csv")))
+    model = ModelSettings(backbone="shallow", weights="none")
+    unit = Unit(0, 0, 0, np.arange(10), np.arange(10, 15))
+    training = UnitTraining(cohort(), unit, model, train, info, paths, "k", lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "free_bytes", lambda device: None if rank == 0 else -1)
+        training.start_or_resume()
+    return training.recompute
+
+
 def saves_of(folder: Path, info: ProcessInfo) -> int:
     """How often an epoch is saved on its way where each look at the clock takes a quarter of the time between saves."""
     saved = []
@@ -130,7 +142,8 @@ def in_a_group(rank: int, folder: Path) -> None:
             }
             for accumulate in (1, 2):
                 settings = {"sync_batch_norm": False, "accumulate": accumulate}
-                found[f"parts {accumulate}"] = train(folder / str(accumulate), info, **settings).validation_loss
+                found[f"parts {accumulate}"] = train(folder / f"parts {accumulate}", info, **settings).validation_loss
+            found["recompute"] = recomputes(rank, folder / "unequal", info)
             mine = torch.tensor([rank, 10.0])
             found["sum"] = all_reduce_sum(mine, info).tolist()
             found["untouched"] = mine.tolist()
@@ -204,10 +217,25 @@ def test_two_processes_train_the_unit_that_one_trains(found: list[dict], folder:
     assert torch.equal(order, two.classifier.coef.abs().sum(dim=0).argsort())
 
 
-def test_without_shared_batch_norm_the_processes_still_agree(found: list[dict]) -> None:
-    for name in ("parts 1", "parts 2"):
-        assert found[0][name] == found[1][name]
-        assert np.isfinite(found[0][name])
+@pytest.mark.parametrize("name", ["parts 1", "parts 2"])
+def test_without_shared_batch_norm_what_is_stored_belongs_to_the_stored_weights(
+    found: list[dict], folder: Path, name: str
+) -> None:
+    assert found[0][name] == found[1][name]
+    assert np.isfinite(found[0][name])
+    trained = read_unit(folder / name / "best.pt")
+    model, tiles = trained.network(torch.device("cpu")), cohort()
+    assert isinstance(model, ChannelEmbedding)
+    assert trained.blend is not None
+    assert tiles.channel_means is not None
+    r = trained.blend.apply(embed_tiles(model, tiles, np.arange(22), ProcessInfo()), tiles.channel_means)
+    images, _, mean = mean_over_images(r, tiles.image_index)
+    np.testing.assert_array_equal(images, trained.embedding_images)
+    np.testing.assert_allclose(mean, trained.embedding_mean, atol=1e-4)
+
+
+def test_all_processes_recompute_where_one_must(found: list[dict]) -> None:
+    assert [process["recompute"] for process in found] == [True, True]
 
 
 def test_processes_share_the_embedding_of_tiles(found: list[dict], folder: Path) -> None:

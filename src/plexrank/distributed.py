@@ -153,8 +153,8 @@ def wrap(model: nn.Module, info: ProcessInfo, sync_batch_norm: bool = True) -> n
     """The model made ready to train over all processes; the model itself for a single process.
 
     Gradients are averaged over processes, so a loss must be scaled by ``world_size`` over what it sums.
-    Batch norm takes its statistics over all processes: torch's own on GPUs, :class:`SharedBatchNorm` on
-    CPUs; without ``sync_batch_norm`` over each process's own, and the first one's running statistics are kept. A
+    Batch norm takes its statistics over all processes: torch's own on GPUs, :class:`SharedBatchNorm` on CPUs; without
+    ``sync_batch_norm`` over each process's own, and running statistics differ until :func:`copy_buffers_of_first`. A
     module with sums of its own (:class:`SharesSums`) is always given what adds them up. :func:`unwrap` gives back a
     module whose state has the keys of the plain model.
     """
@@ -165,6 +165,9 @@ def wrap(model: nn.Module, info: ProcessInfo, sync_batch_norm: bool = True) -> n
             module.share_sums = _sum_over_processes
     if info.device.type == "cuda" and sync_batch_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        for module in model.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.register_forward_pre_hook(_empty_in_float32)
     elif sync_batch_norm:
         model = _share_batch_norm(model)
     is_cuda = info.device.type == "cuda"
@@ -185,6 +188,13 @@ def wrap(model: nn.Module, info: ProcessInfo, sync_batch_norm: bool = True) -> n
 def unwrap(model: nn.Module) -> nn.Module:
     """What :func:`wrap` was given, with its current weights."""
     return cast(nn.Module, model.module) if isinstance(model, DistributedDataParallel) else model
+
+
+def copy_buffers_of_first(model: nn.Module, info: ProcessInfo) -> None:
+    """Every process's running statistics become the first one's, in place."""
+    if info.world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def all_reduce_sum(values: Tensor, info: ProcessInfo) -> Tensor:
@@ -236,6 +246,11 @@ def barrier(info: ProcessInfo) -> None:
     """Wait until every process is here."""
     if info.world_size > 1:
         dist.barrier(device_ids=[info.device.index] if info.device.type == "cuda" else None)
+
+
+def _empty_in_float32(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    """Statistics travel as float32 where there are samples, and as the input's type where there is none."""
+    return (inputs[0].float(),) if inputs[0].numel() == 0 else None
 
 
 class _AllReduceSum(torch.autograd.Function):

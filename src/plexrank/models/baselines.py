@@ -115,7 +115,7 @@ class Bsn(Baseline):
 
     def _logits(self, tiles: Tensor, present: Tensor | None) -> Tensor:
         if present is None:
-            return self._classify(self._features(tiles, None)).reshape(*tiles.shape[:2], -1).mean(dim=1)
+            return self._classify(self._features(tiles, None)).reshape(*tiles.shape[:2], self.num_classes).mean(dim=1)
         scores = self._classify(self._features(tiles, present))
         total = scores.new_zeros(len(tiles), self.num_classes).index_add(0, present.nonzero()[:, 0], scores)
         return total / present.sum(dim=1, keepdim=True).clamp(min=1)

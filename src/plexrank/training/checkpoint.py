@@ -103,9 +103,16 @@ class Progress:
 
 
 def save(path: Path, state: Mapping[str, object], *, keep_previous: bool = False) -> None:
-    """Write a checkpoint atomically; ``keep_previous`` leaves the one before at ``PATH.prev``."""
+    """Write a checkpoint atomically; ``keep_previous`` leaves the one before at ``PATH.prev``.
+
+    Raises:
+        OSError: it could not be written.
+    """
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+        try:
+            torch.save({"format": FORMAT, **state}, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{path}: could not be written ({first_line(error)})") from error
         if keep_previous and path.exists():
             path.replace(previous_path(path))
 

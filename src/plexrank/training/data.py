@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ class TrainingTiles:
         self._read = read
         self._cache: dict[int, NDArray[np.float32]] = {}
         self._free_bytes = cache_bytes
+        self._cache_lock = Lock()
 
     def present(self, index: IntArray) -> Tensor | None:
         """Which channels these tiles' images hold, (tile, channel) bool; ``None`` where no image lacks any."""
@@ -89,16 +91,18 @@ class TrainingTiles:
     def batches(self, indices: Iterable[IntArray]) -> Iterator[Tensor]:
         """For each array of tile indices the intensities (tile, channel, y, x) float32, on the CPU.
 
-        What is not cached is read by one thread a core, one batch ahead of the one that is asked for.
+        Read, where not cached, and put together by one thread a core, one batch ahead of the one that is asked for;
+        in memory that a GPU copies from while it computes, where there is one.
         """
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            ahead: deque[list[tuple[int, NDArray[np.float32] | Future[NDArray[np.float32]]]]] = deque()
+            ahead: deque[Future[Tensor]] = deque()
             for index in indices:
-                ahead.append([(tile, self._cached_or_read(tile, pool)) for tile in index.tolist()])
+                parts = [(tile, self._cached_or_read(tile, pool)) for tile in index.tolist()]
+                ahead.append(pool.submit(self._stack, parts))  # waits only for what was submitted before it
                 if len(ahead) > 1:
-                    yield self._stack(ahead.popleft())
+                    yield ahead.popleft().result()
             if ahead:
-                yield self._stack(ahead.popleft())
+                yield ahead.popleft().result()
 
     def _cached_or_read(self, tile: int, pool: ThreadPoolExecutor) -> NDArray[np.float32] | Future[NDArray[np.float32]]:
         cached = self._cache.get(tile)
@@ -108,14 +112,20 @@ class TrainingTiles:
         return self.intensity.apply(self._read(tile))
 
     def _stack(self, parts: list[tuple[int, NDArray[np.float32] | Future[NDArray[np.float32]]]]) -> Tensor:
-        loaded = []
-        for tile, part in parts:
-            values = part.result() if isinstance(part, Future) else part
-            if tile not in self._cache and values.nbytes <= self._free_bytes:
-                self._cache[tile] = values
-                self._free_bytes -= values.nbytes
-            loaded.append(values)
-        return torch.from_numpy(np.stack(loaded))
+        loaded = {tile: part.result() if isinstance(part, Future) else part for tile, part in parts}
+        with self._cache_lock:
+            for tile, values in loaded.items():
+                if tile not in self._cache and values.nbytes <= self._free_bytes:
+                    self._cache[tile] = values
+                    self._free_bytes -= values.nbytes
+        stacked = torch.empty(len(parts), *self._tile_shape, pin_memory=torch.cuda.is_available())
+        if parts:
+            np.stack([loaded[tile] for tile, _ in parts], out=stacked.numpy())
+        return stacked
+
+    @functools.cached_property
+    def _tile_shape(self) -> tuple[int, ...]:
+        return self._read(0).shape
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, on_first, unwrap, wrap
+from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, copy_buffers_of_first, on_first, unwrap, wrap
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.build import Network, build_network
 from plexrank.models.segments import set_recompute
@@ -41,7 +41,7 @@ from plexrank.training.data import (
     model_input,
 )
 from plexrank.training.history import History, progress_line
-from plexrank.training.memory import activation_bytes, naming_what_fits, should_recompute
+from plexrank.training.memory import activation_bytes, free_bytes, naming_what_fits, should_recompute
 from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
 from plexrank.training.readout import Readout
 from plexrank.training.weights import load_pretrained
@@ -123,11 +123,12 @@ def train_unit(
     _check(tiles, unit)
     training = UnitTraining(tiles, unit, model, train, info, paths, key, report)
     training.start_or_resume()
-    while not training.finished:
-        training.train_epoch(should_stop)
-        training.validate()
-        training.save()
-    training.finish()
+    with naming_what_fits(training.tiles_at_once, training.tile_bytes, training.recompute, info.device):
+        while not training.finished:
+            training.train_epoch(should_stop)
+            training.validate()
+            training.save()
+        training.finish()
     best = training.progress.history[training.progress.best_epoch]
     return UnitResult(
         epochs=training.progress.epoch,
@@ -171,6 +172,7 @@ class UnitTraining:
         self.class_weights = class_weights(tiles.labels[unit.train_index][first], len(tiles.class_names))
         self.bf16 = _use_bf16(train.precision, info.device)
         self.tile_bytes = 0
+        self.tiles_at_once = -(-train.batch_tiles // (info.world_size * train.accumulate))
         self.history = History(paths.history)
         self.started = self.saved = time.monotonic()
 
@@ -200,6 +202,8 @@ class UnitTraining:
             self.optimiser.load_state_dict(found.optimiser)
             self.scheduler.load_state_dict(found.scheduler)
             self._report(f"going on at epoch {found.epoch + 1}")
+        elif on_first(self.paths.last.exists, self.info):
+            self._report(f"{self.paths.last.name} is of other settings, tiles, channels or classes: training afresh")
 
     def _fresh_network(self, load_weights: bool) -> Network:
         with torch.random.fork_rng(devices=[]):
@@ -211,14 +215,15 @@ class UnitTraining:
 
     def _fit_into_memory(self, network: Network) -> None:
         """Find out what a tile keeps in memory, and whether to compute it anew."""
-        device, free_bytes = self.info.device, None
+        device = self.info.device
         if device.type == "cuda":
             a_tile = next(self.tiles.batches([self.unit.train_index[:1]]))
             side = min(self.train.crop_px, a_tile.shape[-1])
             self.tile_bytes = activation_bytes(network, network.num_channels, side, device, self.bf16)
-            free_bytes = torch.cuda.mem_get_info(device)[0]
-        tiles_at_once = -(-self.train.batch_tiles // (self.info.world_size * self.train.accumulate))
-        self.recompute = should_recompute(self.train.recompute, tiles_at_once * self.tile_bytes, free_bytes)
+        needed = self.tiles_at_once * self.tile_bytes
+        wanted = should_recompute(self.train.recompute, needed, free_bytes(device))
+        # All or none: recomputation repeats the messages of a shared batch norm.
+        (self.recompute,) = any_process((wanted,), self.info)
         set_recompute(network, self.recompute)
 
     def train_epoch(self, should_stop: Callable[[], bool]) -> None:
@@ -252,10 +257,17 @@ class UnitTraining:
                     "the same command goes on from here"
                 )
         self._add(sums)
+        copy_buffers_of_first(self.wrapped, self.info)
 
     def _shares(self, batch: Batch) -> list[Batch]:
         """What this process passes of a step, one part after the other."""
         parts = batch.parts(self.train.accumulate)
+        fewest = min(len(part.tiles) for part in parts)
+        if fewest < self.info.world_size and not self.train.sync_batch_norm:
+            raise StudyError(
+                f"train.sync_batch_norm: false needs a tile for each process at once, found {fewest} for "
+                f"{self.info.world_size} processes; set it to true, lower train.accumulate or start fewer processes"
+            )
         return [part.share(self.info.process_rank, self.info.world_size) for part in parts]
 
     def _add(self, sums: Tensor) -> None:
@@ -268,8 +280,7 @@ class UnitTraining:
         self.optimiser.zero_grad()
         sums = torch.zeros(4, dtype=torch.float64, device=self.info.device)
         for share in shares:
-            with naming_what_fits(len(share.tiles), self.tile_bytes, self.recompute):
-                sums += self._pass(share, next(loaded), weight_of_step)
+            sums += self._pass(share, next(loaded), weight_of_step)
         self.optimiser.step()
         return sums
 

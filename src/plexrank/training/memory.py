@@ -19,6 +19,7 @@ def activation_bytes(network: nn.Module, num_channels: int, side_px: int, device
     """Bytes that the passage of one tile keeps for the backward pass, without recomputation.
 
     Measured on a tile of zeros in evaluation mode, which keeps what training does. The network is left as it was.
+    Where not even this tile fits the card, all of the card's memory.
     """
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, int] = {}
@@ -32,35 +33,52 @@ def activation_bytes(network: nn.Module, num_channels: int, side_px: int, device
     was_training = network.training
     network.eval()
     tile = torch.zeros(1, num_channels, side_px, side_px, device=device)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values),
-        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
-    ):
-        logits = network(tile)  # holds what is kept until all of it is counted
-    network.train(was_training)
-    del logits
+    try:
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values),
+            torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+        ):
+            logits = network(tile)  # holds what is kept until all of it is counted
+            del logits
+    except torch.OutOfMemoryError:
+        return total_bytes(device)
+    finally:
+        network.train(was_training)
     return sum(kept.values())
 
 
-def should_recompute(wanted: Literal["auto"] | bool, step_bytes: int, free_bytes: int | None) -> bool:
+def total_bytes(device: torch.device) -> int:
+    """Memory of a card; 0 for a CPU, whose memory is not asked for."""
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What tensors can still take of a card, torch's own reserve included; ``None`` for a CPU."""
+    if device.type != "cuda":
+        return None
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserve
+
+
+def should_recompute(wanted: Literal["auto"] | bool, step_bytes: int, free: int | None) -> bool:
     """Whether activations are to be computed anew.
 
     Args:
         wanted: the study's ``train.recompute``.
         step_bytes: what a pass keeps without recomputation.
-        free_bytes: free memory of the GPU, ``None`` on a CPU, where time is scarcer than memory.
+        free: bytes free on the GPU, ``None`` on a CPU, where time is scarcer than memory.
     """
     if wanted == "auto":
-        return free_bytes is not None and step_bytes > SHARE_FOR_ACTIVATIONS * free_bytes
+        return free is not None and step_bytes > SHARE_FOR_ACTIVATIONS * free
     return wanted
 
 
 @contextmanager
-def naming_what_fits(num_tiles: int, tile_bytes: int, recompute: bool) -> Iterator[None]:
+def naming_what_fits(num_tiles: int, tile_bytes: int, recompute: bool, device: torch.device) -> Iterator[None]:
     """Turn running out of memory into one message that says what to change.
 
     Args:
-        num_tiles: tiles that pass at once in this process.
+        num_tiles: the most tiles that pass at once in this process.
         tile_bytes: what a tile keeps without recomputation.
         recompute: whether activations are computed anew already.
 
@@ -70,8 +88,8 @@ def naming_what_fits(num_tiles: int, tile_bytes: int, recompute: bool) -> Iterat
     try:
         yield
     except torch.OutOfMemoryError as error:
-        total = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
-        fits = int(SHARE_FOR_ACTIVATIONS * total / max(tile_bytes, 1))
+        total = total_bytes(device)
+        fits = min(num_tiles - 1, int(SHARE_FOR_ACTIVATIONS * total / max(tile_bytes, 1)))
         remedy = "raise train.accumulate or lower train.batch_tiles or train.crop_px"
         if not recompute:
             remedy = f"set train.recompute: true, or {remedy}"
