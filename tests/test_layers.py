@@ -1,4 +1,4 @@
-"""Imports run downwards only, and every concern has one owner."""
+"""Imports run downwards only, every concern has one owner, and no file grows beyond what is read at once."""
 
 import ast
 import subprocess
@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import plexrank
+from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "plexrank"},
+    {"errors", "environment_names", "plexrank"},
     {"tables", "settings", "progress", "rundir", "image_path", "allocator"},
     {"study"},
     {"panel"},
@@ -85,6 +86,22 @@ def test_every_concern_has_one_owner(package: str) -> None:
     }
     strangers = {user for user in users if not any(user == o or user.startswith(f"{o}/") for o in OWNERS[package])}
     assert not strangers, f"{package} is imported by {sorted(strangers)}"
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    files = [*FILES, *Path(__file__).parent.rglob("*.py")]
+    lengths = {path.name: len(path.read_text().splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+@pytest.mark.parametrize("name", [*TORCHRUN_NAMES, *SRUN_NAMES])
+def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
+    spelt = [
+        path.relative_to(SOURCE).as_posix()
+        for path in FILES
+        if any(isinstance(node, ast.Constant) and node.value == name for node in ast.walk(ast.parse(path.read_text())))
+    ]
+    assert spelt == ["environment_names.py"]
 
 
 @pytest.mark.parametrize(

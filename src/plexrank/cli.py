@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 import plexrank
+from plexrank.environment_names import SRUN_NAMES
 from plexrank.errors import PlexrankError, raise_problems
+from plexrank.launch.processes import refuse_several_processes, several_started_by
 from plexrank.progress import Reporter
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 BUG_EXIT_CODE = 70
 STOPPED_EXIT_CODE = 75
-SRUN_TASKS = "SLURM_STEP_NUM_TASKS"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,7 +97,7 @@ def demo(
     from plexrank.launch.opening import open_run, read_ranking_and_truth, running
     from plexrank.simulate.scenarios import simulate as write_cohort
 
-    _refuse_several_processes("demo")
+    refuse_several_processes("demo")
     reporter = Reporter()
     study_path = out / "cohort" / "study.yaml"
     if study_path.is_file():
@@ -168,7 +169,7 @@ def run(
     """Run the whole pipeline, or go on with it: finished work is skipped. With --cluster, submit it to Slurm."""
     from plexrank.launch.opening import open_run, run_on_cluster, running
 
-    _refuse_several_processes("run")
+    refuse_several_processes("run")
     reporter = Reporter()
     plan = open_run(out, study, _overrides(set_, skip_bad), reporter, own_weights=cluster is None)
     if cluster is not None:
@@ -190,9 +191,9 @@ def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = 
     """Cut the images of a run into tile stores; also under srun, to spread every image over several machines."""
     from plexrank.launch.opening import choose_units, resume_run
 
-    is_dask = _is_one_of_several() == SRUN_TASKS
+    is_dask = several_started_by() == SRUN_NAMES
     if not is_dask:
-        _refuse_several_processes("tile")
+        refuse_several_processes("tile")
     plan = choose_units(resume_run(run, for_tiling=True, skip_bad=skip_bad), "tile", units)
     if not is_dask:
         _run_stages(plan, [Stage.tile], Reporter())
@@ -223,14 +224,14 @@ def attribute(run: RunArgument, units: UnitsOption = None) -> None:
 @app.command()
 def rank(run: RunArgument) -> None:
     """Merge the importances of a run into the ranking of the cohort."""
-    _refuse_several_processes("rank")
+    refuse_several_processes("rank")
     _run_stages(_resume_run(run), [Stage.rank], Reporter())
 
 
 @app.command()
 def report(run: RunArgument) -> None:
     """Write the report of a run."""
-    _refuse_several_processes("report")
+    refuse_several_processes("report")
     _run_stages(_resume_run(run), [Stage.report], Reporter())
 
 
@@ -313,7 +314,7 @@ def evaluate(
 def main() -> NoReturn:
     """Run the command line; every error that a user can mend ends here as one message and an exit code."""
     code = _run_command()
-    if _is_one_of_several():
+    if several_started_by():
         # Threads of torch.distributed may outlive their group and abort the teardown of the interpreter.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -372,23 +373,6 @@ def _resume_run(run: Path) -> Plan:
     from plexrank.launch.opening import resume_run
 
     return resume_run(run)
-
-
-def _is_one_of_several() -> str:
-    """The variable of torchrun or srun that says that several processes were started, or nothing."""
-    names = ("WORLD_SIZE", SRUN_TASKS)
-    return next((name for name in names if os.environ.get(name, "1") not in ("", "1")), "")
-
-
-def _refuse_several_processes(command: str) -> None:
-    """Only train, attribute and tile share their work; several copies of another command would write the same files."""
-    if name := _is_one_of_several():
-        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-            raise typer.Exit(PlexrankError.exit_code)  # the first process says why
-        raise PlexrankError(
-            f"{command} runs as one process, but {name} is {os.environ[name]}; start it without torchrun and with one "
-            "task of srun (train and attribute take several, tile does under srun)"
-        )
 
 
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:

@@ -1,7 +1,7 @@
 """Which process am I, and what the processes say to each other.
 
-The only importer of ``torch.distributed`` and the only reader of ``RANK``, ``LOCAL_RANK`` and what
-srun calls them. Everything else is handed a :class:`ProcessInfo`. Every function that takes one is a
+The only importer of ``torch.distributed``, and the only one that makes a :class:`ProcessInfo` of ``RANK``,
+``LOCAL_RANK`` and what srun calls them. Everything else is handed one. Every function that takes one is a
 collective: all processes must reach it, in the same order. With one process it does nothing costly.
 """
 
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 from plexrank.errors import PlexrankError
 from plexrank.models.shared_batch_norm import SharedBatchNorm
 from plexrank.rundir import write_text
@@ -33,18 +34,6 @@ TIMEOUT = datetime.timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
 
 T = TypeVar("T")
-
-
-class EnvironmentNames(NamedTuple):
-    """What a launcher calls the three numbers that tell a process who it is."""
-
-    world_size: str
-    process_rank: str
-    local_rank: str
-
-
-TORCHRUN_NAMES = EnvironmentNames("WORLD_SIZE", "RANK", "LOCAL_RANK")
-SRUN_NAMES = EnvironmentNames("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ def process_group(meetings: Path) -> Iterator[ProcessInfo]:
         PlexrankError: the environment is incomplete or contradicts itself, there are fewer GPUs than
             processes on this machine, or the first process does not show up.
     """
-    by_torchrun = "WORLD_SIZE" in os.environ
+    by_torchrun = TORCHRUN_NAMES.world_size in os.environ
     names = TORCHRUN_NAMES if by_torchrun else SRUN_NAMES
     world_size = _environment_number(names.world_size, default=1)
     if world_size == 1:

@@ -23,6 +23,7 @@ from dask_jobqueue.slurm import SLURMRunner
 from distributed import Client, Security
 from distributed.utils import json_load_robust
 
+from plexrank.environment_names import SRUN_NAMES
 from plexrank.errors import PlexrankError
 from plexrank.launch.profile import LEAST_DASK_PROCESSES
 from plexrank.rundir import replacing
@@ -46,7 +47,7 @@ def dask_client(meetings: Path, on_interrupt: Callable[[int, object], None]) -> 
         PlexrankError: there are too few processes, or some do not show up.
         SystemExit: this process was the scheduler or a worker, and has done its part.
     """
-    count, number = os.environ["SLURM_NTASKS"], os.environ["SLURM_PROCID"]
+    count, number = os.environ["SLURM_NTASKS"], os.environ[SRUN_NAMES.process_rank]
     if int(count) < LEAST_DASK_PROCESSES:
         raise PlexrankError(
             f"SLURM_NTASKS is {count}; tiling takes one process, or {LEAST_DASK_PROCESSES} and more: "
@@ -142,7 +143,7 @@ class _Runner(SLURMRunner):
 
 def _security(path: Path) -> Security:
     """Keys and certificate of this step: made by the first process, read by the others."""
-    if os.environ["SLURM_PROCID"] == SCHEDULER:
+    if os.environ[SRUN_NAMES.process_rank] == SCHEDULER:
         made = Security.temporary()
         keys = {"key": made.tls_scheduler_key, "cert": made.tls_scheduler_cert}
         with replacing(path) as temporary:
