@@ -46,6 +46,32 @@ def test_grades_give_spearman_and_overlap() -> None:
     assert max(worst.recall_at) == 12
 
 
+@pytest.mark.parametrize(
+    ("grades", "graded"),
+    [
+        ([3.0] * 6 + [1.0] * 24, 6),
+        ([5.0] * 4 + [4.0] * 12 + [0.0] * 14, 4),
+        ([2.0] * 13 + [1.0] * 10 + [0.0] * 7, 13),
+        ([1.0] * 30, 0),
+        ([float(k) for k in range(30)], 10),
+    ],
+)
+def test_grades_that_tie_do_not_favour_the_ranking_that_is_judged(
+    grades: list[float], graded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plexrank.ranking.evaluate.DRAWS", 2)
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame({"channel": [f"C{i:02d}" for i in range(30)], "grade": grades})
+    found = []
+    for _ in range(60):
+        order = rng.permutation(truth["channel"])
+        ranking = pd.DataFrame({"channel": order, "position": range(1, 31), "score": range(30, 0, -1)})
+        found.append(evaluate(ranking, truth))
+    assert {(result.top10_graded, result.num_informative) for result in found} == {(graded, graded)}
+    assert np.mean([result.top10_overlap for result in found]) == pytest.approx(graded / 3, abs=0.5)
+    assert np.mean([result.top10_overlap_p <= 0.05 for result in found]) <= 0.1
+
+
 def test_correlations_agree_with_scipy_and_are_within_their_intervals() -> None:
     rng = np.random.default_rng(0)
     grade, score = rng.integers(0, 6, 26).astype(float), rng.normal(size=26).round(1)

@@ -38,7 +38,8 @@ class Evaluation:
         average_precision: mean over informative channels of the precision at their position; None without any.
         spearman, kendall: rank correlations (ρ, τ-b) of the score with ``grade`` of the truth, or with
             ``informative``; None if constant.
-        top10_overlap: how many of the ten channels of highest grade are among the first ten, None without grades.
+        top10_graded: how many channels have the highest grades, see :func:`evaluate`; None without grades.
+        top10_overlap: how many of these are among the first ten.
         top10_overlap_p: probability of so many or more if the order were random (hypergeometric).
     """
 
@@ -48,6 +49,7 @@ class Evaluation:
     average_precision: float | None
     spearman: Correlation | None
     kendall: Correlation | None
+    top10_graded: int | None
     top10_overlap: int | None
     top10_overlap_p: float | None
 
@@ -66,7 +68,9 @@ def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
     Args:
         ranking: columns ``channel, position, score``; rows without a position are left out.
         truth: columns ``channel`` and ``informative`` (0/1) or a numeric ``grade`` (higher means more informative),
-            or both; with ``grade`` alone the ten highest count as informative. Other columns are ignored.
+            or both; with ``grade`` alone the ten highest count as informative. Channels that share a grade across
+            the tenth place are not among the ten, so that fewer remain, or, where they share the highest grade of
+            all, are all of them; nothing but the truth decides. Other columns are ignored.
 
     Raises:
         StudyError: columns are missing or malformed, a channel stands twice, or the channels differ.
@@ -84,7 +88,8 @@ def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
     informative = _informative(matched, grade)
     score = placed["score"].to_numpy(dtype=float)
     target = informative.astype(float) if grade is None else grade
-    overlap = None if grade is None else int(_highest(grade)[:TOP].sum())
+    highest = None if grade is None else _highest(grade)
+    graded, overlap = (None, None) if highest is None else (int(highest.sum()), int(highest[:TOP].sum()))
     return Evaluation(
         num_channels=len(placed),
         num_informative=int(informative.sum()),
@@ -92,8 +97,9 @@ def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
         average_precision=_average_precision(informative),
         spearman=_correlation(_spearman, score, target),
         kendall=_correlation(_kendall, score, target),
+        top10_graded=graded,
         top10_overlap=overlap,
-        top10_overlap_p=None if overlap is None else _overlap_p(overlap, len(placed)),
+        top10_overlap_p=None if overlap is None or graded is None else _overlap_p(overlap, graded, len(placed)),
     )
 
 
@@ -143,9 +149,11 @@ def _informative(truth: pd.DataFrame, grade: np.ndarray | None) -> np.ndarray:
 
 
 def _highest(grade: np.ndarray) -> np.ndarray:
-    highest = np.zeros(len(grade), dtype=bool)
-    highest[np.argsort(-grade, kind="stable")[:TOP]] = True
-    return highest
+    """(channel,) bool; none where all grades are equal and more than ten."""
+    tenth, best = np.sort(grade)[-min(TOP, len(grade))], grade.max()
+    tied = (grade >= tenth).sum() > TOP
+    highest: np.ndarray = grade > tenth if tied and tenth < best else grade >= tenth
+    return highest & (not tied or best > grade.min())
 
 
 def _recall(informative: np.ndarray) -> dict[int, float]:
@@ -160,9 +168,8 @@ def _average_precision(informative: np.ndarray) -> float | None:
     return float(np.mean(np.arange(1, len(places) + 1) / places))
 
 
-def _overlap_p(overlap: int, channels: int) -> float:
-    top = min(TOP, channels)
-    return float(stats.hypergeom.sf(overlap - 1, channels, top, top))
+def _overlap_p(overlap: int, graded: int, channels: int) -> float:
+    return float(stats.hypergeom.sf(overlap - 1, channels, graded, min(TOP, channels)))
 
 
 def _correlation(
