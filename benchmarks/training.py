@@ -33,7 +33,8 @@ from plexrank.simulate import simulate
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.training.data import CACHE_BYTES, model_input
-from plexrank.training.loop import Unit, UnitPaths, UnitTraining, make_optimiser
+from plexrank.training.loop import Unit, UnitPaths, UnitTraining
+from plexrank.training.optimiser import make_optimiser
 
 WARM_UP_EPOCHS = 1
 

@@ -43,6 +43,7 @@ from plexrank.training.data import (
 from plexrank.training.history import History, progress_line
 from plexrank.training.memory import activation_bytes, free_bytes, naming_what_fits, should_recompute
 from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
+from plexrank.training.optimiser import make_optimiser, make_scheduler
 from plexrank.training.readout import Readout
 from plexrank.training.weights import load_pretrained
 
@@ -193,9 +194,7 @@ class UnitTraining:
         self._fit_into_memory(network)
         self.wrapped = wrap(network, self.info, self.train.sync_batch_norm)
         self.optimiser = make_optimiser(self.wrapped, self.train.learning_rate)
-        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            self.optimiser, mode="max", factor=0.65, patience=6, cooldown=3, threshold_mode="abs"
-        )
+        self.scheduler = make_scheduler(self.optimiser)
         if found is not None:
             self.progress = found
             self.network.load_state_dict(found.model)
@@ -392,11 +391,6 @@ class UnitTraining:
     def _report(self, line: str) -> None:
         if self.info.is_first:
             self.report(f"fold {self.unit.fold} seed {self.unit.seed}: {line}")
-
-
-def make_optimiser(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """The paper's: Adam with amsgrad and a weight decay of 1e-7, in one kernel for all parameters."""
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-7, amsgrad=True, fused=True)
 
 
 def _use_bf16(precision: str, device: torch.device) -> bool:
