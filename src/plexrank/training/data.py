@@ -118,14 +118,11 @@ class TrainingTiles:
                 if tile not in self._cache and values.nbytes <= self._free_bytes:
                     self._cache[tile] = values
                     self._free_bytes -= values.nbytes
-        stacked = torch.empty(len(parts), *self._tile_shape, pin_memory=torch.cuda.is_available())
+        shape = loaded[parts[0][0]].shape if parts else self._read(0).shape
+        stacked = torch.empty(len(parts), *shape, pin_memory=torch.cuda.is_available())
         if parts:
             np.stack([loaded[tile] for tile, _ in parts], out=stacked.numpy())
         return stacked
-
-    @functools.cached_property
-    def _tile_shape(self) -> tuple[int, ...]:
-        return self._read(0).shape
 
 
 @dataclass(frozen=True)
