@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,23 @@ def test_importance_from_single_cells_is_that_of_the_paper(tmp_path: Path, monke
     assert truth["grade"].tolist() == [(0 + 3 + 3) / 2, (2 + 3 + 1) / 2, 0.0]
 
 
+def test_missing_intensities_of_cells_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cells.csv").write_text("grade,A,B\n2,6,8\n1,2,4\n1,,4\n2,6,8\n1,2,\n2,6,\n")
+    monkeypatch.setattr("plexrank.ranking.single_cell.ROWS_AT_ONCE", 1)
+    assert single_cell_truth(tmp_path / "cells.csv", "grade", ["A", "B"])["grade"].tolist() == [2.0, 1.0]
+
+
+def test_a_large_single_cell_table_is_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame({"grade": ["1", "2"] * 20_000, "A": np.arange(40_000.0), "B": 1.0})
+    rows.to_csv(tmp_path / "cells.csv", index=False)
+    monkeypatch.setattr("plexrank.ranking.single_cell.ROWS_AT_ONCE", 1000)
+    tracemalloc.start()
+    single_cell_truth(tmp_path / "cells.csv", "grade", ["A", "B"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * rows.memory_usage(deep=True).sum()
+
+
 @pytest.mark.parametrize(
     ("table", "label", "message"),
     [
@@ -129,6 +147,7 @@ def test_importance_from_single_cells_is_that_of_the_paper(tmp_path: Path, monke
         (CELLS.replace("1,3,4,2", "1,many,4,2"), "grade", "not a number"),
         ("grade,A\n1,2\n1,3\n", "grade", "grade has 1 classes"),
         ("grade,A\n1,0\n2,3\n", "grade", "no intensity above 0 in class 1 for A"),
+        ("grade,A\n1,4\n2,\n2,\n", "grade", "no cell has an intensity of A in class 2"),
     ],
 )
 def test_bad_single_cell_tables_are_refused(tmp_path: Path, table: str, label: str, message: str) -> None:

@@ -32,7 +32,8 @@ def single_cell_truth(path: Path, label: str, channels: Sequence[str]) -> pd.Dat
 
     Args:
         path: CSV with the column ``label`` and one column of intensities for each channel; others are ignored. Cells
-            without a label are left out. The classes are taken in sorted order: the first is the one to compare with.
+            without a label are left out; a missing intensity does not count in the mean of its channel. The classes
+            are taken in sorted order: the first is the one to compare with.
         label: name of the column with the class of a cell, such as the tumour grade.
         channels: columns to read.
 
@@ -41,7 +42,8 @@ def single_cell_truth(path: Path, label: str, channels: Sequence[str]) -> pd.Dat
 
     Raises:
         MissingInputError: there is no such file.
-        StudyError: columns are missing or not numbers, there is one class only, or a mean to divide by is not above 0.
+        StudyError: columns are missing or not numbers, there is one class only, a class has no intensity of a channel,
+            or a mean to divide by is not above 0.
     """
     with naming_input(str(path)):
         if not path.is_file():
@@ -49,24 +51,30 @@ def single_cell_truth(path: Path, label: str, channels: Sequence[str]) -> pd.Dat
     total, count = _sums(path, label, list(channels))
     if len(total) < 2:
         raise StudyError(f"{path}: {label} has {len(total)} classes; a change between classes needs two or more")
-    means = total.sort_index().to_numpy() / count.sort_index().to_numpy()[:, None]
+    empty = [f"{name} in class {value}" for value, row in count.iterrows() for name in channels if not row[name]]
+    if empty:
+        raise StudyError(f"{path}: no cell has an intensity of {', '.join(empty)}")
+    means = (total / count).to_numpy()
     bad = [channel for channel, mean in zip(channels, means[0], strict=True) if not mean > 0]
     if bad:
-        raise StudyError(f"{path}: no intensity above 0 in class {total.index.min()} for {', '.join(bad)}")
+        raise StudyError(f"{path}: no intensity above 0 in class {total.index[0]} for {', '.join(bad)}")
     return pd.DataFrame({"channel": list(channels), "grade": fold_change(means)})
 
 
-def _sums(path: Path, label: str, channels: list[str]) -> tuple[pd.DataFrame, pd.Series]:
-    """Sum of every channel and number of cells, per class."""
+def _sums(path: Path, label: str, channels: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sum of every channel and number of cells that have it, (class, channel), classes in order."""
     header = list(pd.read_csv(path, nrows=0).columns)
     missing = [name for name in (label, *channels) if name not in header]
     if missing:
         raise StudyError(f"{path}: missing columns {', '.join(missing)}; found {', '.join(header)}")
     dtypes = dict.fromkeys(channels, np.float64) | {label: str}
+    total, count = pd.DataFrame(columns=channels, dtype=float), pd.DataFrame(columns=channels, dtype=float)
     try:
         with pd.read_csv(path, usecols=[label, *channels], dtype=dtypes, chunksize=ROWS_AT_ONCE) as parts:
-            grouped = [part.groupby(label)[channels] for part in parts]
+            for part in parts:
+                grouped = part.groupby(label)[channels]
+                total = total.add(grouped.sum(), fill_value=0.0)
+                count = count.add(grouped.count(), fill_value=0.0)
     except ValueError as error:
         raise StudyError(f"{path}: an intensity is not a number ({error})") from error
-    total = pd.concat([group.sum() for group in grouped]).groupby(level=0).sum()
-    return total, pd.concat([group.size() for group in grouped]).groupby(level=0).sum()
+    return total.sort_index(), count.sort_index()
