@@ -4,13 +4,14 @@
 
 Trains nothing: reads the encoders of finished runs (`classifier: refit`, any number of seeds), fits what comes after
 them anew for every combination, and prints a line of JSON for each run and way to classify: the held-out AUC with 1, 3
-and 5 seeds (that with one is the mean over the seeds) and, where the truth is known, the average precision of the
-gradient.
+and 5 seeds (mean and standard deviation over as many disjoint sets of them as there are) and, where the truth is known,
+the average precision of the gradient.
 
 The ways: `paper` (the classifier that trained the encoder, at the epoch that suits `refit`), `refit` by share of the
 log mean intensity in each channel's number, and `beside` (r and log mean as two numbers of a channel, the importance
-their sum). `nested` chooses the share for each unit by the loss of the refit on the images that chose its epoch.
-`untrained` is `refit 0` of an encoder with random weights. `like_refit_0` is the Spearman correlation of the channels'
+their sum). `nested` chooses the share for each unit by the loss of the refit on the images that chose its epoch,
+`careful` the largest within a standard error of that. `untrained` is `refit 0` of an encoder with random weights.
+`like_refit_0` is the Spearman correlation of the channels'
 scores with those of `refit 0`.
 """
 
@@ -27,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from sklearn.metrics import log_loss
+from torch import nn
 
 from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import AttributionBlock
@@ -49,7 +50,8 @@ from plexrank.training.embedding import embed_tiles, mean_over_images
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (1, 3, 5)
-WAYS = (*(f"refit {share:g}" for share in SHARES), "paper", "nested", "beside", "untrained")
+NESTED = ("nested", "careful")
+WAYS = (*(f"refit {share:g}" for share in SHARES), "paper", *NESTED, "beside", "untrained")
 
 Classify = Callable[[torch.Tensor], torch.Tensor]
 
@@ -104,8 +106,11 @@ class Trained:
         blend = fit_blend(r_of_images, logs_of_images, offset, share, standardize=standardize)
         return blend.apply(r, self.means)
 
-    def best_share(self) -> float:
-        """That with the least balanced loss on the validation images, fitted to the training images alone."""
+    def best_share(self, careful: bool) -> float:
+        """That with the least balanced loss on the validation images, fitted to the training images alone.
+
+        Careful: the largest that is within a standard error of it.
+        """
         training = np.setdiff1d(self.seen, self.validation)
         first = self.validation[np.unique(self.image[self.validation], return_index=True)[1]]
         label = self.label[first]
@@ -113,10 +118,15 @@ class Trained:
         for share in SHARES:
             values = self.blended(share)
             logits = self.fit(values, training)(torch.from_numpy(self.image_means(values, self.validation)).float())
-            probability = logits.double().softmax(1).numpy()
-            weight = (1 / np.bincount(self.label))[label]
-            losses.append(log_loss(label, probability, labels=np.unique(self.label), sample_weight=weight))
-        return SHARES[int(np.argmin(losses))]
+            loss = nn.functional.cross_entropy(logits.double(), torch.from_numpy(label), reduction="none")
+            losses.append(loss.numpy())
+        weight = (1 / np.bincount(self.label))[label]
+        weight /= weight.sum()
+        best = int(np.argmin(np.array(losses) @ weight))
+        excess = np.array(losses) - losses[best]
+        mean = excess @ weight
+        error = np.sqrt((excess - mean[:, None]) ** 2 @ weight**2)
+        return SHARES[int(np.flatnonzero(mean <= error)[-1]) if careful else best]
 
 
 def trained_units(plan: Plan, cohort: TiledCohort) -> Iterator[Trained]:
@@ -153,7 +163,7 @@ def classified(unit: Trained, way: str) -> tuple[np.ndarray, Classify]:
     elif way == "beside":
         values = np.concatenate([unit.r, unit.blended(1.0)], axis=1)
     else:
-        values = unit.blended(unit.best_share() if way == "nested" else float(way.split()[1]))
+        values = unit.blended(unit.best_share(way == "careful") if way in NESTED else float(way.split()[1]))
     return values, unit.fit(values, unit.seen)
 
 
@@ -213,11 +223,12 @@ def compare(run: Path, truth: pd.DataFrame | None, ways: list[str]) -> None:
     for way, of_way in tables.items():
         line: dict[str, object] = names | {"way": way}
         for count in (count for count in SEEDS if count <= plan.study.train.seeds):
-            taken = [{seed} for seed in range(plan.study.train.seeds)] if count == 1 else [set(range(count))]
-            found = [
-                measured([u for u in of_way if u.seed in seeds], samples, cohort.channels, truth) for seeds in taken
-            ]
-            line[f"auc_{count}"] = round(float(np.mean([value for value, _, _ in found])), 3)
+            firsts = range(0, plan.study.train.seeds - count + 1, count)
+            parts = [[unit for unit in of_way if first <= unit.seed < first + count] for first in firsts]
+            found = [measured(units, samples, cohort.channels, truth) for units in parts]
+            aucs = [value for value, _, _ in found]
+            line[f"auc_{count}"] = round(float(np.mean(aucs)), 3)
+            line[f"deviation_{count}"] = round(float(np.std(aucs, ddof=1)), 3) if len(aucs) > 1 else None
             if truth is not None:
                 line[f"ap_{count}"] = round(float(np.mean([precision for _, precision, _ in found])), 3)
         line["like_refit_0"] = round(float(stats.spearmanr(all_seeds[way], all_seeds["refit 0"]).statistic), 2)
