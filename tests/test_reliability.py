@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from fitted_cohorts import fitted_cohort
+from fitted_cohorts import CLASS_NAMES, fit_classifier, fitted_cohort, stratified_folds, unit_table
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import gather_samples, softmax
+from plexrank.ranking.aggregate import LinearWeights, UnitTable, gather_samples, softmax
 from plexrank.ranking.agreement import borda_points, measure_agreement, nogueira_stability
 from plexrank.ranking.audit import channel_groups, site_association
 from plexrank.ranking.baselines import anova, forest_baseline, logistic_baseline
@@ -22,8 +22,8 @@ from plexrank.ranking.logistic import fit_logistic, training_samples
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
 from plexrank.ranking.prediction import auc
 from plexrank.ranking.reliance import measure_reliance
-from plexrank.ranking.samples import make_samples
-from plexrank.ranking.statistics import trend
+from plexrank.ranking.samples import Samples, make_samples
+from plexrank.ranking.statistics import benjamini_hochberg, trend
 from plexrank.settings import RankSettings
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
@@ -106,6 +106,52 @@ def test_what_a_copy_explains_counts_for_reliance_but_not_for_conditional_relian
     rest = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples, explained=explained)
     assert rest.mean[0] < 0.5 * plain.mean[0]
     assert rest.mean[2] > 0.5 * plain.mean[2]
+
+
+def cohort_at_two_sites(seed: int) -> tuple[list[UnitTable], Samples]:
+    """80 patients, nine of ten of a class at its own site; C00 differs between classes, C01 between sites only."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(80) % 2
+    site = np.where(np.arange(80) // 2 % 10 == 0, 1 - label, label)
+    fold = stratified_folds(2 * site + label, 4, rng)
+    r = rng.normal(size=(80, 12))
+    r[:, 0] += 2.5 * label
+    r[:, 1] += 3.0 * site
+    units = []
+    for f in range(4):
+        weights = fit_classifier(r, label, fold != f, 0.1)
+        units.append(unit_table(r, *weights, LinearWeights(*weights), fold, f, 0, np.exp(r / 4)))
+    names = [CLASS_NAMES[k] for k in label]
+    sites = ["Basel" if k else "Bern" for k in site]
+    return units, make_samples([f"p{i:02d}" for i in range(80)], names, fold.tolist(), sites, CLASS_NAMES[:2])
+
+
+def test_a_channel_that_differs_between_sites_only_is_not_called() -> None:
+    called = []
+    for seed in range(6):
+        units, samples = cohort_at_two_sites(seed)
+        tables = gather_samples(units, samples, "gradient")
+        for known in (samples, dataclasses.replace(samples, site=None)):
+            p = measure_reliance(tables.embedding, tables.classify, tables.seeds, known).p
+            called.append(benjamini_hochberg(p)[:2] <= 0.1)
+    assert np.sum(called[::2], axis=0).tolist() == [6, 0]
+    assert np.sum(called[1::2], axis=0).tolist() == [6, 6]
+
+
+def test_who_is_alone_at_a_site_of_a_fold_says_nothing_of_reliance() -> None:
+    units, samples = cohort_at_two_sites(0)
+    alone = np.flatnonzero(samples.fold == 2)[0]
+    site = samples.site.copy()
+    site[alone] = 2
+    tables = gather_samples(units, samples, "gradient")
+    measured = [
+        measure_reliance(tables.embedding, tables.classify, tables.seeds, dataclasses.replace(samples, site=where))
+        for where in (site, np.arange(80))
+    ]
+    assert np.flatnonzero(np.isnan(measured[0].increase).all(axis=1)).tolist() == [alone]
+    assert np.isfinite(measured[0].mean).all()
+    assert np.isnan(measured[1].mean).all()
+    assert (measured[1].p == 1).all()
 
 
 def test_fitted_weights_are_those_of_the_unit() -> None:

@@ -20,8 +20,8 @@ ROUNDING = 1e-12
 @dataclass(frozen=True)
 class Reliance:
     """Attributes:
-    increase: (sample, channel) rise of the log loss, NaN where a sample lacks the channel.
-    mean: (channel,) its class-balanced mean.
+    increase: (sample, channel) rise of the log loss, NaN where a sample lacks the channel or has no donor.
+    mean: (channel,) its class-balanced mean, NaN where no sample has a donor.
     p: (channel,) one-sided p-value that it is above zero.
     """
 
@@ -47,10 +47,11 @@ def measure_reliance(
 ) -> Reliance:
     """Permutation importance (Breiman 2001; Fisher et al. 2019) of the ensemble on held-out samples.
 
-    A channel's r is exchanged among the held-out samples of the same fold, in all seeds alike, by up to
-    ``MAX_DONORS`` shifts of a fixed order without fixed points: each sample takes the value of every other
-    sample once where the fold has no more than ``MAX_DONORS`` + 1. The loss is that of the mean probability
-    over seeds. Samples that lack the channel neither give nor take.
+    A channel's r is exchanged among the held-out samples of the same fold and, where sites are known, the same site
+    (no known site counts as one), so that what r knows of the site alone changes nothing. This is done in all seeds
+    alike, by up to ``MAX_DONORS`` shifts of a fixed order without fixed points: each sample takes the value of every
+    other sample once where there are no more than ``MAX_DONORS`` + 1. The loss is that of the mean probability over
+    seeds. Samples that lack the channel neither give nor take, and one that is alone says nothing of it.
 
     The p-value is a class-balanced t-test over patients with the variance of out-of-fold means, see
     :data:`plexrank.ranking.statistics.OUT_OF_FOLD_VARIANCE`.
@@ -63,12 +64,13 @@ def measure_reliance(
         explained: (seed, sample, channel) what the other channels explain of r. It stays and only the rest is
             exchanged: conditional importance (Strobl et al. 2008, with a regression in the place of strata).
     """
-    increase = np.zeros(embedding.shape[1:])
+    increase = np.full(embedding.shape[1:], np.nan)
     wanted = range(embedding.shape[2]) if channels is None else channels
     explained = np.zeros_like(embedding) if explained is None else explained
     order = np.random.default_rng(0).permutation(len(samples))
-    for fold in np.unique(samples.fold):
-        rows = order[samples.fold[order] == fold]
+    site = np.zeros_like(samples.fold) if samples.site is None else samples.site
+    for fold, place in np.unique(np.stack([samples.fold, site], axis=1), axis=0):
+        rows = order[(samples.fold[order] == fold) & (site[order] == place)]
         units = [classify[int(fold), seed] for seed in seeds]
         increase[rows] = _increase(embedding[:, rows], explained[:, rows], units, samples.label[rows], wanted)
     mean, p = balanced_mean_above_zero(increase, samples.label, samples.patient, OUT_OF_FOLD_VARIANCE)
@@ -98,7 +100,7 @@ def _increase_of(
     _, n, channels = r.shape
     shifts = min(n - 1, MAX_DONORS)
     if shifts < 1:
-        return np.zeros(n)
+        return np.full(n, np.nan)
     donors = (np.arange(n) + np.arange(1, shifts + 1)[:, None]) % n
     total = np.zeros(n)
     shifts_at_once = max(ROWS_AT_ONCE // n, 1)
