@@ -17,7 +17,7 @@ from plexrank.ranking.audit import channel_groups, site_association
 from plexrank.ranking.baselines import anova, forest_baseline, logistic_baseline
 from plexrank.ranking.cohort_ranking import rank_cohort
 from plexrank.ranking.conditional import explained_by_others
-from plexrank.ranking.controls import count_called, decoy_reliance_p
+from plexrank.ranking.controls import count_called, decoy_reliance_p, draw_donors
 from plexrank.ranking.logistic import fit_logistic, training_samples
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
 from plexrank.ranking.prediction import auc
@@ -191,6 +191,29 @@ def test_decoys_are_not_called_and_real_channels_are() -> None:
     assert called <= 1
     bare = [dataclasses.replace(unit, training_embedding=np.full((64, 12), np.nan)) for unit in units]
     assert decoy_reliance_p(bare, tables, samples, np.random.default_rng(0)) is None
+
+
+def test_a_decoy_takes_the_same_patients_in_every_unit() -> None:
+    units, samples = fitted_cohort(4, effects=(2.0,), strength=0.1, seeds=1, flip_signs=False)
+    again = [dataclasses.replace(unit, seed=seed) for unit in units for seed in (0, 1, 2)]
+    alone, together = (
+        decoy_reliance_p(of, gather_samples(of, samples, "gradient"), samples, np.random.default_rng(0))
+        for of in (units, again)
+    )
+    np.testing.assert_allclose(together, alone)
+
+
+def test_donors_of_decoys_are_other_patients_who_have_the_channel() -> None:
+    ids, labels = ["a", "a", "b", "b", "c", "d", "e", "f"], ["x", "y", "x", "y", "x", "y", "x", "y"]
+    samples = make_samples(ids, labels, [0] * 8)
+    present = np.ones((8, 300), dtype=bool)
+    present[7, :150] = False
+    donor = draw_donors(present, samples, np.random.default_rng(0))
+    assert (np.sort(donor, axis=0) == np.arange(8)[:, None]).all()
+    assert (donor[7, :150] == 7).all()
+    assert set(donor[4, :150]) == {4, 5, 6}
+    assert set(donor[4, 150:]) == {4, 5, 6, 7}
+    assert {tuple(pair) for pair in donor[:2].T} == {(0, 1), (2, 3)}
 
 
 def test_controls_are_counted_at_the_threshold_of_the_significant_channels() -> None:

@@ -12,14 +12,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 
 from plexrank.ranking.aggregate import softmax
-from plexrank.ranking.logistic import fit_logistic
+from plexrank.ranking.logistic import FALLBACK_STRENGTH, fit_logistic, logits_of
 from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import positions
 from plexrank.ranking.statistics import class_balanced_mean, known_mean
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-FALLBACK_STRENGTH = 0.1
 LOG_OFFSET = 0.01
 """Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
 INNER_FOLDS = 4
@@ -147,7 +146,7 @@ def _predict(train: Array, label: Array, test: Array, strength: float) -> tuple[
     center, spread = train.mean(axis=0), train.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     weights = fit_logistic((train - center) / spread, label, strength)
-    return softmax((test - center) / spread @ weights.coef.T + weights.intercept), weights.coef
+    return softmax(logits_of(weights, (test - center) / spread)), weights.coef
 
 
 def _best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from plexrank.ranking.aggregate import Classify, LinearWeights, SampleTables, UnitTable
-from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
+from plexrank.ranking.aggregate import Classify, SampleTables, UnitTable
+from plexrank.ranking.logistic import fit_logistic, logits_of, training_samples
 from plexrank.ranking.reliance import measure_reliance
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.ranking.statistics import benjamini_hochberg
 
 
@@ -40,43 +40,45 @@ def decoy_reliance_p(
 ) -> Array | None:
     """p-values of the reliance on decoys, (channel,); None where units kept no training embedding.
 
-    A decoy is a channel's r, shuffled between the training samples and between the held-out samples of each fold.
-    The logistic regression of every unit is fitted anew to channels and decoys together. A decoy tells what the
+    A decoy is a channel that every sample takes from another patient, the same one in all units, be it held out there
+    or not: what it has in common with the labels by chance adds up over folds and seeds as that of a real channel
+    does. The logistic regression of every unit is fitted anew to channels and decoys together. A decoy tells what the
     classifier makes of nothing; what the encoder makes of nothing only a channel can tell that itself means nothing.
     """
-    training = {(unit.fold, unit.seed): training_samples(unit, samples) for unit in units}
-    known = {key: value for key, value in training.items() if value is not None}
-    if len(known) < len(training):
-        return None
     channels = tables.embedding.shape[2]
-    classify = {key: _fit_with_decoys(value, rng) for key, value in known.items()}
-    embedding = np.empty((len(tables.seeds), len(samples), 2 * channels))
-    for fold in np.unique(samples.fold):
-        rows = np.flatnonzero(samples.fold == fold)
-        order = _shuffles(tables.present[rows], rng)
-        for number, seed in enumerate(tables.seeds):
-            unit = known[int(fold), seed]
-            r = np.where(tables.present[rows], unit.standardise(tables.embedding[number, rows]), np.nan)
-            embedding[number, rows] = np.hstack([r, np.take_along_axis(r, order, axis=0)])
+    donor = draw_donors(tables.present, samples, rng)
+    embedding = np.full((len(tables.seeds), len(samples), 2 * channels), np.nan)
+    classify: dict[tuple[int, int], Classify] = {}
+    for unit in units:
+        training, rows = training_samples(unit, samples), samples.fold == unit.fold
+        if training is None:
+            return None
+        seed = tables.seeds.index(unit.seed)
+        r = image_means_to_samples(unit.training_embedding, samples)
+        r[rows] = tables.embedding[seed, rows]
+        r = (r - training.center) / training.spread
+        both = np.hstack([r, np.take_along_axis(r, donor, axis=0)])
+        embedding[seed, rows] = both[rows]
+        weights = fit_logistic(np.nan_to_num(both[training.sample]), training.label, training.strength)
+        classify[unit.fold, unit.seed] = partial(logits_of, weights)
     return measure_reliance(embedding, classify, tables.seeds, samples, range(channels, 2 * channels)).p[channels:]
 
 
-def _fit_with_decoys(unit: TrainingSamples, rng: np.random.Generator) -> Classify:
-    decoys = np.take_along_axis(unit.r, _shuffles(unit.known, rng), axis=0)
-    return partial(_logits, fit_logistic(np.hstack([unit.r, decoys]), unit.label, unit.strength))
-
-
-def _logits(weights: LinearWeights, r: Array) -> Array:
-    logits: Array = np.nan_to_num(r) @ weights.coef.T + weights.intercept
-    return logits
-
-
-def _shuffles(present: Array, rng: np.random.Generator) -> Array:
-    """(row, channel) rows to take values from, shuffled among the rows that have the channel."""
-    order = np.tile(np.arange(len(present))[:, None], (1, present.shape[1]))
-    for channel, rows in enumerate(present.T):
-        order[rows, channel] = rng.permutation(np.flatnonzero(rows))
-    return order
+def draw_donors(present: Array, samples: Samples, rng: np.random.Generator) -> Array:
+    """(sample, channel) the sample whose value each takes: patients who have the channel, in random order."""
+    donor = np.tile(np.arange(len(present))[:, None], (1, present.shape[1]))
+    for channel, has in enumerate(present.T):
+        rows = np.flatnonzero(has)
+        patients, own = np.unique(samples.patient[rows], return_inverse=True)
+        number = np.arange(len(rows)) - np.searchsorted(own, own)  # of a sample among those of its patient
+        count = np.bincount(own)
+        for samples_each in np.unique(count):
+            members = np.flatnonzero(count == samples_each)
+            taken = np.empty(len(patients), dtype=int)
+            taken[members] = rng.permutation(members)
+            of_these = count[own] == samples_each
+            donor[rows[of_these], channel] = rows[np.searchsorted(own, taken[own[of_these]]) + number[of_these]]
+    return donor
 
 
 def count_called(

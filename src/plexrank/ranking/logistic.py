@@ -118,6 +118,12 @@ def fit_logistic(x: Array, label: Array, strength: float) -> LinearWeights:
     return LinearWeights(coef, intercept)
 
 
+def logits_of(weights: LinearWeights, x: Array) -> Array:
+    """Logits (row, class) of x (row, column), 0 in the place of NaN."""
+    logits: Array = np.nan_to_num(x) @ weights.coef.T + weights.intercept
+    return logits
+
+
 def _objective(theta: Array, design: Array, own: Array, weight: Array, penalised: Array) -> tuple[float, Array]:
     """The value, and the probabilities (row, logit) of classes, or of the second class where there is one logit."""
     logits = design @ theta.T

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable, softmax
-from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
+from plexrank.ranking.logistic import TrainingSamples, fit_logistic, logits_of, training_samples
 from plexrank.ranking.prediction import auc
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.statistics import known_mean
@@ -62,8 +62,7 @@ def smallest_panel(
         chosen = _forward(training, included, largest)
         for size, own in enumerate([*(chosen[: k + 1] for k in range(largest)), np.flatnonzero(included)]):
             weights = fit_logistic(training.r[:, own], training.label, training.strength)
-            logits = held_out[:, own] @ weights.coef.T + weights.intercept
-            probability[size, rows] += softmax(logits) / len(tables.seeds)
+            probability[size, rows] += softmax(logits_of(weights, held_out[:, own])) / len(tables.seeds)
         place = np.full(len(included), largest + 1.0)
         place[chosen] = np.arange(1, largest + 1)
         places.append(place)
@@ -84,8 +83,7 @@ def _forward(training: TrainingSamples, included: Array, size: int) -> Array:
         steepness[chosen] = -1.0
         chosen.append(int(steepness.argmax()))
         weights = fit_logistic(training.r[:, chosen], training.label, training.strength)
-        logits = training.r[:, chosen] @ weights.coef.T + weights.intercept
-        residual = (own - softmax(logits)) * weight[:, None]
+        residual = (own - softmax(logits_of(weights, training.r[:, chosen]))) * weight[:, None]
     return np.array(chosen)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from plexrank.ranking.aggregate import LinearWeights, SampleTables, UnitTable, softmax
-from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
+from plexrank.ranking.aggregate import SampleTables, UnitTable, softmax
+from plexrank.ranking.logistic import TrainingSamples, fit_logistic, logits_of, training_samples
 from plexrank.ranking.prediction import auc, permute_labels
 from plexrank.ranking.samples import Array, Samples
 
@@ -104,10 +104,5 @@ def _retrained(
         for place, size in enumerate(sizes):
             kept = order[:size]
             weights = fit_logistic(known.r[:, kept], known.label, known.strength)
-            probability[place, rows] += softmax(_logits(weights, held_out[:, kept])) / len(tables.seeds)
+            probability[place, rows] += softmax(logits_of(weights, held_out[:, kept])) / len(tables.seeds)
     return [auc(predicted, samples.label) for predicted in probability]
-
-
-def _logits(weights: LinearWeights, r: Array) -> Array:
-    logits: Array = r @ weights.coef.T + weights.intercept
-    return logits
