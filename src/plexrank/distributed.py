@@ -73,16 +73,14 @@ def process_group(meetings: Path) -> Iterator[ProcessInfo]:
     names = TORCHRUN_NAMES if by_torchrun else SRUN_NAMES
     world_size = _environment_number(names.world_size, default=1)
     if world_size == 1:
-        yield ProcessInfo(device=torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
+        yield ProcessInfo(device=_ready(_device(0)))
         return
     process_rank, local_rank = _environment_number(names.process_rank), _environment_number(names.local_rank)
     if not 0 <= process_rank < world_size:
         raise PlexrankError(
             f"{names.process_rank}={process_rank} is not below {names.world_size}={world_size}; start all by srun"
         )
-    info = ProcessInfo(process_rank, world_size, local_rank, _device(local_rank))
-    if info.device.type == "cuda":
-        torch.cuda.set_device(info.device)
+    info = ProcessInfo(process_rank, world_size, local_rank, _ready(_device(local_rank)))
     store = _store_at_master_port() if by_torchrun else _meet(meetings, info)
     backend = "nccl" if info.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=process_rank, world_size=world_size, timeout=TIMEOUT)
@@ -288,6 +286,14 @@ def _environment_number(name: str, default: int | None = None) -> int:
             f"{name}: expected a whole number in the environment, found {found}; start by torchrun or srun"
         )
     return int(text)
+
+
+def _ready(device: torch.device) -> torch.device:
+    """The device, a GPU made this process's own, with TF32 in the place of float32 for products where it has that."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    return device
 
 
 def _device(local_rank: int) -> torch.device:

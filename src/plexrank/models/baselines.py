@@ -61,7 +61,7 @@ class Baseline(nn.Module, ABC):
         """
 
     def _classify(self, features: Tensor) -> Tensor:
-        """Features (B, f, …) → (B, K) in full precision whatever the autocast."""
+        """Features (B, f, …) → (B, K) float32, whatever the autocast."""
         with torch.autocast(features.device.type, enabled=False):
             return cast(Tensor, self.fc(features.float().flatten(2).mean(dim=2)))
 

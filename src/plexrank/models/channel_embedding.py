@@ -84,7 +84,7 @@ class ChannelEmbedding(nn.Module):
             self.standardizer.recenter(mean, variance)
 
     def classify(self, r: Tensor) -> Tensor:
-        """r (B, N) float32 → logits (B, K) float32, in full precision whatever the autocast; NaN counts as 0."""
+        """r (B, N) float32 → logits (B, K) float32, whatever the autocast; NaN counts as 0."""
         return self._classify(r.masked_fill(r.isnan(), 0))
 
     def _classify(self, r: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ class DownsamplingEncoder(nn.Module):
     """(B, 64, y, x) features → (B,) float32, for a backbone that hardly reduces y and x.
 
     Four times a maximum over 2×2 and two 3×3 convolutions, which makes 7×7 of 112×112 (other sizes are pooled to it
-    adaptively), then one valid 7×7 in full precision.
+    adaptively), then one valid 7×7 in float32.
     """
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ def over_tiles(
     index: IntArray,
     info: ProcessInfo,
 ) -> NDArray[np.float32]:
-    """What a network says of whole tiles, without crop and augmentation, in evaluation mode and full precision.
+    """What a network says of whole tiles, without crop and augmentation, in evaluation mode, without autocast.
 
     A collective: the processes share the tiles, and each gets all of the result.
 
