@@ -118,8 +118,8 @@ class Independent(nn.Module):
 class EmbeddingEncoder(nn.Module):
     """(B, 512, y, x) features → (B,) float32: three 3×3 convolutions, then one valid 7×7.
 
-    Features of another size than 7×7 are pooled adaptively to it first. The last layer runs in full
-    precision whatever the autocast, since its output is what the importances are computed from.
+    Features of another size than 7×7 are pooled adaptively to it first. The last layer runs in
+    float32 whatever the autocast, since its output is what the importances are computed from.
     """
 
     def __init__(self) -> None:
