@@ -14,7 +14,7 @@ from torch import nn
 from plexrank.attribution import chunks
 from plexrank.attribution.methods import METHODS
 from plexrank.models.refit import LinearClassifier
-from plexrank.settings import Importance
+from plexrank.settings import ONLY_BSN, Importance
 
 COEF = torch.tensor([[1.0, -2.0, 0.0], [0.5, 4.0, 0.0]], dtype=torch.float64)
 COMPLETE = ("integrated_gradients", "shapley", "deeplift")
@@ -37,7 +37,7 @@ def tiles(number: int, channels: int, seed: int = 1) -> torch.Tensor:
 
 
 def test_the_study_names_every_method() -> None:
-    assert get_args(Importance) == tuple(METHODS)
+    assert get_args(Importance) == (*METHODS, *ONLY_BSN)
 
 
 def test_gradient_of_a_linear_classifier_is_its_coefficients() -> None:

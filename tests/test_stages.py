@@ -145,7 +145,8 @@ def test_a_network_of_another_cohort_is_refused_saying_what_differs(tiny_run: Pa
 def test_a_network_without_embedding_is_ranked_by_its_own_importance(
     tiny_study: Path, plexrank: Plexrank, tmp_path: Path
 ) -> None:
-    overrides = ("model.architecture=bsn", "train.seeds=1", "train.epochs=1", "attribute.methods=[gradient]")
+    overrides = ("model.architecture=bsn", "train.seeds=1", "train.epochs=1")
+    overrides += ("attribute.methods=[gradient,gradcam]", "rank.by=gradcam")
     done = plexrank(*run_arguments(tiny_study, tmp_path / "run", *overrides), "--until", "report")
     assert done.returncode == 0, done.stderr
     ranking = pd.read_csv(tmp_path / "run" / "ranking" / "ranking.csv")
@@ -156,6 +157,9 @@ def test_a_network_without_embedding_is_ranked_by_its_own_importance(
     assert not ranking["significant"].any()
     warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]
     assert any("no channel embedding" in warning for warning in warnings)
+    values = AttributionStore(plan_of(tmp_path / "run").rundir.attribution(0, 0)).read().values
+    assert set(values) == {"gradient", "gradcam"}
+    np.testing.assert_array_equal(values["gradcam"], values["gradient"])
 
 
 def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(

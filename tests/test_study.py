@@ -39,6 +39,11 @@ def write(folder: Path, content: object) -> Path:
             {"model": {"architecture": "bsn"}, "attribute": {"methods": ["gradient", "shapley"]}},
             "attribute: shapley rest on the channel embedding, which bsn lacks",
         ),
+        (
+            {"model": {"architecture": "resnet50"}, "attribute": {"methods": ["gradcam"]}, "rank": {"by": "gradcam"}},
+            "attribute: gradcam is the importance of model.architecture bsn, not of resnet50; choose gradient",
+        ),
+        ({"attribute": {"methods": ["gradient", "gradcam"]}}, "of model.architecture bsn, not of channel_embedding"),
         ({"model": {"weights": "none", "first_conv": "rgb_sum"}}, "there are no colours to sum without weights"),
         ({"train": {"batch_tiles": 4, "accumulate": 3}}, "4 tiles a step cannot pass in 3 parts"),
         ({"tile": 5}, "tile: input should be a valid dictionary"),

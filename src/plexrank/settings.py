@@ -172,11 +172,14 @@ Importance = Literal[
     "shapley",
     "lime",
     "deeplift",
+    "gradcam",
 ]
 
 
 WITHOUT_EMBEDDING = ("gradient", "gradient_paper", "occlusion")
 """The importances that networks without a channel embedding have too."""
+ONLY_BSN = ("gradcam",)
+"""The importances that no other architecture has."""
 
 
 class AttributeSettings(Section):
@@ -185,7 +188,7 @@ class AttributeSettings(Section):
     methods: tuple[Importance, ...] = Field(
         ("gradient", "occlusion"),
         min_length=1,
-        description=f"importances to compute, of {', '.join(get_args(Importance))}",
+        description=f"importances to compute, of {', '.join(get_args(Importance))} (`bsn` only)",
     )
 
     @field_validator("methods")
@@ -231,11 +234,20 @@ class Study(Section):
     @classmethod
     def _methods_fit_the_architecture(cls, attribute: AttributeSettings, info: Any) -> AttributeSettings:
         model = info.data.get("model")
-        wrong = [method for method in attribute.methods if method not in WITHOUT_EMBEDDING]
-        if model is not None and not model.has_embedding and wrong:
+        if model is None:
+            return attribute
+        of_bsn = [method for method in attribute.methods if method in ONLY_BSN]
+        others = [method for method in attribute.methods if method not in (*WITHOUT_EMBEDDING, *ONLY_BSN)]
+        if of_bsn and model.architecture != "bsn":
             raise ValueError(
-                f"{', '.join(wrong)} rest on the channel embedding, which {model.architecture} lacks; "
-                f"choose among {', '.join(WITHOUT_EMBEDDING)}"
+                f"{', '.join(of_bsn)} is the importance of model.architecture bsn, not of {model.architecture}; "
+                "choose gradient"
+            )
+        if others and not model.has_embedding:
+            choice = (*WITHOUT_EMBEDDING, *(ONLY_BSN if model.architecture == "bsn" else ()))
+            raise ValueError(
+                f"{', '.join(others)} rest on the channel embedding, which {model.architecture} lacks; "
+                f"choose among {', '.join(choice)}"
             )
         return attribute
 
