@@ -1,7 +1,7 @@
 """The runs behind the figures in docs/method.md: simulated cohorts and real images, from files to ranking.
 
-    python benchmarks/evidence.py null|spatial|paper|hierarchy [--cohorts N] [--first SEED]
-    python benchmarks/evidence.py dcis --samplesheet samplesheet.csv --panel panel.csv [--labels tissue ...]
+    python benchmarks/evidence.py null|spatial|paper|hierarchy [--cohorts N] [--first SEED] [--set key=value ...]
+    python benchmarks/evidence.py dcis --samplesheet samplesheet.csv --panel panel.csv [--labels tissue ...] [--set ...]
 
 Prints a line of JSON for each cohort and one that sums up. Everything is small, so that a laptop does it in minutes.
 """
@@ -48,11 +48,11 @@ def run_to_ranking(study: Path, run: Path, overrides: list[str]) -> Plan:
     return plan
 
 
-def simulated(scenario: str, seed: int, folder: Path) -> tuple[Plan, pd.DataFrame]:
+def simulated(scenario: str, seed: int, folder: Path, overrides: list[str]) -> tuple[Plan, pd.DataFrame]:
     """The plan of a finished run, and the truth."""
     images, channels, size_px = SIZES[scenario]
     study = simulate(scenario, folder / "cohort", images=images, channels=channels, size_px=size_px, seed=seed)
-    plan = run_to_ranking(study, folder / "run", [*TRAINING[scenario], *FEWER_DRAWS])
+    plan = run_to_ranking(study, folder / "run", [*TRAINING[scenario], *FEWER_DRAWS, *overrides])
     return plan, pd.read_csv(folder / "cohort" / "truth.csv", keep_default_na=False)
 
 
@@ -63,8 +63,8 @@ def tables(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     return pd.read_parquet(folder / "ranking.parquet"), pd.read_csv(folder / "baselines.csv"), summary
 
 
-def null(seed: int, folder: Path) -> dict[str, Any]:
-    ranking, _, summary = tables(simulated("null", seed, folder)[0])
+def null(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    ranking, _, summary = tables(simulated("null", seed, folder, overrides)[0])
     return {
         "significant": int(ranking["significant"].sum()),
         "at_chance": summary["at_chance"],
@@ -74,8 +74,8 @@ def null(seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def planted(scenario: str, seed: int, folder: Path) -> dict[str, Any]:
-    plan, truth = simulated(scenario, seed, folder)
+def planted(scenario: str, seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    plan, truth = simulated(scenario, seed, folder, overrides)
     ranking, baselines, summary = tables(plan)
     result: dict[str, Any] = {"auc": summary["held_out"]["auc"]["value"]}
     orders = {"plexrank": ranking[["channel", "position", "score"]]}
@@ -95,9 +95,9 @@ def planted(scenario: str, seed: int, folder: Path) -> dict[str, Any]:
     return result
 
 
-def hierarchy(seed: int, folder: Path) -> dict[str, Any]:
+def hierarchy(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     """False-positive rates at ``LEVEL`` on channels without a plant: tiles as the unit, and patients."""
-    plan, truth = simulated("hierarchy", seed, folder)
+    plan, truth = simulated("hierarchy", seed, folder, overrides)
     ranking, _, _ = tables(plan)
     nothing = truth["informative"].to_numpy() == 0
     tiles = pd.read_parquet(plan.rundir.tiles_table)
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--samplesheet", type=Path)
     parser.add_argument("--panel", type=Path)
     parser.add_argument("--labels", nargs="+", default=["tissue", "high_grade", "er_status", "status"])
-    parser.add_argument("--set", nargs="*", default=[], help="overrides of the study of dcis")
+    parser.add_argument("--set", nargs="*", default=[], help="overrides of the study: section.key=value")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plexrank-evidence-") as folder:
         if chosen.runs == "dcis":
@@ -162,7 +162,7 @@ def main() -> None:
             own = Path(folder) / str(seed)
             own.mkdir()
             run = {"null": null, "hierarchy": hierarchy}.get(chosen.runs)
-            line = run(seed, own) if run else planted(chosen.runs, seed, own)
+            line = run(seed, own, chosen.set) if run else planted(chosen.runs, seed, own, chosen.set)
             print(json.dumps({"scenario": chosen.runs, "seed": seed} | line), flush=True)
             lines.append(line)
     frame = pd.DataFrame(lines).astype(float)
