@@ -105,7 +105,7 @@ SIX_FAULTS = (
     "train.epoch: unknown key; did you mean epochs?",
     "leads out of",
     "line 4: image_id 'image003' stands on line 3 already",
-    "class 'C' has 1 patients, fewer than the 4 folds",
+    "class 'C' has 1 patient, fewer than the 4 folds",
     "line 3: keep must be 0 or 1, found 'maybe'",
     "image009.ome.tiff: empty file",
 )

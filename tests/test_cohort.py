@@ -106,7 +106,7 @@ def test_a_change_within_a_folder_is_seen(tmp_path: Path) -> None:
         (GOOD_ROWS + "i6,,p6,low,x\n", "the column path is empty", 64),
         (GOOD_ROWS + "i6,f.tiff,p6,low\n", "line 7: 4 cells, but the header has 5", 64),
         (GOOD_ROWS.replace("high", "low"), "holds only 'low'", 64),
-        (GOOD_ROWS + "i6,f.tiff,p6,mid,x\n", "class 'mid' has 1 patients, fewer than the 2 folds", 64),
+        (GOOD_ROWS + "i6,f.tiff,p6,mid,x\n", "class 'mid' has 1 patient, fewer than the 2 folds", 64),
         ("", "a header and no row", 64),
     ],
 )

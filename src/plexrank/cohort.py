@@ -153,14 +153,18 @@ def class_problems(
     for label, patient in members:
         patients[label].add(patient)
     without = f" without the {num_left_out} images that are left out as bad" if num_left_out else ""
-    return [
-        StudyError(
-            f"{where}: class {label!r} has {len(own)} patients{without}, fewer than the {folds} folds; "
-            f"set train.folds to {max(2, len(own))} or empty the label of these images"
+    few = {label: len(own) for label, own in patients.items() if len(own) < folds}
+    errors = []
+    for label, number in few.items():
+        remedy = f"set train.folds to {number}" if number > 1 else "mend it if it is misspelt"
+        counted = f"{number} patient{'' if number == 1 else 's'}{without}"
+        errors.append(
+            StudyError(
+                f"{where}: class {label!r} has {counted}, fewer than the {folds} folds; {remedy} or empty the label of "
+                "these images"
+            )
         )
-        for label, own in patients.items()
-        if len(own) < folds
-    ]
+    return errors
 
 
 def patient_strata(images: Iterable[ImageRecord]) -> dict[str, tuple[str, str]]:

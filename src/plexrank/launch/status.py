@@ -195,7 +195,7 @@ def _next_step(
         return f"open {plan.rundir.report_page}"
     again = f"plexrank run STUDY.yaml --out {plan.rundir.path}"
     if graph is None:
-        return f"{again} does what is left"
+        return f"{again}, with the same --set as before, does what is left"
     again += f" --cluster {graph.profile}"
     if not graph.released:
         return f"the submission was broken off; {again} takes it back and submits anew"

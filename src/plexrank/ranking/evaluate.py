@@ -58,8 +58,8 @@ class Evaluation:
         return asdict(self)
 
     def to_text(self) -> str:
-        """A line for each figure."""
-        return "\n".join(f"{name:18} {_text(value)}" for name, value in vars(self).items())
+        """A line for each figure that there is."""
+        return "\n".join(f"{name:18} {_text(value)}" for name, value in vars(self).items() if value is not None)
 
 
 def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
