@@ -154,7 +154,7 @@ def class_problems(
         patients[label].add(patient)
     without = f" without the {num_left_out} images that are left out as bad" if num_left_out else ""
     few = {label: len(own) for label, own in patients.items() if len(own) < folds}
-    errors = []
+    errors: list[PlexrankError] = []
     for label, number in few.items():
         remedy = f"set train.folds to {number}" if number > 1 else "mend it if it is misspelt"
         counted = f"{number} patient{'' if number == 1 else 's'}{without}"
