@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--images N] [--channels N] [--side PX] [--rounds N] [--backbone NAME]
 
-Prints one line of JSON. All figures are ratios of seconds an epoch within one run, each the fastest of its rounds,
-since other work on the machine only ever adds; on a CPU every process has one thread.
+Prints one line of JSON. The ways take turns; a figure is a ratio of seconds an epoch within one round, the median over
+the rounds, since other work on the machine comes and goes. On a CPU every process has one thread.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from plexrank.allocator import keep_freed_memory
-from plexrank.distributed import ProcessInfo, process_group
+from plexrank.distributed import ProcessInfo, barrier, process_group
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.plan import Plan, make_plan
@@ -36,7 +38,8 @@ from plexrank.training.data import CACHE_BYTES, model_input
 from plexrank.training.loop import Unit, UnitPaths, UnitTraining
 from plexrank.training.optimiser import make_optimiser
 
-WARM_UP_EPOCHS = 1
+Rounds = list[dict[str, float]]
+"""For each round the seconds an epoch of each way."""
 
 
 def main() -> None:
@@ -45,48 +48,49 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     if arguments.run is not None:
-        _one_of_several(arguments.run)
+        _one_of_two(arguments.run, arguments.rounds)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = _prepare(arguments, folder)
         plan = make_plan(RunDir(run), load_study(run / "study.yaml"))
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        ways = _ways(plan, folder, ProcessInfo(device=device))
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(arguments.rounds):
-            for way, epoch in ways.items():
-                seconds[way].append(_timed(epoch))
-        fastest = {way: min(values) for way, values in seconds.items()}
-        alone, together = [], []
-        for _ in range(0 if device.type == "cuda" else arguments.rounds):
-            alone.append(_processes(run, 1))
-            together.append(_processes(run, 2))
+        one = _in_turns(_ways(plan, folder, ProcessInfo(device=device)), arguments.rounds)
+        two = _two_processes(run, arguments.rounds) if device.type == "cpu" else []
+        seconds = statistics.median(round_["stage"] for round_ in one)
         report = {
             "benchmark": "training",
             "device": torch.cuda.get_device_name(0) if device.type == "cuda" else "cpu, 1 thread",
             "backbone": arguments.backbone,
-            "channel_images_per_second": round(_channel_images(plan) / fastest["stage"], 1),
-            "stage_of_bare_loop": round(fastest["bare"] / fastest["stage"], 3),
-            "uncached_of_bare_loop": round(fastest["bare"] / fastest["uncached"], 3),
-            "times_channel_loop": round(fastest["channel_loop"] / fastest["stage"], 3),
-            "efficiency_of_2": _efficiency(alone, together),
+            "channel_images_per_second": round(_channel_images(plan) / seconds, 1),
+            "stage_of_bare_loop": _ratio(one, "bare", "stage"),
+            "uncached_of_bare_loop": _ratio(one, "bare", "uncached"),
+            "times_channel_loop": _ratio(one, "channel_loop", "stage"),
+            "efficiency_of_2": _ratio(two, "alone", "together", 2),
+            "efficiency_of_2_apart": _ratio(two, "alone", "apart", 2),
             "load_average": round(os.getloadavg()[0], 1),
         }
     print(json.dumps(report))
 
 
-def _efficiency(alone: list[float], together: list[float]) -> float | None:
-    """Of two processes; ``None`` where there was only one."""
-    return round(min(alone) / (2 * min(together)), 3) if alone else None
+def _ratio(rounds: Rounds, of: str, over: str, processes: int = 1) -> float | None:
+    """The median over the rounds; ``None`` where there was none."""
+    ratios = [seconds[of] / (processes * seconds[over]) for seconds in rounds]
+    return round(statistics.median(ratios), 3) if ratios else None
+
+
+def _in_turns(ways: dict[str, Callable[[], None]], rounds: int) -> Rounds:
+    for epoch in ways.values():  # warm up
+        epoch()
+    return [{way: _timed(epoch) for way, epoch in ways.items()} for _ in range(rounds)]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=80)
-    parser.add_argument("--channels", type=int, default=12)
+    parser.add_argument("--channels", type=int, default=30)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backbone", choices=("resnet18", "shallow"), default="resnet18")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -114,26 +118,28 @@ def _channel_images(plan: Plan) -> int:
 
 
 def _ways(plan: Plan, folder: Path, info: ProcessInfo) -> dict[str, Callable[[], None]]:
-    """What trains one epoch, warmed up."""
-    ways = {
-        "stage": _stage(plan, folder, info, cache=True),
-        "uncached": _stage(plan, folder, info, cache=False),
+    """What trains one epoch."""
+    return {
+        "stage": _stage(plan, folder / "stage", info),
+        "uncached": _stage(plan, folder / "uncached", info, cache=False),
         "bare": _bare(plan, info, lambda network, tiles: network(tiles)),
         "channel_loop": _bare(plan, info, _channel_by_channel),
     }
-    for epoch in ways.values():
-        for _ in range(WARM_UP_EPOCHS):
-            epoch()
-    return ways
 
 
-def _stage(plan: Plan, folder: Path, info: ProcessInfo, cache: bool) -> Callable[[], None]:
-    """The training stage: tile store, augmentation, weights, optimiser."""
+def _stage(
+    plan: Plan, folder: Path, info: ProcessInfo, cache: bool = True, rows: slice = slice(None)
+) -> Callable[[], None]:
+    """The training stage: tile store, augmentation, weights, optimiser; on these of the tiles, ordered by class."""
+    folder.mkdir()
     cohort = TiledCohort(plan)
     tiles = cohort.training_tiles(cohort.fit_intensity(0), CACHE_BYTES if cache else 0)
+    unit = _unit(plan, cohort)
+    by_class = np.argsort(tiles.labels[unit.train_index], kind="stable")
+    unit = replace(unit, train_index=unit.train_index[by_class[rows]])
     paths = UnitPaths(*(folder / name for name in ("last.pt", "best.pt", "history.csv")))
     study = plan.study
-    training = UnitTraining(tiles, _unit(plan, cohort), study.model, study.train, info, paths, "k", lambda line: None)
+    training = UnitTraining(tiles, unit, study.model, study.train, info, paths, "k", lambda line: None)
     training.start_or_resume()
 
     def epoch() -> None:
@@ -183,32 +189,51 @@ def _timed(epoch: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _processes(run: Path, count: int) -> float:
-    """Seconds an epoch of so many processes of one thread each."""
+def _two_processes(run: Path, rounds: int) -> Rounds:
+    """What the first of two processes of one thread each measured; see :func:`_one_of_two`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--run", str(run), "--rounds", str(rounds)]
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, "--run", str(run)],
+            command,
             env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(count)
+        for rank in range(2)
     ]
     said = [process.communicate()[0] for process in started]
-    return float(said[0])
+    measured: Rounds = json.loads(said[0])
+    return measured
 
 
-def _one_of_several(run: Path) -> None:
-    """One process of :func:`_processes`: print the fastest of five epochs."""
+def _one_of_two(run: Path, rounds: int) -> None:
+    """Time one process alone, both apart, each with half of the tiles and no word to the other, and both together.
+
+    The first process prints its rounds; each time ends when both are done.
+    """
     plan = make_plan(RunDir(run), load_study(run / "study.yaml"))
-    with process_group(plan.rundir.meetings) as info, tempfile.TemporaryDirectory() as folder:
-        epoch = _stage(plan, Path(folder), info, cache=True)
+    with process_group(plan.rundir.meetings) as info, tempfile.TemporaryDirectory() as name:
+        single, folder = ProcessInfo(device=info.device), Path(name)
+        ways = {
+            "alone": _stage(plan, folder / "alone", single) if info.is_first else lambda: None,
+            "apart": _stage(plan, folder / "apart", single, rows=slice(info.process_rank, None, 2)),
+            "together": _stage(plan, folder / "together", info),
+        }
+        measured = _in_turns({way: _with_the_other(epoch, info) for way, epoch in ways.items()}, rounds)
+    if info.is_first:
+        print(json.dumps(measured), flush=True)
+
+
+def _with_the_other(epoch: Callable[[], None], info: ProcessInfo) -> Callable[[], None]:
+    def both_epochs() -> None:
         epoch()
-        print(min(_timed(epoch) for _ in range(5)), flush=True)
+        barrier(info)
+
+    return both_epochs
 
 
 if __name__ == "__main__":
