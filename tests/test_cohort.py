@@ -349,4 +349,7 @@ def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:
     rows = GOOD_ROWS.replace("i2,b.tiff,p2,low", "i2,b.tiff,p3,low") + "i6,f.tiff,p6,low,x\n"
     cohort = read_cohort(sheet(tmp_path, rows), folds=2)
     assert patient_strata(cohort.images)["p3"] == ("high|low", "x|y")
-    assert "images of several classes" in cohort.warnings[0]
+    assert cohort.warnings[0].endswith(
+        "sheet.csv: 1 patients have images of several values of 'grade': p3 (lines 3, 4); each counts once for "
+        "each value"
+    )

@@ -212,6 +212,24 @@ def test_metals_become_the_ids_of_a_panel(tmp_path: Path) -> None:
     assert [(channel.channel_id, channel.name) for channel in channels] == list(zip(METALS, NAMES, strict=True))
 
 
+def test_the_panel_beside_the_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    write_ome(tmp_path / "img" / "a.ome.tiff", noise(), ("1", "2", "3"))
+    (tmp_path / "panel.csv").write_text("channel,name,keep\nIr191,DNA,0\nIn113,CD3,1\nIn115,CD8,1\n")
+    assert f"3, from {tmp_path / 'panel.csv'}" in notes(tmp_path / "img", tmp_path / "out")
+    assert read_panel(tmp_path / "out" / "panel.csv").kept_names == ("CD3", "CD8")
+
+
+def test_the_cofactor_is_guessed_from_the_format(tmp_path: Path) -> None:
+    for folder in ("imc", "tiff"):
+        (tmp_path / folder).mkdir()
+    write_mcd(tmp_path / "imc" / "a.mcd", {1: noise()})
+    write_ome(tmp_path / "tiff" / "a.tiff", noise())
+    for folder, cofactor in (("imc", 1), ("tiff", 5)):
+        assert f"cofactor: {cofactor}; 1 for IMC" in notes(tmp_path / folder, tmp_path / folder / "out")
+        assert load_study(tmp_path / folder / "out" / "study.yaml").intensity.cofactor == cofactor
+
+
 def test_channels_of_one_name_are_not_kept(tmp_path: Path) -> None:
     eight(lambda path, pixels: write_ome(path, pixels, ("CD3", "DNA", "DNA")), "{}.ome.tiff")(tmp_path / "data")
     assert "DNA: several channels of that name" in notes(tmp_path / "data", tmp_path / "out")

@@ -119,8 +119,10 @@ def test_a_second_run_does_nothing_and_a_changed_setting_only_what_depends_on_it
     assert "attribute: all 4 done already" in changed.stderr
     assert "rank: again, changed: rank.bootstrap 200 → 300" in changed.stderr
     dry = plexrank(*run_arguments(tiny_study, run, "train.epochs=2"), "--dry-run")
-    assert "tile table: done" in dry.stdout
-    assert "train fold 0 seed 0: changed: train.epochs 3 → 2" in dry.stdout
+    assert dry.stdout.splitlines()[0].endswith(", … (33 in all): done")
+    assert dry.stdout.splitlines()[1] == (
+        "train fold 0 seed 0, train fold 0 seed 1, train fold 1 seed 0, … (4 in all): changed: train.epochs 3 → 2"
+    )
     assert ranking_bytes(run)["ranking.csv"] != before["ranking.csv"]
 
 

@@ -13,7 +13,7 @@ PROFILES = sorted((Path(__file__).parent.parent / "slurm").glob("*.yaml"))
 
 BAD_PROFILES = [
     ("contaner: {image: x.sif}", "contaner: unknown key; did you mean container?"),
-    ("tile: {time: 3}", "tile.time: unknown key; did you mean time_min?"),
+    ("tile: {time: 3}", "tile.time: unknown key; did you mean tile.time_min?"),
     ("tile: {time_min: 0}", "tile.time_min: input should be greater than or equal to 1, got 0"),
     ("partition: gpu low", "partition: one word without blanks or control characters, got 'gpu low'"),
     ('account: "lab\\n#SBATCH --uid=0"', "account: one word without blanks or control characters"),

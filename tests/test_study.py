@@ -21,7 +21,7 @@ def write(folder: Path, content: object) -> Path:
     ("change", "words"),
     [
         ({"tiel": {}}, "tiel: unknown key; did you mean tile?"),
-        ({"tile": {"tilepx": 64}}, "tile.tilepx: unknown key; did you mean tile_px?"),
+        ({"tile": {"tilepx": 64}}, "tile.tilepx: unknown key; did you mean tile.tile_px?"),
         ({"train": {"batch_tiles": 0}}, "train.batch_tiles: input should be greater than or equal to 2, got 0"),
         ({"train": {"folds": "five"}}, "train.folds"),
         ({"name": "a\nb"}, "name: letters, digits"),

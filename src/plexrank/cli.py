@@ -168,6 +168,7 @@ def run(
 ) -> None:
     """Run the whole pipeline, or go on with it: finished work is skipped. With --cluster, submit it to Slurm."""
     from plexrank.launch.opening import open_run, run_on_cluster, running
+    from plexrank.stages.todo import lines_to_do
 
     refuse_several_processes("run")
     reporter = Reporter()
@@ -178,8 +179,7 @@ def run(
     stages = list(Stage)[: list(Stage).index(until) + 1]
     if dry_run:
         for stage, of_stage in _plans(plan, stages):
-            for unit in of_stage.units(stage.value):
-                print(f"{unit.name}: {unit.why_not_done() or 'done'}")
+            print("\n".join(lines_to_do(of_stage.units(stage.value))))
         return
     with running(plan):
         _run_stages(plan, stages, reporter)

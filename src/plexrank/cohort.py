@@ -17,6 +17,8 @@ from plexrank.panel import Panel, read_panel, wrong_exclusions
 from plexrank.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
 from plexrank.settings import CohortSettings
 
+_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -204,5 +206,13 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
     labels = Counter(patient for patient, label in {(image.patient_id, image.label) for image in images})
     mixed = sorted(patient for patient, count in labels.items() if count > 1)
     if mixed:
-        notes.append(f"{len(mixed)} patients have images of several classes ({', '.join(mixed[:5])} …)")
+        named = ", ".join(
+            f"{patient} (lines {', '.join(str(image.line) for image in images if image.patient_id == patient)})"
+            for patient in mixed[:_SHOWN]
+        )
+        more = ", …" if len(mixed) > _SHOWN else ""
+        notes.append(
+            f"{settings.samplesheet}: {len(mixed)} patients have images of several values of {settings.label!r}: "
+            f"{named}{more}; each counts once for each value"
+        )
     return notes

@@ -22,6 +22,7 @@ _PANELS = ("panel.csv", "markers.csv")
 _LARGEST_TILE_PX, _SMALLEST_TILE_PX = 256, 16
 _PIXELS_IN_MEMORY = 10**9  # float32: 4 GB, which a laptop has
 _SHOWN = 5
+_COFACTORS = "1 for IMC and MIBI counts, 5 for 8-bit images, 100 and more for 16-bit fluorescence"
 _COMPARED = 3  # pairs of images that must show the same before a folder is taken for a copy
 
 
@@ -70,8 +71,14 @@ def draft_study(images: Path, out: Path) -> Draft:
     write_text(
         out / "panel.csv", _table(("channel", "name", "keep"), [(c.channel_id, c.name, int(c.keep)) for c in panel])
     )
-    write_text(out / "study.yaml", _study(root, out.resolve(), sizes))
-    notes += [*panel_notes, ("tiles", _describe_sizes(sizes)), ("folds", f"{sizes.folds}, for {len(chosen)} images")]
+    cofactor = 1 if all(image.reader.startswith("IMC") for image in chosen) else 5
+    write_text(out / "study.yaml", _study(root, out.resolve(), sizes, cofactor))
+    notes += [
+        *panel_notes,
+        ("tiles", _describe_sizes(sizes)),
+        ("cofactor", f"{cofactor}; {_COFACTORS}"),
+        ("folds", f"{sizes.folds}, for {len(chosen)} images"),
+    ]
     return Draft(out / "study.yaml", tuple(notes))
 
 
@@ -164,8 +171,8 @@ def _unique(names: Sequence[str], ids: Sequence[str], notes: list[tuple[str, str
 
 
 def _panel_files(root: Path, images: Sequence[FoundImage]) -> list[Path]:
-    """Panels in the folders between the first image and the root, the nearest first."""
-    folders = [folder for folder in images[0].path.parents if folder.is_relative_to(root)]
+    """Panels between the first image and the root, the nearest first; then that beside the root (steinbock)."""
+    folders = [*(folder for folder in images[0].path.parents if folder.is_relative_to(root)), root.parent]
     return [folder / name for folder in folders for name in _PANELS if (folder / name).is_file()]
 
 
@@ -213,7 +220,7 @@ def _image_id(name: str) -> str:
     return own if re.match("[A-Za-z0-9]", own) else f"i{own}"
 
 
-def _study(root: Path, out: Path, sizes: _Sizes) -> str:
+def _study(root: Path, out: Path, sizes: _Sizes, cofactor: int) -> str:
     start = root.relative_to(out) if root.is_relative_to(out) else root
     name = re.sub("[^A-Za-z0-9._-]", "-", root.name).lstrip("._-")[:64] or "study"
     return f"""\
@@ -226,6 +233,7 @@ cohort:
   label: label
   exclude_channels: []           # negative controls, such as DNA: shown, but out of the ranking
 tile: {{tile_px: {sizes.tile_px}, downsample: {sizes.downsample}}}
+intensity: {{cofactor: {cofactor}}}       # {_COFACTORS}
 model: {{backbone: shallow, weights: none}}   # runs on a CPU; resnet18 for a GPU
 train: {{epochs: 30, crop_px: {sizes.tile_px}, learning_rate: 1.0e-3, folds: {sizes.folds}, seeds: 3}}
 """

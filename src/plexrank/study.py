@@ -235,7 +235,7 @@ def _suggest(model: type[Section], location: Sequence[str]) -> str:
         section = field
     known = list(section.model_fields)
     near = difflib.get_close_matches(location[-1], known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(known)}"
+    return f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"; known keys: {', '.join(known)}"
 
 
 def _one_line(error: Exception) -> str:

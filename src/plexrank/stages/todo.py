@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from plexrank.progress import Reporter
 from plexrank.rundir import Unit
+
+_SHOWN = 3
 
 
 def units_to_do(units: Sequence[Unit], reporter: Reporter) -> set[Path]:
@@ -21,3 +23,16 @@ def units_to_do(units: Sequence[Unit], reporter: Reporter) -> set[Path]:
     for reason in sorted(set(reasons.values()) - {"not done yet"}):
         reporter.say(f"{stage}: again, {reason}")
     return set(reasons)
+
+
+def lines_to_do(units: Iterable[Unit]) -> list[str]:
+    """For a person: the units of a stage by what is to do with them and why, those that are done first."""
+    names: dict[str, list[str]] = {"done": []}
+    for unit in units:
+        names.setdefault(unit.why_not_done() or "done", []).append(unit.name)
+    return [f"{_listed(own)}: {reason}" for reason, own in names.items() if own]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
