@@ -31,7 +31,8 @@ from plexrank.tiles.intensity import fit_intensity
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles
-from plexrank.training.loop import Unit, UnitPaths, UnitTraining, train_unit
+from plexrank.training.loop import UnitTraining, train_unit
+from plexrank.training.unit import Unit, UnitPaths
 
 RESNET18_FORWARD_MACS = 1.73e9
 """Of one 1-channel image of 224 pixels; a multiply-accumulate is two operations, and training costs three forwards."""
@@ -93,7 +94,8 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
     model = ModelSettings.model_validate(
         {"backbone": arguments.backbone, "weights": arguments.weights, "intensity_share": 0}
     )
-    next(iter(tiles.batches([order])))  # into memory, so that the first epoch is as fast as the others
+    for _ in tiles.batches(np.array_split(order, -(-len(order) // train.batch_tiles))):
+        pass  # into memory, so that the first epoch is as fast as the others
     with tempfile.TemporaryDirectory() as name:
         paths = UnitPaths(*(Path(name) / part for part in ("last.pt", "best.pt", "history.csv")))
         unit = Unit(seed, 0, 0, np.sort(train_index), np.sort(validation_index))

@@ -35,8 +35,9 @@ from plexrank.simulate import simulate
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.training.data import CACHE_BYTES, model_input
-from plexrank.training.loop import Unit, UnitPaths, UnitTraining
+from plexrank.training.loop import UnitTraining
 from plexrank.training.optimiser import make_optimiser
+from plexrank.training.unit import Unit, UnitPaths
 
 Rounds = list[dict[str, float]]
 """For each round the seconds an epoch of each way."""

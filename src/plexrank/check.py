@@ -137,7 +137,7 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
     units = [(fold, seed) for fold in range(study.train.folds) for seed in range(study.train.seeds)]
     is_trained = rundir is not None and all(rundir.training_record(*unit).is_file() for unit in units)
     problems = [*([] if is_trained else _check_weights(study, imagenet_folder)), *_check_truth(study.cohort.truth)]
-    survey = survey_cohort(study.cohort, study.train.folds)
+    survey = survey_cohort(study.cohort, study.train.dealt_folds)
     if survey.cohort is None:
         return CheckResult((*problems, *survey.problems))
     looked = _look_at_images(study, survey, rundir)
@@ -238,7 +238,7 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
         return (), ()
     members = [(image.label, image.patient_id) for image in cohort.images]
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
-    problems = class_problems(study.cohort, cohort.classes, members, study.train.folds, num_left_out)
+    problems = class_problems(study.cohort, cohort.classes, members, study.train.dealt_folds, num_left_out)
     problems += order_problems(study.rank.ordered, cohort.classes)
     return (problems, ()) if problems else _check_roles(study, cohort)
 
@@ -321,8 +321,8 @@ def _check_roles(study: Study, cohort: Cohort) -> Findings:
     problems: list[PlexrankError] = [
         StudyError(
             f"{study.cohort.samplesheet}: column {study.cohort.label!r}: no patient of class {label!r} is left to "
-            f"train on in fold {_listed(without)}; with {folds} folds each class needs {_patients_needed(folds, 1)} "
-            "patients or more"
+            f"train on in fold {_listed(without)}, which holds out all of them; set train.split: folds, or empty the "
+            "label of these images"
         )
         for label, without in absent["training"].items()
     ]

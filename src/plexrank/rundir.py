@@ -100,7 +100,7 @@ class Unit:
         except (OSError, ValueError, KeyError, TypeError):
             return "its done-record is damaged"
         if digest(depends) != self.key:
-            return "changed: " + ", ".join(_changes(depends, self.depends))
+            return "changed: " + ", ".join(changes(depends, self.depends))
         for output in self.outputs:
             if sizes.get(output.name) != size_bytes(output):
                 return f"{output.name} is missing or not as it was written"
@@ -317,19 +317,20 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") -> list[str]:
-    changes: list[str] = []
+def changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") -> list[str]:
+    """What differs between two sets of settings, by dotted key, with both values where they are short."""
+    found: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
         if json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True):
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes += _changes(before, after, f"{prefix}{key}.")
+            found += changes(before, after, f"{prefix}{key}.")
         elif max(len(str(before)), len(str(after))) <= 24:
-            changes.append(f"{prefix}{key} {before} → {after}")
+            found.append(f"{prefix}{key} {before} → {after}")
         else:
-            changes.append(f"{prefix}{key}")
-    return changes
+            found.append(f"{prefix}{key}")
+    return found
 
 
 def _sync(path: Path) -> None:

@@ -151,6 +151,11 @@ class TrainSettings(Section):
     )
     sync_batch_norm: bool = Field(True, description="batch norm sees the tiles of all processes")
 
+    @property
+    def dealt_folds(self) -> int | None:
+        """Into how many folds patients are dealt; ``None`` where the samplesheet or files say who is in which."""
+        return self.folds if self.split == "folds" else None
+
     @model_validator(mode="after")
     def _parts_hold_two_tiles(self) -> TrainSettings:
         if 2 * self.accumulate > self.batch_tiles:
