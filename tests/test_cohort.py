@@ -345,6 +345,16 @@ def test_folds_share_no_patient_and_spread_every_label() -> None:
     assert deal_folds(strata, 5, seed=2) != folds
 
 
+def test_a_patient_of_two_sites_is_told(tmp_path: Path) -> None:
+    rows = GOOD_ROWS.replace("i2,b.tiff,p2,", "i2,b.tiff,p1,") + "i6,f.tiff,p6,low,x\n"
+    sites = [line.split(",")[-1] for line in rows.splitlines()[1:3]]
+    assert sites[0] != sites[1]
+    (warning,) = read_cohort(sheet(tmp_path, rows), folds=2).warnings[-1:]
+    assert warning.endswith(
+        "1 patients have images of several sites (p1); the site of the first row counts for the patient"
+    )
+
+
 def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:
     rows = GOOD_ROWS.replace("i2,b.tiff,p2,low", "i2,b.tiff,p3,low") + "i6,f.tiff,p6,low,x\n"
     cohort = read_cohort(sheet(tmp_path, rows), folds=2)

@@ -147,6 +147,18 @@ def test_only_an_empty_folder_or_an_own_one_becomes_a_run(tmp_path: Path) -> Non
         RunDir(rundir.path / "thesis.docx").require_own()
 
 
+def test_a_folder_with_a_study_of_the_user_is_no_run(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    rundir.study.write_text("name: mine\n")
+    with pytest.raises(StudyError, match="holds other files and is no run directory"):
+        rundir.require_own()
+    with pytest.raises(MissingInputError, match=r"no run directory \(no provenance\.json in it\)"):
+        rundir.require()
+    rundir.add_provenance({"command": "plexrank run"})
+    rundir.require_own()
+    rundir.require()
+
+
 def test_no_image_has_the_record_of_the_table(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
     image_id = rundir.tiles_record.name.removesuffix(".done.json")

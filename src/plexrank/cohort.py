@@ -215,4 +215,17 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
             f"{settings.samplesheet}: {len(mixed)} patients have images of several values of {settings.label!r}: "
             f"{named}{more}; each counts once for each value"
         )
+    site_of: dict[str, str] = {}
+    moved = sorted(
+        {
+            image.patient_id
+            for image in images
+            if site_of.setdefault(image.patient_id, image.site or "") != (image.site or "")
+        }
+    )
+    if moved:
+        notes.append(
+            f"{settings.samplesheet}: {len(moved)} patients have images of several sites ({', '.join(moved[:_SHOWN])}"
+            f"{', …' if len(moved) > _SHOWN else ''}); the site of the first row counts for the patient"
+        )
     return notes

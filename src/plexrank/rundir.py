@@ -175,9 +175,9 @@ class RunDir:
             return
         if not self.path.is_dir():
             raise StudyError(f"{self.path}: a file, not a folder; give --out a new folder")
-        ours = {self.lock.name, self.study.name}
+        ours = {self.lock.name, self.provenance.name}
         others = [one.name for one in self.path.iterdir() if one.name not in ours and not _is_temporary(one.name)]
-        if others and not self.study.is_file():
+        if others and not self.provenance.is_file():
             raise StudyError(f"{self.path}: holds other files and is no run directory; give --out a new folder")
 
     @contextlib.contextmanager
@@ -227,8 +227,11 @@ class RunDir:
 
     def require(self) -> None:
         """Raise :class:`MissingInputError` where this is no run directory."""
-        if not self.study.is_file():
-            raise MissingInputError(f"{self.path}: no run directory (no study.yaml in it); start one with plexrank run")
+        for file in (self.study, self.provenance):
+            if not file.is_file():
+                raise MissingInputError(
+                    f"{self.path}: no run directory (no {file.name} in it); start one with plexrank run"
+                )
 
     def tile_store(self, image_id: str) -> Path:
         """The image's tile store."""

@@ -82,4 +82,4 @@ def did_you_mean(wanted: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(wanted.casefold(), [name.casefold() for name in known], n=1)
     if near:
         return f"; did you mean {next(name for name in known if name.casefold() == near[0])!r}?"
-    return f"; there are: {', '.join(known)}"
+    return f"; there are: {', '.join(known)}."
