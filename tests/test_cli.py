@@ -149,6 +149,7 @@ def test_six_faults_are_told_at_once(plexrank: Plexrank, tiny_study: Path, tmp_p
         ("cohort", {"exclude_channels": ["C99"], "panel": None}, "cohort.exclude_channels: 'C99' is no kept", 64),
         ("cohort", {"truth": "panel.csv"}, "column 'informative' is missing", 64),
         ("cohort", {"truth": "no.csv"}, "no.csv: no such file", 66),
+        ("train", {"split": "given"}, "but the samplesheet has no column 'split' or an empty one", 64),
     ],
 )
 def test_what_would_fail_late_is_told_early(

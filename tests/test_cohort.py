@@ -36,6 +36,8 @@ def test_semicolons_quotes_and_a_byte_order_mark_are_read(tmp_path: Path) -> Non
     text = (HEADER + GOOD_ROWS).replace(",", ";").replace("i1;", '"i1";')
     settings.samplesheet.write_text("\ufeff" + text)
     assert read_cohort(settings, folds=2).images[0].image_id == "i1"
+    settings.samplesheet.write_text((HEADER + GOOD_ROWS).replace(",", "\t"))
+    assert read_cohort(settings, folds=2).images[0].image_id == "i1"
 
 
 def test_aliases_and_a_missing_patient_column(tmp_path: Path) -> None:

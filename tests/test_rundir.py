@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError
-from plexrank.rundir import RunDir, Unit, digest, replacing, write_text
+from plexrank.rundir import RunDir, Unit, changes, digest, replacing, write_text
 from plexrank.samplesheet import IMAGE_ID_PATTERN
 
 DEAD = 2**22 + 1
@@ -145,6 +145,12 @@ def test_only_an_empty_folder_or_an_own_one_becomes_a_run(tmp_path: Path) -> Non
         rundir.require_own()
     with pytest.raises(StudyError, match="a file, not a folder"):
         RunDir(rundir.path / "thesis.docx").require_own()
+
+
+def test_what_another_unit_is_known_by_is_not_spelled_out() -> None:
+    old = {"train": {"key": "a", "finished": "1"}, "image": {"path": "a.tiff", "bytes": 1, "mtime_ns": 3}, "key": 1}
+    new = {"train": {"key": "b", "finished": "2"}, "image": {"path": "b.tiff", "bytes": 1, "mtime_ns": 4}, "key": 2}
+    assert changes(old, new) == ["image", "image.path a.tiff → b.tiff", "key 1 → 2", "train"]
 
 
 def test_a_folder_with_a_study_of_the_user_is_no_run(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_given_split_is_taken_in_the_order_of_its_values() -> None:
             "one site for each patient, but 4 have several or none .p1, p10",
         ),
         ("given", 3, {"split": ["train", "val", "test"]}, "makes a fold of each .* test, train, val|val, test, train"),
-        ("given", 3, {}, "one split for each patient, but 12 have several or none"),
+        ("given", 3, {}, "one split for each patient, but the samplesheet has no column .split."),
     ],
 )
 def test_splits_that_cannot_be_are_refused(split: str, folds: int, columns: dict, message: str) -> None:

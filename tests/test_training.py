@@ -389,18 +389,3 @@ def test_units_that_cannot_be_trained_are_refused(
 ) -> None:
     with pytest.raises(StudyError, match=message):
         run(tmp_path, unit=Unit(0, 3, 0, train_index, validation_index))
-
-
-def test_one_row_a_tile_is_demanded() -> None:
-    fit = IntensityFit("linear", 1.0, np.ones(1, dtype=np.float32))
-    with pytest.raises(ValueError, match="3 labels, 2 images, 3 patients"):
-        TrainingTiles(
-            lambda tile: np.zeros((1, 4, 4)), fit, np.zeros(3), np.zeros(2), np.array(["a"] * 3), ["x"], ["a", "b"]
-        )
-
-
-def test_means_over_images_are_known() -> None:
-    values = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 6.0]])
-    images, first, means = mean_over_images(values, np.array([7, 2, 7]))
-    assert (images.tolist(), first.tolist()) == ([2, 7], [1, 0])
-    np.testing.assert_array_equal(means, [[3.0, np.nan], [3.0, 3.0]])

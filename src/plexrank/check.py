@@ -154,6 +154,7 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
         channel_findings,
     ]
     problems += [problem for some, _ in findings for problem in some]
+    problems = list({str(problem): problem for problem in problems}.values())  # both looks at the split may tell it
     is_complete = not problems and len(looked.located) == len(usable.images)
     return CheckResult(
         tuple(problems),
@@ -200,6 +201,7 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
     plan = Plan(rundir or RunDir(Path()), study, cohort, Split({}))
     panel_is_wrong = study.cohort.panel is not None and cohort.panel is None
     unlisted: Counter[str] = Counter()
+    num_small = 0
     for record in cohort.images:
         stored = plan.stored_channels(record) if rundir is not None else None
         try:
@@ -210,8 +212,10 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
                     open_image(record.path)
             else:
                 located = locate_image(record)
-                located.find_resampling(study.tile)
+                resampling = located.find_resampling(study.tile)
                 located.open_mask()
+                height, width = resampling.shape(located.image.data.shape)[1:]
+                num_small += 2 * min(height, width) < study.tile.tile_px
                 looked.located.append(located)
                 looked.held[record.image_id] = located.channels.names
                 unlisted.update(located.channels.unlisted)
@@ -220,6 +224,11 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
     if unlisted:
         named = ", ".join(f"{name} (in {count})" for name, count in unlisted.items())
         looked.warnings.append(f"channels of images that their panel does not list, and that are not used: {named}")
+    if num_small:
+        looked.warnings.append(
+            f"{num_small} images are less than half as high or wide as a tile of {study.tile.tile_px} px: what lies "
+            "beyond their edges is mirrored; lower tile.tile_px"
+        )
     fitting = [image for image in cohort.images if image.image_id in looked.held]
     try:
         misfits = find_misfits(fitting, looked.held)

@@ -320,8 +320,14 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+_KNOWN_BY = frozenset({"key", "finished", "bytes", "mtime_ns"})
+
+
 def changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") -> list[str]:
-    """What differs between two sets of settings, by dotted key, with both values where they are short."""
+    """What differs between two sets of settings, by dotted key, with both values where they are short.
+
+    Of what another unit or a file is known by, only its name.
+    """
     found: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
@@ -329,6 +335,8 @@ def changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") 
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += changes(before, after, f"{prefix}{key}.")
+        elif key in _KNOWN_BY and prefix:
+            found += [prefix.removesuffix(".")] * (prefix.removesuffix(".") not in found)
         elif max(len(str(before)), len(str(after))) <= 24:
             found.append(f"{prefix}{key} {before} → {after}")
         else:
