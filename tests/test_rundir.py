@@ -1,8 +1,11 @@
 """Atomic writes and done-records."""
 
+import contextlib
 import json
 import os
 import platform
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +148,32 @@ def test_only_an_empty_folder_or_an_own_one_becomes_a_run(tmp_path: Path) -> Non
         rundir.require_own()
     with pytest.raises(StudyError, match="a file, not a folder"):
         RunDir(rundir.path / "thesis.docx").require_own()
+
+
+def test_a_folder_that_a_thread_still_writes_into_is_removed(tmp_path: Path) -> None:
+    folder, stop = tmp_path / "out", time.monotonic() + 0.5
+
+    def write() -> None:
+        number = 0
+        while time.monotonic() < stop:
+            with contextlib.suppress(FileNotFoundError):
+                (next(tmp_path.glob(".out.*.tmp"), tmp_path / "gone") / str(number)).touch()
+            number += 1
+
+    thread = threading.Thread(target=write)
+
+    def stopped() -> None:
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            thread.start()
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    thread.join()
+    assert not folder.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_another_unit_is_known_by_is_not_spelled_out() -> None:
