@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from plexrank.attribution.methods import METHODS
-from plexrank.distributed import ProcessInfo
+from plexrank.distributed import ProcessInfo, process_group
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.ranking.evaluate import evaluate
 from plexrank.settings import IntensitySettings, ModelSettings, TrainSettings
@@ -31,20 +32,28 @@ from plexrank.tiles.intensity import fit_intensity
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles
-from plexrank.training.loop import Unit, UnitPaths, UnitTraining, train_unit
+from plexrank.training.loop import UnitTraining, train_unit
+from plexrank.training.unit import Unit, UnitPaths
 
 RESNET18_FORWARD_MACS = 1.73e9
 """Of one 1-channel image of 224 pixels; a multiply-accumulate is two operations, and training costs three forwards."""
-PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "V100": 125e12, "L40": 181e12, "4090": 165e12}
-"""Dense tensor-core operations per second that NVIDIA states, by a word of the card's name."""
+PEAK_BF16 = {
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA L40S": 362e12,
+}
+"""Dense tensor-core operations per second that NVIDIA states, by the card's name; unknown for others."""
 RECALLS = tuple(range(6, 14))
 
 
 def main() -> None:
     """Train on each draw of the truth and print what came of it."""
     arguments = _arguments()
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    draws = [_draw(arguments, seed, ProcessInfo(device=device)) for seed in range(arguments.draws)]
+    with tempfile.TemporaryDirectory() as meetings, process_group(Path(meetings)) as info:
+        draws = [_draw(arguments, seed, info) for seed in range(arguments.draws)]
+    device = info.device
     speed = statistics.median(draw["channel_images_per_second"] for draw in draws)
     card = torch.cuda.get_device_name(0) if device.type == "cuda" else "cpu"
     report = {
@@ -86,14 +95,15 @@ def _arguments() -> argparse.Namespace:
 
 def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[str, float | dict[int, float]]:
     cohort = paper_cohort(arguments.images, arguments.channels, arguments.side, seed)
-    tiles = _tiles(cohort, arguments.images // 2)
     order = np.random.default_rng([seed, 1]).permutation(arguments.images)
     train_index, validation_index, held_out = np.split(order, [arguments.images // 2, arguments.images * 3 // 4])
+    tiles = _tiles(cohort, train_index[:64])
     train = TrainSettings(epochs=arguments.epochs, crop_px=arguments.side, learning_rate=arguments.learning_rate)
     model = ModelSettings.model_validate(
         {"backbone": arguments.backbone, "weights": arguments.weights, "intensity_share": 0}
     )
-    next(iter(tiles.batches([order])))  # into memory, so that the first epoch is as fast as the others
+    for _ in tiles.batches(np.array_split(order, -(-len(order) // train.batch_tiles))):
+        pass  # into memory, so that the first epoch is as fast as the others
     with tempfile.TemporaryDirectory() as name:
         paths = UnitPaths(*(Path(name) / part for part in ("last.pt", "best.pt", "history.csv")))
         unit = Unit(seed, 0, 0, np.sort(train_index), np.sort(validation_index))
@@ -118,13 +128,13 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
     }
 
 
-def _tiles(cohort: SimulatedCohort, num_fit: int) -> TrainingTiles:
+def _tiles(cohort: SimulatedCohort, fitted_on: NDArray[np.int64]) -> TrainingTiles:
     images = len(cohort.labels)
     settings = IntensitySettings(transform="linear", clip_percentile=100)
     classes = sorted(set(cohort.labels))
     return TrainingTiles(
         cohort.draw,
-        fit_intensity((cohort.draw(image) for image in range(min(num_fit, 64))), settings),
+        fit_intensity((cohort.draw(image) for image in fitted_on.tolist()), settings),
         labels=np.array([classes.index(label) for label in cohort.labels]),
         image_index=np.arange(images),
         patient_ids=np.array([f"p{image}" for image in range(images)]),
@@ -164,7 +174,7 @@ def _truth(cohort: SimulatedCohort) -> pd.DataFrame:
 
 
 def _share_of_peak(card: str, channel_images_per_second: float, arguments: argparse.Namespace) -> float | None:
-    peak = next((value for word, value in PEAK_BF16.items() if word in card), None)
+    peak = PEAK_BF16.get(card)
     if peak is None or arguments.backbone != "resnet18":
         return None
     operations = 3 * 2 * RESNET18_FORWARD_MACS * (arguments.side / 224) ** 2

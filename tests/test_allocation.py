@@ -30,6 +30,7 @@ def run(tiny_study: Path, tiny_run: Path, tmp_path: Path) -> Path:
     run.mkdir(mode=0o700)
     study = (tiny_run / "study.yaml").read_text()
     (run / "study.yaml").write_text(study.replace(str(tiny_study.parent), str(cohort)))
+    shutil.copy(tiny_run / "provenance.json", run)
     units = (*UNITS, f"tiles/{BAD}.done.json")
     (tmp_path / "units").write_text("".join(f"{unit}\n" for unit in units))
     return run

@@ -15,7 +15,7 @@ from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.encoders import Independent
 from plexrank.models.segments import set_recompute
 from plexrank.settings import ModelSettings
-from plexrank.training.memory import activation_bytes, naming_what_fits, should_recompute
+from plexrank.training.memory import activation_bytes, naming_what_embeds, naming_what_fits, should_recompute
 
 EMBEDDINGS = [
     {"backbone": backbone, "encoder": encoder}
@@ -176,6 +176,12 @@ def test_out_of_memory_is_one_message_with_the_setting(recompute: bool, remedy: 
         pytest.raises(PlexrankError, match=rf"out of GPU memory: 8 tiles at once keep 16\.0 GiB.*{remedy} train\.acc"),
         naming_what_fits(8, 2 * 2**30, recompute, torch.device("cpu")),
     ):
+        out_of_memory()
+
+
+def test_out_of_memory_on_whole_tiles_names_their_size() -> None:
+    expected = r"out of GPU memory: 3 whole tiles of 40 channels, 512 × 512 px, at once without.*lower tile.tile_px"
+    with pytest.raises(PlexrankError, match=expected), naming_what_embeds(3, (40, 512, 512)):
         out_of_memory()
 
 

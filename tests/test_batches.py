@@ -10,6 +10,7 @@ from plexrank.models.build import build_network
 from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.data import Disturbance, TrainingTiles, augment, draw_epoch, held_channels, model_input
+from plexrank.training.embedding import mean_over_images
 
 
 def test_an_epoch_gives_every_image_the_same_weight() -> None:
@@ -145,3 +146,18 @@ def test_parts_of_a_batch_hold_two_tiles_or_more(size: int, number: int, sizes: 
 
 def test_the_network_is_fed_as_in_the_paper() -> None:
     assert model_input(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-2.0, 0.0, 2.0]
+
+
+def test_one_row_a_tile_is_demanded() -> None:
+    fit = IntensityFit("linear", 1.0, np.ones(1, dtype=np.float32))
+    with pytest.raises(ValueError, match="3 labels, 2 images, 3 patients"):
+        TrainingTiles(
+            lambda tile: np.zeros((1, 4, 4)), fit, np.zeros(3), np.zeros(2), np.array(["a"] * 3), ["x"], ["a", "b"]
+        )
+
+
+def test_means_over_images_are_known() -> None:
+    values = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 6.0]])
+    images, first, means = mean_over_images(values, np.array([7, 2, 7]))
+    assert (images.tolist(), first.tolist()) == ([2, 7], [1, 0])
+    np.testing.assert_array_equal(means, [[3.0, np.nan], [3.0, 3.0]])

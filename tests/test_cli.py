@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,12 @@ def change_rows(study: Path, changes: dict[int, dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+def add_column(study: Path, name: str, value: Callable[[int], str]) -> None:
+    path = study.parent / "samplesheet.csv"
+    head, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},{name}", *(f"{line},{value(row)}" for row, line in enumerate(lines))]) + "\n")
+
+
 def faulty_study(study: Path) -> Path:
     """A study with six different faults: unknown key, link, doubled id, small class, panel cell and damaged image."""
     change_study(study, "train", epoch=3)
@@ -142,6 +149,7 @@ def test_six_faults_are_told_at_once(plexrank: Plexrank, tiny_study: Path, tmp_p
         ("cohort", {"exclude_channels": ["C99"], "panel": None}, "cohort.exclude_channels: 'C99' is no kept", 64),
         ("cohort", {"truth": "panel.csv"}, "column 'informative' is missing", 64),
         ("cohort", {"truth": "no.csv"}, "no.csv: no such file", 66),
+        ("train", {"split": "given"}, "but the samplesheet has no column 'split' or an empty one", 64),
     ],
 )
 def test_what_would_fail_late_is_told_early(
@@ -170,12 +178,13 @@ def test_a_class_that_no_fold_could_train_on_is_told_early(
     plexrank: Plexrank, tiny_study: Path, tmp_path: Path
 ) -> None:
     study = copied(tiny_study, tmp_path / "c")
-    change_study(study, "train", folds=2)
+    change_study(study, "train", folds=2, split="given")
     change_rows(study, {0: {"label": "C"}, 1: {"label": "C"}})
+    add_column(study, "split", lambda row: str(row // 2 % 2))
     refused = plexrank("check", study)
     assert refused.returncode == 64
-    assert "no patient of class 'C' is left to train on in fold 0, 1" in refused.stderr
-    assert "with 2 folds each class needs 4 patients or more" in refused.stderr
+    assert "no patient of class 'C' is left to train on in fold 0, which holds out all of them; set" in refused.stderr
+    change_study(study, "train", split="folds")
     change_rows(study, {row: {"label": "AA"} for row in range(4)})
     warned = plexrank("check", study)
     assert warned.returncode == 0, warned.stderr

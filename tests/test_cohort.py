@@ -36,6 +36,8 @@ def test_semicolons_quotes_and_a_byte_order_mark_are_read(tmp_path: Path) -> Non
     text = (HEADER + GOOD_ROWS).replace(",", ";").replace("i1;", '"i1";')
     settings.samplesheet.write_text("\ufeff" + text)
     assert read_cohort(settings, folds=2).images[0].image_id == "i1"
+    settings.samplesheet.write_text((HEADER + GOOD_ROWS).replace(",", "\t"))
+    assert read_cohort(settings, folds=2).images[0].image_id == "i1"
 
 
 def test_aliases_and_a_missing_patient_column(tmp_path: Path) -> None:
@@ -343,6 +345,16 @@ def test_folds_share_no_patient_and_spread_every_label() -> None:
         assert max(counts) - min(counts) <= 1
     assert deal_folds(dict(reversed(strata.items())), 5, seed=1) == folds
     assert deal_folds(strata, 5, seed=2) != folds
+
+
+def test_a_patient_of_two_sites_is_told(tmp_path: Path) -> None:
+    rows = GOOD_ROWS.replace("i2,b.tiff,p2,", "i2,b.tiff,p1,") + "i6,f.tiff,p6,low,x\n"
+    sites = [line.split(",")[-1] for line in rows.splitlines()[1:3]]
+    assert sites[0] != sites[1]
+    (warning,) = read_cohort(sheet(tmp_path, rows), folds=2).warnings[-1:]
+    assert warning.endswith(
+        "1 patients have images of several sites (p1); the site of the first row counts for the patient"
+    )
 
 
 def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ from plexrank.training import loop
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles, mean_over_images
-from plexrank.training.loop import Unit, UnitPaths, UnitResult, UnitTraining, train_unit
+from plexrank.training.loop import UnitTraining, train_unit
+from plexrank.training.unit import Unit, UnitPaths, UnitResult
 
 PROCESSES = 2
 SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
@@ -116,10 +117,10 @@ def recomputes(rank: int, folder: Path, info: ProcessInfo) -> bool:
 
 
 def saves_of(folder: Path, info: ProcessInfo) -> int:
-    """How often an epoch is saved on its way where each look at the clock takes a quarter of the time between saves."""
+    """How often an epoch is saved on its way where each look at the clock takes an eighth of the time between saves."""
     saved = []
     with pytest.MonkeyPatch.context() as patch:
-        clock = itertools.count(step=loop.SECONDS_BETWEEN_SAVES / 4)
+        clock = itertools.count(step=loop.SECONDS_BETWEEN_SAVES / 8)
         write = loop.write_progress
         patch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
         patch.setattr(loop, "write_progress", lambda path, now: (saved.append(now.batch), write(path, now)))
@@ -286,6 +287,14 @@ def test_shared_batch_norm_evaluates_like_torch() -> None:
     plain = nn.BatchNorm2d(3).eval()
     shared = SharedBatchNorm(plain, lambda sums: sums)
     assert torch.equal(shared(values), plain(values))
+
+
+def test_shared_batch_norm_learns_nothing_where_no_process_has_a_sample() -> None:
+    shared = SharedBatchNorm(nn.BatchNorm2d(3), lambda sums: sums)
+    assert shared(torch.rand(0, 3, 2, 2)).shape == (0, 3, 2, 2)
+    assert torch.equal(shared.running_mean, torch.zeros(3))
+    assert torch.equal(shared.running_var, torch.ones(3))
+    assert shared.num_batches_tracked == 0
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -68,11 +69,19 @@ def reference() -> str:
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             lines += [
-                row(f"{name}.{key}", part.default, part.description) for key, part in section.model_fields.items()
+                row(f"{name}.{key}", part.default, f"{part.description}{values(part.annotation)}")
+                for key, part in section.model_fields.items()
             ]
         else:
             lines.append(row(name, field.default, field.description))
     return "\n".join(lines) + "\n"
+
+
+def values(annotation: object) -> str:
+    """What a key may be, where that is one of a few words."""
+    kinds = [annotation, *get_args(annotation)]
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind) if isinstance(word, str)]
+    return f" ({', '.join(f'`{word}`' for word in words)})" if len(words) > 1 else ""
 
 
 def row(key: str, default: object, meaning: str | None) -> str:

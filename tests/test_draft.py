@@ -230,6 +230,12 @@ def test_the_cofactor_is_guessed_from_the_format(tmp_path: Path) -> None:
         assert load_study(tmp_path / folder / "out" / "study.yaml").intensity.cofactor == cofactor
 
 
+def test_acquisitions_of_one_slide_are_told(tmp_path: Path) -> None:
+    write_mcd(tmp_path / "slide A.mcd", {1: other(1), 2: other(2)})
+    write_mcd(tmp_path / "slide B.mcd", {1: other(3)})
+    assert "patients: 2 images share a slide: fill in patient_id" in notes(tmp_path, tmp_path / "out")
+
+
 def test_channels_of_one_name_are_not_kept(tmp_path: Path) -> None:
     eight(lambda path, pixels: write_ome(path, pixels, ("CD3", "DNA", "DNA")), "{}.ome.tiff")(tmp_path / "data")
     assert "DNA: several channels of that name" in notes(tmp_path / "data", tmp_path / "out")

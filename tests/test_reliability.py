@@ -237,6 +237,8 @@ def test_the_smallest_panel_holds_what_was_planted() -> None:
     assert panel.auc[1] > 0.95
     without = smallest_panel(units, tables, samples, CHANNELS, np.arange(12) != 0, 0.0)
     assert "C00" not in without.channels
+    none = smallest_panel(units, tables, samples, CHANNELS, EVERY, -1.0)
+    assert (none.channels, none.auc) == ((), panel.auc)
 
 
 def test_faithful_curves_fall_and_rise_at_once_and_what_is_left_is_chance() -> None:

@@ -84,11 +84,19 @@ def test_counts_sites_and_what_was_left_out(content: dict[str, Any]) -> None:
         assert absent not in page
 
 
+def test_that_no_small_panel_keeps_the_auc_is_said(content: dict[str, Any]) -> None:
+    panel = {"channels": [], "tolerance": 0.04, "full_auc": 0.95, "auc": [0.6, 0.8, 0.75]}
+    page = render_page(ReportContent(**content | {"summary": content["summary"] | {"panel": panel}}))
+    page = " ".join(page.split())
+    assert "No panel of up to 3 channels keeps the held-out AUC (within 0.040 of 0.950, that of" in page
+    assert "all channels); the best has 0.800.</li>" in page
+
+
 def test_how_far_the_order_holds(content: dict[str, Any]) -> None:
     ranking = content["ranking"].assign(trend=0.5, trend_q=0.01)
     ranking.loc[[1, 3], "group"] = 99
     summary = content["summary"] | {
-        "panel": {"channels": ["<b>", "C02"], "tolerance": 0.04, "full_auc": 0.9},
+        "panel": {"channels": ["<b>", "C02"], "tolerance": 0.04, "full_auc": 0.9, "auc": [0.8, 0.89]},
         "controls": {"decoys": 11, "decoys_called": 1, "empirical_fdr": 0.5, "excluded": 1, "excluded_called": []},
         "agreement": {"kendall_w": 0.81, "nogueira": 0.62, "spearman": 0.8, "top": 5},
     }

@@ -1,14 +1,17 @@
 """Atomic writes and done-records."""
 
+import contextlib
 import json
 import os
 import platform
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError
-from plexrank.rundir import RunDir, Unit, digest, replacing, write_text
+from plexrank.rundir import RunDir, Unit, changes, digest, replacing, write_text
 from plexrank.samplesheet import IMAGE_ID_PATTERN
 
 DEAD = 2**22 + 1
@@ -145,6 +148,50 @@ def test_only_an_empty_folder_or_an_own_one_becomes_a_run(tmp_path: Path) -> Non
         rundir.require_own()
     with pytest.raises(StudyError, match="a file, not a folder"):
         RunDir(rundir.path / "thesis.docx").require_own()
+
+
+def test_a_folder_that_a_thread_still_writes_into_is_removed(tmp_path: Path) -> None:
+    folder, stop = tmp_path / "out", time.monotonic() + 0.5
+
+    def write() -> None:
+        number = 0
+        while time.monotonic() < stop:
+            with contextlib.suppress(FileNotFoundError):
+                (next(tmp_path.glob(".out.*.tmp"), tmp_path / "gone") / str(number)).touch()
+            number += 1
+
+    thread = threading.Thread(target=write)
+
+    def stopped() -> None:
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            thread.start()
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    thread.join()
+    assert not folder.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_unit_is_known_by_is_not_spelled_out() -> None:
+    old = {"train": {"key": "a", "finished": "1"}, "image": {"path": "a.tiff", "bytes": 1, "mtime_ns": 3}, "key": 1}
+    new = {"train": {"key": "b", "finished": "2"}, "image": {"path": "b.tiff", "bytes": 1, "mtime_ns": 4}, "key": 2}
+    assert changes(old, new) == ["image", "image.path a.tiff → b.tiff", "key 1 → 2", "train"]
+
+
+def test_a_folder_with_a_study_of_the_user_is_no_run(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    rundir.study.write_text("name: mine\n")
+    with pytest.raises(StudyError, match="holds other files and is no run directory"):
+        rundir.require_own()
+    with pytest.raises(MissingInputError, match=r"no run directory \(no provenance\.json in it\)"):
+        rundir.require()
+    rundir.add_provenance({"command": "plexrank run"})
+    rundir.require_own()
+    rundir.require()
 
 
 def test_no_image_has_the_record_of_the_table(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from plexrank.cohort import Cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
-from plexrank.plan import Plan
-from plexrank.rundir import RunDir
+from plexrank.plan import Plan, make_plan
+from plexrank.rundir import RunDir, digest
 from plexrank.samplesheet import ImageRecord
 from plexrank.settings import Study
 from plexrank.splits import split_patients
@@ -66,6 +67,41 @@ def test_one_site_is_left_out_at_a_time() -> None:
         assert made.images(fold, "validation")
 
 
+def test_a_class_of_two_patients_trains_on_one_and_holds_out_the_other() -> None:
+    of = [replace(image, label="ill" if number in (3, 8) else "well") for number, image in enumerate(images())]
+    for seed in range(10):
+        made = plan(study("folds", 2).model_copy(update={"seed": seed}), of)
+        for fold in range(2):
+            assert {of[image].label for image in made.images(fold, "training")} == {"ill", "well"}
+            assert made.images(fold, "validation")
+
+
+def test_sites_need_no_patient_of_every_class_in_each(tmp_path: Path) -> None:
+    rows = [f"i{n},i{n}.tiff,p{n},{'ill' if n < 2 else 'well'},site{n % 4}" for n in range(12)]
+    (tmp_path / "s.csv").write_text("\n".join(["image_id,path,patient_id,grade,site", *rows]) + "\n")
+    for n in range(12):
+        (tmp_path / f"i{n}.tiff").touch()
+    chosen = study("site", 4)
+    cohort = chosen.cohort.model_copy(update={"samplesheet": tmp_path / "s.csv", "root": tmp_path})
+    made = make_plan(RunDir(tmp_path / "run"), chosen.model_copy(update={"cohort": cohort}))
+    assert [len(made.images(fold, "held_out")) for fold in range(4)] == [3] * 4
+    with pytest.raises(StudyError, match=r"class 'ill' has 2 patients, fewer than the 4 folds; set train\.folds to 2"):
+        make_plan(
+            RunDir(tmp_path / "run"),
+            chosen.model_copy(update={"cohort": cohort, "train": study("folds", 4).train}),
+        )
+
+
+def test_only_what_changes_the_result_counts_as_a_change() -> None:
+    def key(**settings: object) -> str:
+        chosen = study("folds")
+        train = chosen.train.model_copy(update=settings)
+        return digest(plan(chosen.model_copy(update={"train": train}), images()).train(0, 0).depends["train"])
+
+    assert key(recompute=True) == key(recompute=False) == key(seeds=7)
+    assert key(learning_rate=1.0) != key()
+
+
 def test_a_given_split_is_taken_in_the_order_of_its_values() -> None:
     of = images(split=["10", "9", "2"])
     made = plan(study("given"), of)
@@ -87,7 +123,7 @@ def test_a_given_split_is_taken_in_the_order_of_its_values() -> None:
             "one site for each patient, but 4 have several or none .p1, p10",
         ),
         ("given", 3, {"split": ["train", "val", "test"]}, "makes a fold of each .* test, train, val|val, test, train"),
-        ("given", 3, {}, "one split for each patient, but 12 have several or none"),
+        ("given", 3, {}, "one split for each patient, but the samplesheet has no column .split."),
     ],
 )
 def test_splits_that_cannot_be_are_refused(split: str, folds: int, columns: dict, message: str) -> None:

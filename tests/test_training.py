@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from plexrank.training.checkpoint import read_progress, read_unit
 from plexrank.training.data import TrainingTiles, model_input
 from plexrank.training.embedding import embed_tiles, mean_over_images
 from plexrank.training.explain import explain_tiles
-from plexrank.training.loop import Unit, UnitPaths, UnitResult, train_unit
+from plexrank.training.loop import train_unit
+from plexrank.training.unit import Unit, UnitPaths, UnitResult
 
 SHALLOW = ModelSettings(backbone="shallow", weights="none")
 PLANTED = 2
@@ -73,6 +75,7 @@ def run(
     key: str = "k",
     model: ModelSettings = SHALLOW,
     should_stop: Callable[[], bool] = lambda: False,
+    report: Callable[[str], None] = lambda line: None,
     **settings: float,
 ) -> UnitResult:
     train = {"epochs": 3, "batch_tiles": 11, "crop_px": 16, "learning_rate": 3e-3, **settings}
@@ -84,7 +87,7 @@ def run(
         info=ProcessInfo(),
         paths=UnitPaths(folder / "last.pt", folder / "best.pt", folder / "history.csv"),
         key=key,
-        report=lambda line: None,
+        report=report,
         should_stop=should_stop,
     )
 
@@ -259,11 +262,38 @@ def test_a_long_epoch_is_saved_on_its_way(tmp_path: Path, monkeypatch: pytest.Mo
     steps = iter(range(3))
     with pytest.raises(StopIteration):
         run(killed, should_stop=lambda: next(steps) < 0, epochs=2)
-    progress = read_progress(killed / "last.pt", "k")
+    progress = read_progress(killed / "last.pt")
     assert progress is not None
     assert (progress.epoch, progress.batch) == (1, 1)
     run(killed, epochs=2)
     assert_same_unit(straight, killed)
+
+
+def test_progress_of_other_settings_is_told_and_not_taken(tmp_path: Path) -> None:
+    straight, other = tmp_path / "straight", tmp_path / "other"
+    run(straight, key="new", epochs=2)
+    run(other, epochs=1)
+    said: list[str] = []
+    run(other, key="new", epochs=2, report=said.append)
+    assert (
+        said[0] == f"fold 0 seed 0: training afresh, since {other / 'last.pt'} was made otherwise: train.epochs 1 → 2"
+    )
+    assert_same_unit(straight, other)
+    said.clear()
+    validation = UNIT.validation_index[:-1]
+    run(other, unit=replace(UNIT, validation_index=validation), key="newer", epochs=2, report=said.append)
+    assert said[0].endswith("was made otherwise: validation tiles")
+
+
+def test_a_long_epoch_says_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_LINES", 0.0)
+    said: list[str] = []
+    run(tmp_path, epochs=1, report=said.append)
+    *steps, epoch = said
+    assert [line.split(",")[0] for line in steps] == ["fold 0 seed 0: epoch 1 of up to 1"] * len(steps)
+    assert len(steps) > 1
+    assert steps[-1].endswith("0.0 min to the epoch's end")
+    assert "validation AUC" in epoch
 
 
 def test_a_baseline_trains_and_explains_itself(tmp_path: Path) -> None:
@@ -359,18 +389,3 @@ def test_units_that_cannot_be_trained_are_refused(
 ) -> None:
     with pytest.raises(StudyError, match=message):
         run(tmp_path, unit=Unit(0, 3, 0, train_index, validation_index))
-
-
-def test_one_row_a_tile_is_demanded() -> None:
-    fit = IntensityFit("linear", 1.0, np.ones(1, dtype=np.float32))
-    with pytest.raises(ValueError, match="3 labels, 2 images, 3 patients"):
-        TrainingTiles(
-            lambda tile: np.zeros((1, 4, 4)), fit, np.zeros(3), np.zeros(2), np.array(["a"] * 3), ["x"], ["a", "b"]
-        )
-
-
-def test_means_over_images_are_known() -> None:
-    values = np.array([[1.0, 0.0], [3.0, np.nan], [5.0, 6.0]])
-    images, first, means = mean_over_images(values, np.array([7, 2, 7]))
-    assert (images.tolist(), first.tolist()) == ([2, 7], [1, 0])
-    np.testing.assert_array_equal(means, [[3.0, np.nan], [3.0, 3.0]])

@@ -73,7 +73,7 @@ def find_empty(images: Sequence[ImageRecord], signal: Mapping[str, Mapping[str, 
         if value < EMPTY_SHARE * usual:
             error = ImageDataError(
                 f"{image.path}: practically empty: its pixels are {value:.2g} on average, {value / usual:.1%} of what "
-                "they are in the median image; leave the row out, or bring the images to one scale"
+                "they are in the median image; leave the row out (--skip-bad does), or bring the images to one scale"
             )
             empty.append(BadImage(image, error))
     return empty

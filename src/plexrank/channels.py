@@ -154,7 +154,7 @@ def rows_without_image(images: Sequence[ImageRecord], held: Sequence[Sequence[st
         found = {fold_name(name): name for own in owns for name in own}
         problems += [
             StudyError(
-                f"{panel.path}: none of its {len(owns)} images holds the channel {name!r}"
+                f"{panel.path}: none of its {len(owns)} images holds the channel {name!r}{_by_id(panel, name)}"
                 f"{did_you_mean(name, list(found.values()))} Mend the name, or set keep to 0"
             )
             for name in panel.kept_names
@@ -173,6 +173,12 @@ def _join(panel: Panel | None, held: Sequence[Sequence[str]]) -> tuple[list[str]
             spelled.setdefault(fold_name(name), name)
     planes = np.array([[own.get(key, -1) for key in spelled] for own in holds], dtype=np.int64)
     return list(spelled.values()), planes.reshape(len(held), len(spelled))
+
+
+def _by_id(panel: Panel, name: str) -> str:
+    """What a panel takes for a channel's name in the images, where that is not its own."""
+    own = next(channel.channel_id for channel in panel.channels if channel.keep and channel.name == name)
+    return "" if own == name else f", {own!r} in the column channel"
 
 
 def _why_not_rankable(

@@ -137,7 +137,7 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
     units = [(fold, seed) for fold in range(study.train.folds) for seed in range(study.train.seeds)]
     is_trained = rundir is not None and all(rundir.training_record(*unit).is_file() for unit in units)
     problems = [*([] if is_trained else _check_weights(study, imagenet_folder)), *_check_truth(study.cohort.truth)]
-    survey = survey_cohort(study.cohort, study.train.folds)
+    survey = survey_cohort(study.cohort, study.train.dealt_folds)
     if survey.cohort is None:
         return CheckResult((*problems, *survey.problems))
     looked = _look_at_images(study, survey, rundir)
@@ -154,6 +154,7 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
         channel_findings,
     ]
     problems += [problem for some, _ in findings for problem in some]
+    problems = list({str(problem): problem for problem in problems}.values())  # both looks at the split may tell it
     is_complete = not problems and len(looked.located) == len(usable.images)
     return CheckResult(
         tuple(problems),
@@ -200,6 +201,7 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
     plan = Plan(rundir or RunDir(Path()), study, cohort, Split({}))
     panel_is_wrong = study.cohort.panel is not None and cohort.panel is None
     unlisted: Counter[str] = Counter()
+    num_small = 0
     for record in cohort.images:
         stored = plan.stored_channels(record) if rundir is not None else None
         try:
@@ -210,8 +212,10 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
                     open_image(record.path)
             else:
                 located = locate_image(record)
-                located.find_resampling(study.tile)
+                resampling = located.find_resampling(study.tile)
                 located.open_mask()
+                height, width = resampling.shape(located.image.data.shape)[1:]
+                num_small += 2 * min(height, width) < study.tile.tile_px
                 looked.located.append(located)
                 looked.held[record.image_id] = located.channels.names
                 unlisted.update(located.channels.unlisted)
@@ -220,6 +224,11 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
     if unlisted:
         named = ", ".join(f"{name} (in {count})" for name, count in unlisted.items())
         looked.warnings.append(f"channels of images that their panel does not list, and that are not used: {named}")
+    if num_small:
+        looked.warnings.append(
+            f"{num_small} images are less than half as high or wide as a tile of {study.tile.tile_px} px: what lies "
+            "beyond their edges is mirrored; lower tile.tile_px"
+        )
     fitting = [image for image in cohort.images if image.image_id in looked.held]
     try:
         misfits = find_misfits(fitting, looked.held)
@@ -238,7 +247,7 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
         return (), ()
     members = [(image.label, image.patient_id) for image in cohort.images]
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
-    problems = class_problems(study.cohort, cohort.classes, members, study.train.folds, num_left_out)
+    problems = class_problems(study.cohort, cohort.classes, members, study.train.dealt_folds, num_left_out)
     problems += order_problems(study.rank.ordered, cohort.classes)
     return (problems, ()) if problems else _check_roles(study, cohort)
 
@@ -321,8 +330,8 @@ def _check_roles(study: Study, cohort: Cohort) -> Findings:
     problems: list[PlexrankError] = [
         StudyError(
             f"{study.cohort.samplesheet}: column {study.cohort.label!r}: no patient of class {label!r} is left to "
-            f"train on in fold {_listed(without)}; with {folds} folds each class needs {_patients_needed(folds, 1)} "
-            "patients or more"
+            f"train on in fold {_listed(without)}, which holds out all of them; set train.split: folds, or empty the "
+            "label of these images"
         )
         for label, without in absent["training"].items()
     ]

@@ -302,7 +302,7 @@ def evaluate(
         raise typer.BadParameter("give one of --truth and --single-cell")
     plan = _resume_run(run)
     if truth is not None:
-        evaluation = compare(*read_ranking_and_truth(plan, truth))
+        evaluation = compare(*read_ranking_and_truth(plan, truth), str(truth))
     else:
         ranking = read_ranking(plan)
         channels = ranking.loc[ranking["position"].notna(), "channel"]

@@ -83,7 +83,7 @@ def read_cohort(settings: CohortSettings, folds: int, need_images: bool = True) 
 
 def survey_cohort(
     settings: CohortSettings,
-    folds: int,
+    folds: int | None,
     need_images: bool = True,
     skipped: Container[tuple[str, str]] = frozenset(),
 ) -> Survey:
@@ -135,7 +135,7 @@ def class_problems(
     settings: CohortSettings,
     classes: Sequence[str],
     members: Iterable[tuple[str, str]],
-    folds: int,
+    folds: int | None,
     num_left_out: int = 0,
 ) -> list[PlexrankError]:
     """Whether there are classes, and of each as many patients as folds.
@@ -144,7 +144,8 @@ def class_problems(
         settings: name the column.
         classes: all labels.
         members: (label, patient) of the images to count.
-        folds: patients that a class needs.
+        folds: patients that a class needs, to be dealt into as many folds; ``None`` where folds are given, which takes
+            one to train on and one to hold out.
         num_left_out: how many images are left out as bad, to tell.
     """
     where = f"{settings.samplesheet}: column {settings.label!r}"
@@ -155,16 +156,15 @@ def class_problems(
     for label, patient in members:
         patients[label].add(patient)
     without = f" without the {num_left_out} images that are left out as bad" if num_left_out else ""
-    few = {label: len(own) for label, own in patients.items() if len(own) < folds}
+    needed = folds or 2
+    few = {label: len(own) for label, own in patients.items() if len(own) < needed}
+    what = f"fewer than the {folds} folds" if folds else "too few to train on one and hold out another"
     errors: list[PlexrankError] = []
     for label, number in few.items():
         remedy = f"set train.folds to {number}" if number > 1 else "mend it if it is misspelt"
         counted = f"{number} patient{'' if number == 1 else 's'}{without}"
         errors.append(
-            StudyError(
-                f"{where}: class {label!r} has {counted}, fewer than the {folds} folds; {remedy} or empty the label of "
-                "these images"
-            )
+            StudyError(f"{where}: class {label!r} has {counted}, {what}; {remedy} or empty the label of these images")
         )
     return errors
 
@@ -214,5 +214,18 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
         notes.append(
             f"{settings.samplesheet}: {len(mixed)} patients have images of several values of {settings.label!r}: "
             f"{named}{more}; each counts once for each value"
+        )
+    site_of: dict[str, str] = {}
+    moved = sorted(
+        {
+            image.patient_id
+            for image in images
+            if site_of.setdefault(image.patient_id, image.site or "") != (image.site or "")
+        }
+    )
+    if moved:
+        notes.append(
+            f"{settings.samplesheet}: {len(moved)} patients have images of several sites ({', '.join(moved[:_SHOWN])}"
+            f"{', …' if len(moved) > _SHOWN else ''}); the site of the first row counts for the patient"
         )
     return notes

@@ -77,6 +77,7 @@ def draft_study(images: Path, out: Path) -> Draft:
         *panel_notes,
         ("tiles", _describe_sizes(sizes)),
         ("cofactor", f"{cofactor}; {_COFACTORS}"),
+        *_of_one_slide(chosen),
         ("folds", f"{sizes.folds}, for {len(chosen)} images"),
     ]
     return Draft(out / "study.yaml", tuple(notes))
@@ -213,6 +214,14 @@ def _samplesheet(root: Path, images: Sequence[FoundImage]) -> str:
         ids.append(next(candidate for candidate in (wanted, *numbered) if candidate not in ids))
     rows = [(own, image.path.relative_to(root).as_posix(), "", "") for own, image in zip(ids, images, strict=True)]
     return _table(("image_id", "path", "patient_id", "label"), rows)
+
+
+def _of_one_slide(images: Sequence[FoundImage]) -> list[tuple[str, str]]:
+    slides = Counter(str(image.path).rpartition("#")[0] for image in images)
+    count = sum(number for slide, number in slides.items() if slide and number > 1)
+    if not count:
+        return []
+    return [("patients", f"{count} images share a slide: fill in patient_id where that means a patient")]
 
 
 def _image_id(name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,8 @@ class Plan:
             return self.split.validation[fold]
         strata = patient_strata(self.cohort.images)
         inside = {patient: strata[patient] for patient, own in self.fold_of_patient.items() if own != fold}
+        of_label = Counter(label for label, _ in inside.values())
+        inside = {patient: own for patient, own in inside.items() if of_label[own[0]] > 1}  # the last one is trained on
         inner = deal_folds(inside, INNER_FOLDS, seed=self.study.seed + 1 + fold)
         return frozenset(patient for patient, part in inner.items() if part == 0)
 
@@ -168,7 +171,7 @@ class Plan:
                 "intensity": study.intensity.model_dump(mode="json"),
                 "model": study.model.model_dump(mode="json"),
                 "weights": _weights_as_they_are(study.model.weights, record),
-                "train": study.train.model_dump(mode="json", exclude={"seeds"}),
+                "train": study.train.model_dump(mode="json", exclude={"seeds", "recompute"}),
                 "seed": study.seed,
             },
         )
@@ -283,9 +286,8 @@ def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False) -> Plan
         PlexrankError: what is wrong with samplesheet or panel.
     """
     known = read_skipped(rundir.skipped) if study.cohort.skip_bad and not for_tiling else ()
-    survey = survey_cohort(
-        study.cohort, study.train.folds, need_images=for_tiling, skipped={(one.image_id, one.path) for one in known}
-    )
+    left_out = {(one.image_id, one.path) for one in known}
+    survey = survey_cohort(study.cohort, study.train.dealt_folds, need_images=for_tiling, skipped=left_out)
     set_aside = for_tiling or study.cohort.skip_bad
     raise_problems([*survey.problems, *(() if set_aside else (image.error for image in survey.bad))])
     cohort = survey.require_cohort()

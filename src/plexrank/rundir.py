@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import glob
 import hashlib
 import json
@@ -17,6 +18,7 @@ import platform
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +102,7 @@ class Unit:
         except (OSError, ValueError, KeyError, TypeError):
             return "its done-record is damaged"
         if digest(depends) != self.key:
-            return "changed: " + ", ".join(_changes(depends, self.depends))
+            return "changed: " + ", ".join(changes(depends, self.depends))
         for output in self.outputs:
             if sizes.get(output.name) != size_bytes(output):
                 return f"{output.name} is missing or not as it was written"
@@ -175,9 +177,9 @@ class RunDir:
             return
         if not self.path.is_dir():
             raise StudyError(f"{self.path}: a file, not a folder; give --out a new folder")
-        ours = {self.lock.name, self.study.name}
+        ours = {self.lock.name, self.provenance.name}
         others = [one.name for one in self.path.iterdir() if one.name not in ours and not _is_temporary(one.name)]
-        if others and not self.study.is_file():
+        if others and not self.provenance.is_file():
             raise StudyError(f"{self.path}: holds other files and is no run directory; give --out a new folder")
 
     @contextlib.contextmanager
@@ -227,8 +229,11 @@ class RunDir:
 
     def require(self) -> None:
         """Raise :class:`MissingInputError` where this is no run directory."""
-        if not self.study.is_file():
-            raise MissingInputError(f"{self.path}: no run directory (no study.yaml in it); start one with plexrank run")
+        for file in (self.study, self.provenance):
+            if not file.is_file():
+                raise MissingInputError(
+                    f"{self.path}: no run directory (no {file.name} in it); start one with plexrank run"
+                )
 
     def tile_store(self, image_id: str) -> Path:
         """The image's tile store."""
@@ -317,19 +322,28 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") -> list[str]:
-    changes: list[str] = []
+_KNOWN_BY = frozenset({"key", "finished", "bytes", "mtime_ns"})
+
+
+def changes(old: Mapping[str, Json], new: Mapping[str, Json], prefix: str = "") -> list[str]:
+    """What differs between two sets of settings, by dotted key, with both values where they are short.
+
+    Of what another unit or a file is known by, only its name.
+    """
+    found: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
         if json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True):
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes += _changes(before, after, f"{prefix}{key}.")
+            found += changes(before, after, f"{prefix}{key}.")
+        elif key in _KNOWN_BY and prefix:
+            found += [prefix.removesuffix(".")] * (prefix.removesuffix(".") not in found)
         elif max(len(str(before)), len(str(after))) <= 24:
-            changes.append(f"{prefix}{key} {before} → {after}")
+            found.append(f"{prefix}{key} {before} → {after}")
         else:
-            changes.append(f"{prefix}{key}")
-    return changes
+            found.append(f"{prefix}{key}")
+    return found
 
 
 def _sync(path: Path) -> None:
@@ -341,11 +355,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
+def _remove(path: Path, tries: int = 50) -> None:
+    """Remove a file or folder; after a stop, threads may still be writing into it for a moment."""
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY or tries == 1:
+            raise
+        time.sleep(0.1)
+        _remove(path, tries - 1)
 
 
 def _is_temporary(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -55,7 +55,9 @@ class TileSettings(Section):
 class IntensitySettings(Section):
     """How counts become model input; percentiles are fitted on training patients only."""
 
-    transform: Literal["arcsinh", "linear"] = Field("arcsinh", description="arcsinh(counts / cofactor), or counts")
+    transform: Literal["arcsinh", "linear"] = Field(
+        "arcsinh", description="arcsinh(counts / cofactor), or linear for the counts themselves"
+    )
     cofactor: float = Field(5.0, gt=0, description="counts at which arcsinh turns from linear to logarithmic")
     clip_percentile: float = Field(99.5, gt=50, le=100, description="of a channel's pixels; becomes intensity 1")
 
@@ -151,6 +153,11 @@ class TrainSettings(Section):
     )
     sync_batch_norm: bool = Field(True, description="batch norm sees the tiles of all processes")
 
+    @property
+    def dealt_folds(self) -> int | None:
+        """Into how many folds patients are dealt; ``None`` where the samplesheet or files say who is in which."""
+        return self.folds if self.split == "folds" else None
+
     @model_validator(mode="after")
     def _parts_hold_two_tiles(self) -> TrainSettings:
         if 2 * self.accumulate > self.batch_tiles:
@@ -188,7 +195,7 @@ class AttributeSettings(Section):
     methods: tuple[Importance, ...] = Field(
         ("gradient", "occlusion"),
         min_length=1,
-        description=f"importances to compute, of {', '.join(get_args(Importance))} (`bsn` only)",
+        description="importances to compute; gradcam of bsn only",
     )
 
     @field_validator("methods")

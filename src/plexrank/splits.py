@@ -75,6 +75,11 @@ def _one_each(values: Iterable[tuple[str, str | None]], column: str) -> dict[str
     for patient, value in values:
         found.setdefault(patient, set()).add(value)
     wrong = [patient for patient, own in found.items() if len(own) > 1 or None in own]
+    if len(wrong) == len(found) and not any(value for own in found.values() for value in own):
+        raise StudyError(
+            f"train.split needs one {column} for each patient, but the samplesheet has no column {column!r} or an "
+            "empty one; fill it in or set train.split: folds"
+        )
     if wrong:
         raise StudyError(
             f"train.split needs one {column} for each patient, but {len(wrong)} have several or none "

@@ -221,6 +221,8 @@ def _explain_one(model: type[Section], detail: Any) -> str:
         return message if not location or message.startswith(f"{location[0]}.") else f"{key}: {message}"
     if detail["type"] == "path_type":
         message = "expected a path"
+    if detail["type"] == "tuple_type":
+        message = "expected a list, such as [A, B]"
     if detail["type"] == "string_pattern_mismatch":
         message = "letters, digits, '.', '_' and '-' only, at most 64, starting with a letter or digit"
     return f"{key}: {message[0].lower()}{message[1:]}, got {shown(found)}"

@@ -1,4 +1,4 @@
-"""Small tables that users write by hand: CSV with ``,`` or ``;``, read as text, wrong cells named."""
+"""Small tables that users write by hand: CSV with ``,``, ``;`` or tabs, read as text, wrong cells named."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ def read_table(path: Path) -> Table:
     """
     with naming_input(str(path)):
         if not path.is_file():
-            raise MissingInputError(f"{path}: no such file; mend the path in the study or write the file")
+            raise MissingInputError(f"{path}: no such file; mend the path or write the file")
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StudyError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV") from error
+        raise StudyError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV in UTF-8"
+        ) from error
     if not text.strip():
         raise StudyError(f"{path}: the file is empty; expected a header and a row for each entry")
     first_line = text.lstrip().splitlines()[0]
-    delimiter = ";" if first_line.count(";") > first_line.count(",") else ","
+    delimiter = max(",;\t", key=first_line.count)
     lines = _read_lines(path, text, delimiter)
     _, columns = lines[0]
     repeated = [column for column, count in Counter(columns).items() if count > 1]
@@ -82,4 +84,4 @@ def did_you_mean(wanted: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(wanted.casefold(), [name.casefold() for name in known], n=1)
     if near:
         return f"; did you mean {next(name for name in known if name.casefold() == near[0])!r}?"
-    return f"; there are: {', '.join(known)}"
+    return f"; there are: {', '.join(known)}."

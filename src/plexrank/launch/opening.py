@@ -144,8 +144,8 @@ def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) ->
 
 def _record(plan: Plan) -> None:
     """Write into the run directory what is run."""
+    plan.rundir.add_provenance(provenance(plan))  # first: a folder with a study and without it is a user's
     write_text(plan.rundir.study, dump_study(plan.study))
-    plan.rundir.add_provenance(provenance(plan))
 
 
 def provenance(plan: Plan) -> dict[str, str]:

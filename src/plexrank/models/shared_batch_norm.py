@@ -36,7 +36,8 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         count, mean, variance = _statistics(input.detach(), self.sum_over_processes)
-        self._follow(count, mean, variance)
+        if count > 0:
+            self._follow(count, mean, variance)
         weight = torch.ones_like(mean) if self.weight is None else self.weight
         bias = torch.zeros_like(mean) if self.bias is None else self.bias
         normalised = _Normalise.apply(input, weight, bias, mean, variance, count, self.eps, self.sum_over_processes)
@@ -67,8 +68,8 @@ def _statistics(values: Tensor, sum_over_processes: SumOverProcesses) -> tuple[f
         mean, variance = (part.double() for part in found)
     counted = torch.full((1,), float(count), dtype=torch.float64, device=values.device)
     sums = sum_over_processes(torch.cat([counted, count * mean, count * (variance + mean.square())]))
-    total = max(float(sums[0]), 1.0)
-    mean, square = (sums[1:] / total).chunk(2)
+    total = float(sums[0])
+    mean, square = (sums[1:] / max(total, 1.0)).chunk(2)
     return total, mean.float(), (square - mean.square()).clamp(min=0).float()
 
 
@@ -105,7 +106,7 @@ class _Normalise(torch.autograd.Function):
             _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
                 gradient, values, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
             )
-        summed = ctx.sum_over_processes(torch.stack([by_weight, by_bias]).double()) / ctx.count
+        summed = ctx.sum_over_processes(torch.stack([by_weight, by_bias]).double()) / max(ctx.count, 1.0)
         scale = weight * (variance + ctx.eps).rsqrt()
         shared = -scale * summed.to(scale)
         by_values = _affine(values, mean, variance, shared[0], shared[1], ctx.eps)

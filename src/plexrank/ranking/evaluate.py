@@ -62,7 +62,7 @@ class Evaluation:
         return "\n".join(f"{name:18} {_text(value)}" for name, value in vars(self).items() if value is not None)
 
 
-def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
+def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame, truth_name: str = "truth") -> Evaluation:
     """Compare a ranking with a truth, channel by name.
 
     Args:
@@ -71,14 +71,15 @@ def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame) -> Evaluation:
             or both; with ``grade`` alone the ten highest count as informative. Channels that share a grade across
             the tenth place are not among the ten, so that fewer remain, or, where they share the highest grade of
             all, are all of them; nothing but the truth decides. Other columns are ignored.
+        truth_name: what messages call the truth.
 
     Raises:
         StudyError: columns are missing or malformed, a channel stands twice, or the channels differ.
     """
     _require(ranking, "ranking", ("channel", "position", "score"))
-    _require(truth, "truth", ("channel",))
+    _require(truth, truth_name, ("channel",))
     if "informative" not in truth and "grade" not in truth:
-        raise StudyError("truth: neither a column informative (0/1) nor a column grade (a number)")
+        raise StudyError(f"{truth_name}: neither a column informative (0/1) nor a column grade (a number)")
     placed = ranking[ranking["position"].notna()].sort_values("position")
     excluded = set(ranking["channel"]) - set(placed["channel"])
     truth = truth[~truth["channel"].isin(excluded)]

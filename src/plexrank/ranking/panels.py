@@ -22,7 +22,8 @@ class SmallPanel:
     """The smallest panel that keeps the held-out performance.
 
     Attributes:
-        channels: its channels, those that the units choose first on average.
+        channels: its channels, those that the units choose first on average; none where no panel of up to
+            :data:`LARGEST_PANEL` keeps it.
         auc: held-out AUC with panels of 1, 2, … channels, each unit choosing its own from its training samples.
         full_auc: the same with all channels.
         tolerance: by how much the AUC may be below that of all channels: the standard error of that AUC.
@@ -67,7 +68,7 @@ def smallest_panel(
         place[chosen] = np.arange(1, largest + 1)
         places.append(place)
     curve = [auc(predicted, samples.label) for predicted in probability]
-    size = next((k for k, value in enumerate(curve[:-1], start=1) if value >= curve[-1] - tolerance), largest)
+    size = next((k for k, value in enumerate(curve[:-1], start=1) if value >= curve[-1] - tolerance), 0)
     first = np.argsort(np.where(included, np.mean(places, axis=0), np.inf), kind="stable")[:size]
     return SmallPanel(tuple(channels[c] for c in first), tuple(curve[:-1]), curve[-1], tolerance)
 

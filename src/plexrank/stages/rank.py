@@ -52,6 +52,19 @@ def run(plan: Plan, reporter: Reporter) -> None:
     )
     _write_ranking(plan, result)
     unit.finish()
+    reporter.say(f"rank: {_headline(result)}")
+
+
+def _headline(result: CohortRanking) -> str:
+    """What a run found, in a line."""
+    auc, summary = result.summary.held_out.auc, result.summary
+    first = result.ranking["channel"].head(3)
+    chance = ", which chance could give" if summary.at_chance else ""
+    called = int(result.ranking["significant"].sum())
+    return (
+        f"held-out AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}){chance}, of channel means "
+        f"{summary.mean_intensity.auc.value:.2f}; first channels {', '.join(first)}; {called} significant"
+    )
 
 
 def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTable:

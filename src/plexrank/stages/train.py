@@ -14,13 +14,14 @@ from plexrank.rundir import clear_leftovers
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.data import TrainingTiles
-from plexrank.training.loop import Unit, UnitPaths, train_unit
+from plexrank.training.loop import train_unit
+from plexrank.training.unit import Unit, UnitPaths
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     keep_freed_memory()
-    with process_group(plan.rundir.meetings) as info, _stop_signals() as should_stop:
+    with _stop_signals() as should_stop, process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = on_first(lambda: units_to_do(plan.chosen_units("train"), reporter), info)
         cohort = TiledCohort(plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +22,16 @@ from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.pooling import AttentionPooling
 from plexrank.models.refit import LinearClassifier
-from plexrank.rundir import replacing
+from plexrank.rundir import Json, replacing
 from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 
 FORMAT = "plexrank-checkpoint-1"
-LOAD_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+LOAD_ERRORS = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What torch raises for a damaged file, by where the damage is."""
 _logger = logging.getLogger(__name__)
 
 
@@ -81,6 +86,8 @@ class Progress:
     """Where a unit's training stands (``last.pt``): the next step is batch ``batch`` of epoch ``epoch``.
 
     Attributes:
+        key: digest of the settings and inputs it is trained with.
+        made_of: those of them that tell a user what differs.
         sums: loss, weight, right tiles and tiles so far in this epoch.
         stale_epochs: epochs since the validation loss was last at its lowest.
         history: one row of plain numbers an epoch.
@@ -88,6 +95,7 @@ class Progress:
     """
 
     key: str
+    made_of: dict[str, Json] = field(default_factory=dict)
     epoch: int = 0
     batch: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
@@ -145,8 +153,8 @@ def write_progress(path: Path, progress: Progress) -> None:
     save(path, vars(progress), keep_previous=True)
 
 
-def read_progress(path: Path, key: str) -> Progress | None:
-    """The newest progress that loads, or ``None`` where there is none or it was made with other settings.
+def read_progress(path: Path) -> Progress | None:
+    """The newest progress that loads, or ``None`` where there is none.
 
     Raises:
         RunDirError: there are files, and none of them loads.
@@ -154,13 +162,11 @@ def read_progress(path: Path, key: str) -> Progress | None:
     candidates = [candidate for candidate in (path, previous_path(path)) if candidate.is_file()]
     for candidate in candidates:
         try:
-            progress = _progress(candidate, load(candidate))
+            return _progress(candidate, load(candidate))
         except RunDirError as error:
             if candidate is candidates[-1]:
                 raise
             _logger.warning("%s; going on from %s instead", error, candidates[-1].name)
-            continue
-        return progress if progress.key == key else None
     return None
 
 

@@ -83,6 +83,14 @@ class TrainingTiles:
         self._cache: dict[int, NDArray[np.float32]] = {}
         self._free_bytes = cache_bytes
         self._cache_lock = Lock()
+        self._shape: tuple[int, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a tile: (channel, y, x); reads one where none was read before."""
+        if self._shape is None:
+            self._shape = self._read(0).shape
+        return self._shape
 
     def present(self, index: IntArray) -> Tensor | None:
         """Which channels these tiles' images hold, (tile, channel) bool; ``None`` where no image lacks any."""
@@ -118,8 +126,9 @@ class TrainingTiles:
                 if tile not in self._cache and values.nbytes <= self._free_bytes:
                     self._cache[tile] = values
                     self._free_bytes -= values.nbytes
-        shape = loaded[parts[0][0]].shape if parts else self._read(0).shape
-        stacked = torch.empty(len(parts), *shape, pin_memory=torch.cuda.is_available())
+        if parts:
+            self._shape = loaded[parts[0][0]].shape
+        stacked = torch.empty(len(parts), *self.shape, pin_memory=torch.cuda.is_available())
         if parts:
             np.stack([loaded[tile] for tile, _ in parts], out=stacked.numpy())
         return stacked

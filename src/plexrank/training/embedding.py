@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,9 +14,12 @@ from plexrank.distributed import ProcessInfo, all_reduce_sum
 from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.training.data import TrainingTiles, model_input
+from plexrank.training.memory import naming_what_embeds
 
 CHANNEL_IMAGES = 512
 """Channel images per forward pass: small enough to stay in memory that the CPU already has at hand."""
+PIXELS = CHANNEL_IMAGES * 256**2
+"""Pixels of all channels per forward pass, so that large tiles take no more memory: some 4 GB with ResNet18."""
 
 IntArray = NDArray[np.int64]
 
@@ -53,18 +57,23 @@ def over_tiles(
 
     Returns:
         (tile, *shape) float32 in the order of ``index``.
+
+    Raises:
+        PlexrankError: the GPU's memory does not hold the passage of whole tiles.
     """
     was_training = model.training
     model.eval()
     mine = np.arange(info.process_rank, len(index), info.world_size)
-    at_once = max(1, CHANNEL_IMAGES // model.num_channels)
+    pixels = math.prod(tiles.shape[-2:])
+    at_once = max(1, min(CHANNEL_IMAGES, PIXELS // pixels) // model.num_channels)
     parts = np.array_split(mine, -(-len(mine) // at_once)) if len(mine) else []
     values = torch.zeros(len(index), *shape)
-    for part, intensities in zip(parts, tiles.batches(index[part] for part in parts), strict=True):
-        present = tiles.present(index[part])
-        images = model_input(intensities.to(info.device))
-        computed = compute(images, None if present is None else present.to(info.device))
-        values[torch.from_numpy(part)] = computed.float().cpu()
+    with naming_what_embeds(at_once, tiles.shape):
+        for part, intensities in zip(parts, tiles.batches(index[part] for part in parts), strict=True):
+            present = tiles.present(index[part])
+            images = model_input(intensities.to(info.device))
+            computed = compute(images, None if present is None else present.to(info.device))
+            values[torch.from_numpy(part)] = computed.float().cpu()
     model.train(was_training)
     of_all: NDArray[np.float32] = all_reduce_sum(values, info).numpy()
     return of_all

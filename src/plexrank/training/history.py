@@ -64,6 +64,12 @@ def _open_events(folder: Path, first_epoch: int) -> SummaryWriter | None:
     return SummaryWriter(str(folder), purge_step=first_epoch)
 
 
+def step_line(epoch: int, epochs: int, n_tiles: int, n_left: int, seconds: float) -> str:
+    """Where an epoch stands, with tiles a second and the time to its end, from so many tiles in so many seconds."""
+    rate = n_tiles / max(seconds, 1e-3)
+    return f"epoch {epoch} of up to {epochs}, {rate:.0f} tiles/s, {n_left / rate / 60:.1f} min to the epoch's end"
+
+
 def progress_line(row: Row, epochs: int, n_tiles: float) -> str:
     """An epoch in words, with tiles a second and the time left."""
     minutes_left = row["seconds"] * (epochs - row["epoch"]) / 60

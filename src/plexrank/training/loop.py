@@ -9,19 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, copy_buffers_of_first, on_first, unwrap, wrap
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.build import Network, build_network
 from plexrank.models.segments import set_recompute
+from plexrank.progress import SECONDS_BETWEEN_LINES
+from plexrank.rundir import changes
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.training.checkpoint import (
     Progress,
@@ -40,58 +39,16 @@ from plexrank.training.data import (
     held_channels,
     model_input,
 )
-from plexrank.training.history import History, progress_line
+from plexrank.training.history import History, progress_line, step_line
 from plexrank.training.memory import activation_bytes, free_bytes, naming_what_fits, should_recompute
 from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
 from plexrank.training.optimiser import make_optimiser, make_scheduler
 from plexrank.training.readout import Readout
+from plexrank.training.unit import Unit, UnitPaths, UnitResult, describe
 from plexrank.training.weights import load_pretrained
 
 SECONDS_BETWEEN_SAVES = 600.0
 """How much work a training that is killed loses at most, beside that since the last epoch."""
-
-IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Unit:
-    """What to train: one fold and one seed, with the tiles it may see.
-
-    Attributes:
-        study_seed: the seed of the whole study.
-        train_index: (tile,) tile indices the gradients come from; every class occurs.
-        validation_index: (tile,) tile indices of other patients that choose the epoch.
-    """
-
-    study_seed: int
-    fold: int
-    seed: int
-    train_index: IntArray
-    validation_index: IntArray
-
-    @property
-    def entropy(self) -> tuple[int, int, int]:
-        """What the unit's random generators are keyed with."""
-        return (self.study_seed, self.fold, self.seed)
-
-
-@dataclass(frozen=True)
-class UnitPaths:
-    """The files that a unit's training writes."""
-
-    last: Path
-    best: Path
-    history: Path
-
-
-@dataclass(frozen=True)
-class UnitResult:
-    """How a unit's training ended; ``best_epoch`` counts from 0, ``epochs`` is how many were trained."""
-
-    epochs: int
-    best_epoch: int
-    validation_loss: float
-    validation_auc: float
 
 
 def train_unit(
@@ -124,12 +81,12 @@ def train_unit(
     _check(tiles, unit)
     training = UnitTraining(tiles, unit, model, train, info, paths, key, report)
     training.start_or_resume()
-    with naming_what_fits(training.tiles_at_once, training.tile_bytes, training.recompute, info.device):
-        while not training.finished:
+    while not training.finished:
+        with naming_what_fits(training.tiles_at_once, training.tile_bytes, training.recompute, info.device):
             training.train_epoch(should_stop)
-            training.validate()
-            training.save()
-        training.finish()
+        training.validate()
+        training.save()
+    training.finish()
     best = training.progress.history[training.progress.best_epoch]
     return UnitResult(
         epochs=training.progress.epoch,
@@ -168,14 +125,14 @@ class UnitTraining:
     ) -> None:
         self.tiles, self.unit, self.settings, self.train = tiles, unit, model, train
         self.info, self.paths, self.report = info, paths, report
-        self.progress = Progress(key)
+        self.progress = Progress(key, describe(tiles, unit, model, train))
         first = np.unique(tiles.image_index[unit.train_index], return_index=True)[1]
         self.class_weights = class_weights(tiles.labels[unit.train_index][first], len(tiles.class_names))
         self.bf16 = _use_bf16(train.precision, info.device)
         self.tile_bytes = 0
         self.tiles_at_once = -(-train.batch_tiles // (info.world_size * train.accumulate))
         self.history = History(paths.history)
-        self.started = self.saved = time.monotonic()
+        self.started = self.saved = self.said = time.monotonic()
 
     @property
     def finished(self) -> bool:
@@ -189,7 +146,7 @@ class UnitTraining:
 
     def start_or_resume(self) -> None:
         """Build network and optimiser, afresh or as ``last.pt`` has them."""
-        found = on_first(lambda: read_progress(self.paths.last, self.progress.key), self.info)
+        found = on_first(self._read_progress, self.info)
         network = self._fresh_network(load_weights=found is None).to(self.info.device)
         self._fit_into_memory(network)
         self.wrapped = wrap(network, self.info, self.train.sync_batch_norm)
@@ -201,8 +158,15 @@ class UnitTraining:
             self.optimiser.load_state_dict(found.optimiser)
             self.scheduler.load_state_dict(found.scheduler)
             self._report(f"going on at epoch {found.epoch + 1}")
-        elif on_first(self.paths.last.exists, self.info):
-            self._report(f"{self.paths.last.name} is of other settings, tiles, channels or classes: training afresh")
+
+    def _read_progress(self) -> Progress | None:
+        """What ``last.pt`` holds, unless that is of something else: then say what differs."""
+        found = read_progress(self.paths.last)
+        if found is None or found.key == self.progress.key:
+            return found
+        differences = changes(found.made_of, self.progress.made_of) or ["the tiles or the pretrained weights"]
+        self._report(f"training afresh, since {self.paths.last} was made otherwise: {', '.join(differences)}")
+        return None
 
     def _fresh_network(self, load_weights: bool) -> Network:
         with torch.random.fork_rng(devices=[]):
@@ -239,11 +203,14 @@ class UnitTraining:
         )[progress.batch :]
         shares = [self._shares(batch) for batch in batches]
         sums = torch.zeros(4, dtype=torch.float64, device=self.info.device)
+        n_passed, n_tiles, began = 0, sum(len(batch.tiles) for batch in batches), time.monotonic()
         self.wrapped.train()
         loaded = self.tiles.batches(share.tiles for of_step in shares for share in of_step)
         for batch, of_step in zip(batches, shares, strict=True):
             sums += self._step(of_step, loaded, float(batch.weights.sum()))
             progress.batch += 1
+            n_passed += len(batch.tiles)
+            self._report_step(n_passed, n_tiles - n_passed, began)
             is_due = time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES
             stop, save = any_process((should_stop(), is_due), self.info)
             if stop or save:
@@ -257,6 +224,13 @@ class UnitTraining:
                 )
         self._add(sums)
         copy_buffers_of_first(self.wrapped, self.info)
+
+    def _report_step(self, n_tiles: int, n_left: int, began: float) -> None:
+        """Say now and then where a long epoch stands."""
+        moment = time.monotonic()
+        if moment - self.said >= SECONDS_BETWEEN_LINES:
+            self._report(step_line(self.progress.epoch + 1, self.train.epochs, n_tiles, n_left, moment - began))
+            self.said = moment
 
     def _shares(self, batch: Batch) -> list[Batch]:
         """What this process passes of a step, one part after the other."""
@@ -328,6 +302,7 @@ class UnitTraining:
         progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
         on_first(lambda: self.history.write(progress.history), self.info)
         self._report(progress_line(progress.history[-1], self.train.epochs, n_tiles))
+        self.said = time.monotonic()
 
     def _readout(self) -> Readout:
         return Readout(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -71,6 +71,27 @@ def should_recompute(wanted: Literal["auto"] | bool, step_bytes: int, free: int 
     if wanted == "auto":
         return free is not None and step_bytes > SHARE_FOR_ACTIVATIONS * free
     return wanted
+
+
+@contextmanager
+def naming_what_embeds(num_tiles: int, shape: Sequence[int]) -> Iterator[None]:
+    """Turn running out of memory on whole tiles, which no setting of training bears on, into a message.
+
+    Args:
+        num_tiles: that pass at once.
+        shape: (channel, y, x) of a tile.
+
+    Raises:
+        PlexrankError: in the place of ``torch.OutOfMemoryError``.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        channels, height, width = shape
+        raise PlexrankError(
+            f"out of GPU memory: {num_tiles} whole tiles of {channels} channels, {height} × {width} px, at once "
+            "without a backward pass; lower tile.tile_px, or use a GPU that nobody else computes on"
+        ) from error
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def load_pretrained(settings: ModelSettings, network: Network) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         trunk.load_state_dict(_for_trunk(state, trunk.state_dict(), settings.first_conv == "rgb_sum"))
-    except (*LOAD_ERRORS, AttributeError) as error:
+    except LOAD_ERRORS as error:
         raise StudyError(
             f"model.weights: {path}: expected the state of torchvision's {published.network} ({first_line(error)}); "
             f"{remedy}"
@@ -56,10 +56,13 @@ def load_pretrained(settings: ModelSettings, network: Network) -> None:
 def _for_trunk(state: dict[str, Tensor], own: dict[str, Tensor], sum_colours: bool) -> dict[str, Tensor]:
     """What a trunk takes of a published state; it may end before the published network does.
 
+    Batch norms count their batches since torch 0.4; states from before, such as torchvision's of ResNet18 and ResNet50,
+    lack the counts, which nothing rests on.
+
     Raises:
         KeyError: the state lacks a tensor.
     """
-    fitting = {name: state[name] for name in own}
+    fitting = {name: own[name] if name.endswith("num_batches_tracked") else state[name] for name in own}
     (first,) = (name for name in FIRST_CONVOLUTIONS if name in own)
     if sum_colours:
         summed = state[first].sum(dim=1, keepdim=True) / own[first].shape[1]

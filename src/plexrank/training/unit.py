@@ -1,0 +1,75 @@
+"""What a training is given and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plexrank.rundir import Json, digest
+from plexrank.settings import ModelSettings, TrainSettings
+from plexrank.training.data import TrainingTiles
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """What to train: one fold and one seed, with the tiles it may see.
+
+    Attributes:
+        study_seed: the seed of the whole study.
+        train_index: (tile,) tile indices the gradients come from; every class occurs.
+        validation_index: (tile,) tile indices of other patients that choose the epoch.
+    """
+
+    study_seed: int
+    fold: int
+    seed: int
+    train_index: IntArray
+    validation_index: IntArray
+
+    @property
+    def entropy(self) -> tuple[int, int, int]:
+        """What the unit's random generators are keyed with."""
+        return (self.study_seed, self.fold, self.seed)
+
+
+@dataclass(frozen=True)
+class UnitPaths:
+    """The files that a unit's training writes."""
+
+    last: Path
+    best: Path
+    history: Path
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """How a unit's training ended; ``best_epoch`` counts from 0, ``epochs`` is how many were trained."""
+
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    validation_auc: float
+
+
+def describe(tiles: TrainingTiles, unit: Unit, model: ModelSettings, train: TrainSettings) -> dict[str, Json]:
+    """What a training rests on, in words that tell a user what differs; long lists as digests."""
+    return {
+        "channels": list(tiles.channel_names),
+        "classes": list(tiles.class_names),
+        "labels": digest(tiles.labels.tolist()),
+        "training tiles": digest(unit.train_index.tolist()),
+        "validation tiles": digest(unit.validation_index.tolist()),
+        "intensity": {
+            "transform": tiles.intensity.transform,
+            "cofactor": float(tiles.intensity.cofactor),
+            "scale": [float(value) for value in tiles.intensity.scale],
+        },
+        "model": model.model_dump(mode="json"),
+        "train": train.model_dump(mode="json", exclude={"seeds", "recompute"}),
+        "seed": unit.study_seed,
+    }
