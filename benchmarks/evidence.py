@@ -25,6 +25,7 @@ from plexrank.progress import Reporter
 from plexrank.ranking.evaluate import evaluate
 from plexrank.simulate import simulate
 from plexrank.stages.run import run_stage
+from plexrank.study import load_study
 
 SIZES = {"null": (32, 8, 32), "spatial": (60, 10, 48), "paper": (72, 10, 96), "hierarchy": (96, 12, 64)}
 TRAINING = {
@@ -35,6 +36,9 @@ TRAINING = {
 }
 FEWER_DRAWS = ["rank.bootstrap=500", "rank.permutations=500"]
 FDR, LEVEL = 0.1, 0.05
+NULL_KINDS = ((32, 3, 3), (32, 5, 4), (32, 9, 4), (32, 16, 4), (64, 3, 3), (64, 5, 4), (64, 9, 4), (64, 32, 4))
+"""Images, those of the smaller class, and folds."""
+LISTS = ("intensity", "pattern", "combined", "reliance", "adds")
 
 
 def run_to_ranking(study: Path, run: Path, overrides: list[str]) -> Plan:
@@ -64,12 +68,23 @@ def tables(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
 
 
 def null(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
-    ranking, _, summary = tables(simulated("null", seed, folder, overrides)[0])
+    """Of ``NULL_KINDS`` in turn: a cohort whose labels, drawn anew with a smaller class, mean nothing."""
+    images, rare, folds = NULL_KINDS[seed % len(NULL_KINDS)]
+    _, channels, size_px = SIZES["null"]
+    study = simulate("null", folder / "cohort", images=images, channels=channels, size_px=size_px, seed=seed)
+    sheet = pd.read_csv(folder / "cohort" / "samplesheet.csv", dtype=str)
+    is_rare = np.random.default_rng([seed, 7]).permutation(images) < rare
+    sheet[load_study(study).cohort.label] = np.where(is_rare, "A", "B")
+    sheet.to_csv(folder / "cohort" / "samplesheet.csv", index=False)
+    settings = [*TRAINING["null"], *FEWER_DRAWS, f"train.folds={folds}", *overrides]
+    ranking, _, summary = tables(run_to_ranking(study, folder / "run", settings))
     return {
-        "significant": int(ranking["significant"].sum()),
+        "images": images,
+        "rare": rare,
+        "any_called": bool(ranking["significant"].any()),
         "at_chance": summary["at_chance"],
-        **{f"{name}_called": bool((ranking[f"{name}_q"] <= FDR).any()) for name in ("reliance", "association")},
-        **{f"{name}_p": float((ranking[f"{name}_p"] <= LEVEL).mean()) for name in ("reliance", "association")},
+        **{f"{name}_called": bool((ranking[f"{name}_q"] <= FDR).any()) for name in LISTS},
+        **{f"{name}_p": float((ranking[f"{name}_p"] <= LEVEL).mean()) for name in LISTS},
         "auc": summary["held_out"]["auc"]["value"],
     }
 
@@ -112,8 +127,8 @@ def hierarchy(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     return {
         "tile_embedding": false_positives(embedding[:, nothing], label),
         "tile_mean": false_positives(means[:, nothing], label),
-        "patient_embedding": float((patients["association_p"] <= LEVEL).mean()),
-        "patient_mean": float((patients["mean_intensity_p"] <= LEVEL).mean()),
+        "patient_pattern": float((patients["pattern_p"] <= LEVEL).mean()),
+        "patient_mean": float((patients["intensity_p"] <= LEVEL).mean()),
         "patient_reliance": float((patients["reliance_p"] <= LEVEL).mean()),
     }
 
@@ -137,7 +152,8 @@ def dcis(chosen: argparse.Namespace, folder: Path) -> None:
             "p": summary["held_out"]["p_value"],
             "interval": [round(summary["held_out"]["auc"][end], 3) for end in ("low", "high")],
             "first": ranking["channel"].head(6).tolist(),
-            "significant": ranking.loc[ranking["significant"], "channel"].tolist(),
+            "difference": {end: round(value, 3) for end, value in summary["auc_difference"].items()},
+            "found": summary["found"],
             "warning": summary["warnings"][:1],
         }
         print(json.dumps(line), flush=True)

@@ -20,7 +20,7 @@ from plexrank.ranking.refit import refitted_coefficients, refitted_scores
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.scores import bootstrap_scores, positions, stability
-from plexrank.ranking.statistics import balanced_mean_above_zero, kruskal
+from plexrank.statistics.means import balanced_mean_above_zero
 from plexrank.ranking.table import directions
 from plexrank.settings import RankSettings
 from test_ranking import block

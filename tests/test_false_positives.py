@@ -10,7 +10,8 @@ from fitted_cohorts import fitted_cohort
 from plexrank.ranking.aggregate import gather_samples
 from plexrank.ranking.prediction import prediction_p_value
 from plexrank.ranking.reliance import measure_reliance
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, balanced_mean_above_zero, benjamini_hochberg, kruskal
+from plexrank.statistics.means import OUT_OF_FOLD_VARIANCE, balanced_mean_above_zero
+from plexrank.statistics.multiple import benjamini_hochberg
 
 
 def p_values(cohorts: int, variance_factor: float, **kind: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "environment_names", "plexrank"},
+    {"errors", "environment_names", "statistics"},
     {"tables", "settings", "progress", "rundir", "image_path", "allocator"},
     {"study"},
     {"panel"},
@@ -22,11 +22,11 @@ LAYERS = [
     {"plan", "images", "tiles", "models", "attribution", "ranking", "report"},
     {"distributed"},
     {"training", "simulate", "located"},
-    {"check", "demo", "draft"},
+    {"check", "demo", "draft", "features"},
     {"stages"},
     {"launch"},
     {"cli"},
-    {"__main__"},
+    {"plexrank", "__main__"},
 ]
 OWNERS = {
     "yaml": {"study", "simulate", "launch/profile"},
@@ -35,7 +35,7 @@ OWNERS = {
     "dask": {"images", "tiles", "ranking/aggregate", "launch/allocation"},
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},
-    "scipy.stats": {"ranking"},
+    "scipy.stats": {"ranking", "statistics"},
     "torch": {"models", "training", "attribution", "distributed", "stages"},
     "submitit": {"launch"},
 }

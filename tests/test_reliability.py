@@ -23,7 +23,7 @@ from plexrank.ranking.panels import measure_faithfulness, smallest_panel
 from plexrank.ranking.prediction import auc
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
-from plexrank.ranking.statistics import benjamini_hochberg, trend
+from plexrank.statistics.multiple import benjamini_hochberg
 from plexrank.settings import RankSettings
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]

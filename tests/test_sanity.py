@@ -12,7 +12,7 @@ from plexrank.ranking.aggregate import gather_samples
 from plexrank.ranking.audit import association_within_sites
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.sanity import measure_sanity
-from plexrank.ranking.statistics import kruskal
+
 
 EVERY = np.ones(12, dtype=bool)
 

@@ -226,6 +226,6 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
     if moved:
         notes.append(
             f"{settings.samplesheet}: {len(moved)} patients have images of several sites ({', '.join(moved[:_SHOWN])}"
-            f"{', …' if len(moved) > _SHOWN else ''}); the site of the first row counts for the patient"
+            f"{', …' if len(moved) > _SHOWN else ''}); they are compared with patients of the same sites only"
         )
     return notes

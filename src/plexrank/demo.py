@@ -8,10 +8,10 @@ COLUMNS = {
     "position": "position",
     "channel": "channel",
     "score": "score",
-    "reliance_q": "reliance q",
-    "association_q": "association q",
-    "mean_intensity_q": "mean intensity q",
-    "significant": "significant",
+    "intensity_q": "intensity q",
+    "pattern_q": "pattern q",
+    "found_by": "found by",
+    "reads": "reads",
 }
 
 
@@ -27,14 +27,13 @@ def beside_truth(ranking: pd.DataFrame, truth: pd.DataFrame, fdr: float) -> str:
     table = ranking[list(COLUMNS)].rename(columns=COLUMNS)
     table.insert(2, "planted", ranking["channel"].map(kinds).fillna(""))
     planted = set(kinds.index[kinds != ""])
-    found = ranking[ranking["channel"].isin(planted) & ranking["significant"]]
-    hidden = found[found["mean_intensity_q"] > fdr]["channel"].tolist()
-    first = ranking["channel"].head(len(planted)).isin(planted).sum()
+    called = ranking[ranking["significant"]]
+    found = called[called["channel"].isin(planted)]
+    hidden = found[found["intensity_q"] > fdr]["channel"].tolist()
     lines = [
         table.to_string(index=False, float_format=lambda value: f"{value:.3f}"),
         "",
-        f"{first} of the {len(planted)} planted channels fill the first {len(planted)} positions;"
-        f" {len(found)} are significant.",
+        f"{len(found)} of the {len(planted)} planted channels are found, and {len(called) - len(found)} of the others.",
     ]
     if hidden:
         lines.append(

@@ -204,6 +204,7 @@ class Plan:
             "importance_per_patient.parquet",
             "predictions.csv",
             "baselines.csv",
+            "reads.csv",
             "summary.json",
         )
         return Unit(

@@ -10,12 +10,14 @@ import numpy as np
 
 from plexrank.errors import RunDirError
 from plexrank.ranking.moments import GroupMoments
-from plexrank.ranking.orientation import align_signs
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
-from plexrank.ranking.statistics import known_mean
+from plexrank.statistics.means import known_mean
 
 Classify = Callable[[Array], Array]
 TILES_AT_ONCE = 2048
+RESOLUTION = 1e-5
+"""Standard deviation, in units of 1 + |mean|, up to which r is taken not to vary: networks in float32 repeat themselves
+to no more digits."""
 
 
 class TileBlock(Protocol):
@@ -48,10 +50,19 @@ class TileBlock(Protocol):
 
 @dataclass(frozen=True)
 class LinearWeights:
-    """The weights of a classifier that is linear in r: ``coef`` (class, channel), ``intercept`` (class,)."""
+    """The weights of a classifier that is linear in r: ``coef`` (class, channel), ``intercept`` (class,), float64.
+
+    ``center`` (channel,) is what an absent channel counts as, 0 if absent.
+    """
 
     coef: Array
     intercept: Array
+    center: Array | float = 0.0
+
+    def logits(self, r: Array) -> Array:
+        """Logits (row, class) of r (row, channel), NaN where a channel is absent."""
+        result: Array = np.where(np.isnan(r), self.center, r) @ self.coef.T + self.intercept
+        return result
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,7 @@ def aggregate_unit(
     known = np.full_like(embedding, np.nan)
     if training_images is not None and training_embedding is not None:
         known[training_images] = training_embedding
+    _still_constant(embedding, known)
     return UnitTable(
         fold=fold,
         seed=seed,
@@ -170,6 +182,15 @@ def aggregate_unit(
         linear=linear,
         importance_by_class=by_class,
     )
+
+
+def _still_constant(*tables: Array) -> None:
+    """Give a channel that does not vary beyond rounding one value in all tables (image, channel), in place."""
+    values = np.concatenate(tables)
+    center = np.nan_to_num(known_mean(values))
+    constant = ~(np.nan_to_num(np.sqrt(known_mean((values - center) ** 2))) > RESOLUTION * (1 + np.abs(center)))
+    for table in tables:
+        table[:, constant] = np.where(np.isnan(table[:, constant]), np.nan, center[constant])
 
 
 def _add(
@@ -220,7 +241,6 @@ class SampleTables:
     Attributes:
         seeds: the seeds, in the order of the seed axis.
         embedding: (seed, sample, channel) as the unit's classifier takes it.
-        aligned: (sample, channel), standardised, signs made to agree, mean over seeds.
         probability: (sample, class) of the ensemble: softmax of mean logits, mean over seeds.
         mean_intensity: (sample, channel).
         importance, contrast: (seed, sample, channel) and (seed, sample, channel, class), each unit scaled so
@@ -234,7 +254,6 @@ class SampleTables:
 
     seeds: tuple[int, ...]
     embedding: Array
-    aligned: Array
     probability: Array
     mean_intensity: Array
     importance: Array
@@ -271,7 +290,6 @@ def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) ->
     return SampleTables(
         seeds=seeds,
         embedding=embedding,
-        aligned=_aligned(units, samples, seeds),
         probability=softmax(logits).mean(axis=0),
         mean_intensity=_per_seed(units, samples, seeds, lambda unit: unit.mean_intensity).mean(axis=0),
         importance=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.importance[method]), samples),
@@ -361,27 +379,3 @@ def _total(importance: Array) -> Array:
     total = np.where(known, importance, 0.0).sum(axis=1, keepdims=True)
     share = known.mean(axis=1, keepdims=True)
     return np.where(total > 0, np.divide(total, share, out=np.ones_like(total), where=share > 0), 1.0)
-
-
-def _aligned(units: Sequence[UnitTable], samples: Samples, seeds: Sequence[int]) -> Array:
-    """Standardise by what each unit knows, align the signs, and average over seeds.
-
-    The channel means take part in the alignment as if they were one more unit: they tie units together that
-    share no image, and a positive r then means a brighter channel wherever r follows brightness.
-    """
-    intensity = np.full_like(units[0].mean_intensity, np.nan)
-    for unit in units:
-        intensity = np.where(np.isfinite(unit.mean_intensity), unit.mean_intensity, intensity)
-    known = [np.where(np.isfinite(unit.training_embedding), unit.training_embedding, unit.embedding) for unit in units]
-    signs = align_signs(np.stack([intensity, *known]))[1:]
-    aligned = np.zeros((len(seeds), *intensity.shape))
-    for unit, sign in zip(units, signs, strict=True):
-        reference = unit.training_embedding
-        if not np.isfinite(reference).any():
-            reference = unit.embedding
-        center = np.nan_to_num(known_mean(reference))
-        scale = np.sqrt(known_mean((reference - center) ** 2))
-        values = (unit.embedding - center) / np.where(scale > 0, scale, 1.0) * sign
-        held_out = samples.fold[samples.image_sample] == unit.fold
-        aligned[seeds.index(unit.seed), held_out] = values[held_out]
-    return image_means_to_samples(aligned.mean(axis=0), samples)

@@ -1,75 +1,73 @@
-"""Channels that tell the sites apart, and channels that stand for one another."""
+"""Channels that differ between sites, and groups of highly correlated channels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from plexrank.ranking.prediction import is_confounded, permute_labels
-from plexrank.ranking.samples import UNKNOWN_SITE, Array, Samples
-from plexrank.ranking.statistics import Association, kruskal
+from plexrank.ranking.aggregate import UnitTable
+from plexrank.ranking.samples import UNKNOWN_SITE, Array, Samples, image_means_to_samples
+from plexrank.statistics.exchange import Exchange
+from plexrank.statistics.rank_tests import RankTest, rank_test_apart
 
 SAME_GROUP = 0.7
 """Mean |Spearman correlation| between the channels of two groups from which on they become one."""
 MIN_SHARED = 4
-ROUNDING = 1e-12
 
 
-def site_association(aligned: Array, samples: Samples) -> Association | None:
-    """Kruskal-Wallis of the held-out embedding (sample, channel) against the site; None with fewer than two sites."""
-    if samples.site is None:
-        return None
-    known = samples.site != UNKNOWN_SITE
-    if len(np.unique(samples.site[known])) < 2:
-        return None
-    return kruskal(aligned[known], samples.site[known])
+def site_association(
+    units: Sequence[UnitTable], samples: Samples, draws: int, rng: np.random.Generator
+) -> RankTest | None:
+    """Whether the held-out embedding differs between sites, whatever the sign of r in each unit.
 
+    A patient's images at one site are one value; patients exchange their sites within the folds that hold them out.
+    Statistics of folds and seeds add up, since r does not compare between units.
 
-def association_within_sites(
-    values: Array, samples: Samples, permutations: int, rng: np.random.Generator, variance_factor: float = 1.0
-) -> Array | None:
-    """(channel,) p-values of the label among patients of the same site; None without sites, or where confounded.
-
-    Ranks are taken within each site and divided by its number of samples + 1 (van Elteren 1960); the statistic is that
-    of Kruskal & Wallis on their sums over the classes, and the labels are permuted over patients within sites.
-
-    Args:
-        values: (sample, channel), NaN where a sample lacks the channel: it takes no part there.
-        variance_factor: as for :func:`~plexrank.ranking.statistics.kruskal`.
+    Returns:
+        One entry a channel; None with fewer than two sites.
     """
-    if samples.site is None or len(np.unique(samples.site)) < 2 or is_confounded(samples):
+    site = samples.image_site
+    if site is None or len(np.unique(site[site != UNKNOWN_SITE])) < 2:
         return None
-    known = ~np.isnan(values)
-    score = np.zeros(values.shape)
-    for site in np.unique(samples.site):
-        rows = samples.site == site
-        count = known[rows].sum(axis=0)
-        ranks = rankdata(np.where(known[rows], values[rows], np.inf), axis=0)
-        score[rows] = np.where(known[rows], ranks - (count + 1) / 2, 0.0) / (count + 1)
-    labels = np.vstack([samples.label, permute_labels(samples, permutations, rng)])
-    between = np.zeros((len(labels), values.shape[1]))
-    for k in range(samples.num_classes):
-        own = (labels == k).astype(np.float64)
-        between += (own @ score) ** 2 / np.maximum(own @ known, 1)
-    reached = (between[1:] >= between[0] / variance_factor - ROUNDING).sum(axis=0)
-    p: Array = (1 + reached) / (1 + permutations)
-    return p
+    patient = samples.patient[samples.image_sample]
+    places, row_of_image = np.unique(np.stack([patient, site], axis=1), axis=0, return_inverse=True)
+    fold_of_patient = np.zeros(samples.num_patients, dtype=int)
+    fold_of_patient[samples.patient] = samples.fold
+    seeds = sorted({unit.seed for unit in units})
+    values = np.full((len(seeds), len(samples.image_sample), units[0].embedding.shape[1]), np.nan)
+    for unit in units:
+        held_out = unit.n_tiles > 0
+        values[seeds.index(unit.seed), held_out] = unit.embedding[held_out]
+    of_places = np.stack([_means(table, row_of_image.ravel(), len(places)) for table in values])
+    known = places[:, 1] != UNKNOWN_SITE
+    exchange = Exchange(places[known, 1], places[known, 0], fold_of_patient[places[known, 0]])
+    return rank_test_apart(of_places[:, known], exchange, draws, rng)
 
 
-def channel_groups(aligned: Array) -> Array:
+def _means(values: Array, row: Array, rows: int) -> Array:
+    known = np.isfinite(values)
+    total, count = np.zeros((rows, values.shape[1])), np.zeros((rows, values.shape[1]))
+    np.add.at(total, row, np.where(known, values, 0.0))
+    np.add.at(count, row, known)
+    means: Array = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return means
+
+
+def channel_groups(units: Sequence[UnitTable], samples: Samples) -> Array:
     """Number of the group of each channel, (channel,) int from 1 in the order of the channels.
 
-    Average linkage of 1 − |Spearman correlation| over samples, cut at 1 − ``SAME_GROUP``.
-
-    Args:
-        aligned: (sample, channel), NaN where a sample lacks the channel.
+    Average linkage of 1 − |Spearman correlation| of r, cut at 1 − ``SAME_GROUP``. The correlation is taken over the
+    training samples of each unit, as its magnitude, since r has a sign of its own in every unit, and averaged.
     """
-    channels = aligned.shape[1]
+    channels = units[0].embedding.shape[1]
     if channels < 2:
         return np.ones(channels, dtype=int)
-    distance = 1 - np.abs(_correlations(aligned))
+    of_units = [np.abs(_correlations(image_means_to_samples(unit.training_embedding, samples))) for unit in units]
+    distance = 1 - np.mean(of_units, axis=0)
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(np.clip(distance, 0, 1), checks=False), "average")
     label = fcluster(tree, 1 - SAME_GROUP, "distance")
@@ -78,7 +76,8 @@ def channel_groups(aligned: Array) -> Array:
 
 
 def _correlations(values: Array) -> Array:
-    """Spearman correlations of all pairs of columns; over the shared rows where some are NaN, 0 where too few."""
+    """Spearman correlations of all pairs of columns over the rows that both have, 0 where too few."""
+    values = values[~np.isnan(values).all(axis=1)]
     known = ~np.isnan(values)
     if known.all():
         ranks = rankdata(values, axis=0)

@@ -12,15 +12,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 
 from plexrank.ranking.aggregate import softmax
-from plexrank.ranking.logistic import FALLBACK_STRENGTH, fit_logistic, logits_of
+from plexrank.ranking.logistic import FALLBACK_STRENGTH, fit_logistic
+from plexrank.ranking.pattern import log_means
 from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import positions
-from plexrank.ranking.statistics import class_balanced_mean, known_mean
+from plexrank.statistics.means import class_balanced_mean, known_mean
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-LOG_OFFSET = 0.01
-"""Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
 INNER_FOLDS = 4
 TREES = 100
 REPEATS = 5
@@ -52,14 +51,12 @@ def logistic_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Bas
     Args:
         mean_intensity: (sample, channel), NaN where a sample lacks the channel.
     """
-    positive = np.maximum(mean_intensity, 0.0)
     probability = np.zeros((len(samples), samples.num_classes))
     importance = []
     for train, test in _folds(samples):
-        offset = LOG_OFFSET * known_mean(positive[train])
-        features = _complete(np.log(positive + np.where(offset > 0, offset, 1.0)), train)
+        features = _complete(log_means(mean_intensity, train), train)
         classes, label = np.unique(samples.label[train], return_inverse=True)
-        strength = _best_strength(features[train], label, samples.patient[train], seed)
+        strength = best_strength(features[train], label, samples.patient[train], seed)
         predicted, coef = _predict(features[train], label, features[test], strength)
         probability[np.ix_(test, classes)] = predicted
         importance.append(np.abs(coef).mean(axis=0))
@@ -146,10 +143,16 @@ def _predict(train: Array, label: Array, test: Array, strength: float) -> tuple[
     center, spread = train.mean(axis=0), train.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     weights = fit_logistic((train - center) / spread, label, strength)
-    return softmax(logits_of(weights, (test - center) / spread)), weights.coef
+    return softmax(weights.logits((test - center) / spread)), weights.coef
 
 
-def _best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
+def best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
+    """C of least held-out loss over inner folds of patients; :data:`FALLBACK_STRENGTH` where a class is too small.
+
+    Args:
+        features: (row, column).
+        label, patient: (row,) int.
+    """
     classes = np.unique(label)
     smallest = min(len(np.unique(patient[label == k])) for k in classes)
     if smallest < INNER_FOLDS:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,29 +14,33 @@ from plexrank.cohort import order_problems
 from plexrank.errors import StudyError, raise_problems
 from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
 from plexrank.ranking.agreement import measure_agreement
-from plexrank.ranking.audit import association_within_sites, channel_groups, site_association
+from plexrank.ranking.audit import channel_groups
 from plexrank.ranking.baselines import baseline_table, forest_baseline, logistic_baseline
-from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.controls import count_called, decoy_reliance_p
+from plexrank.ranking.discoveries import Discoveries, find_discoveries
+from plexrank.ranking.nulls import Null, NullUnits, measure_null
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
-from plexrank.ranking.prediction import Performance, measure_performance
+from plexrank.ranking.prediction import Performance, auc_difference, measure_performance
+from plexrank.ranking.reads import reads_table, sentences
 from plexrank.ranking.refit import can_refit, refitted_scores
-from plexrank.ranking.reliance import Reliance, measure_reliance
+from plexrank.ranking.reliance import can_measure_reliance
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.sanity import measure_sanity
 from plexrank.ranking.scores import TOP, score_channels
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, Association, kruskal, trend
-from plexrank.ranking.summary import Findings, LeftOut, Summary, is_above_chance, make_summary
+from plexrank.ranking.summary import Findings, LeftOut, NullSummary, Summary, make_summary
 from plexrank.ranking.table import (
-    ChannelTests,
+    ChannelFindings,
     by_class_table,
     importance_per_patient,
     predictions_table,
     ranking_table,
 )
 from plexrank.settings import RankSettings
+from plexrank.statistics.exchange import DRAWS
+from plexrank.statistics.pattern import SHARED_ENCODER
 
 NOTHING_LEFT_OUT = LeftOut()
+NO_STATISTICS: Mapping[str, Array] = {}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class CohortRanking:
     importance_per_patient: pd.DataFrame
     predictions: pd.DataFrame
     baselines: pd.DataFrame
+    reads: pd.DataFrame
     summary: Summary
 
 
@@ -60,6 +66,9 @@ def rank_cohort(
     seed: int = 0,
     left_out: LeftOut = NOTHING_LEFT_OUT,
     warnings: Sequence[str] = (),
+    pattern_variance: float | None = SHARED_ENCODER,
+    statistics: Mapping[str, Array] = NO_STATISTICS,
+    null_units: NullUnits = (),
 ) -> CohortRanking:
     """Score, test and order the channels of a cohort.
 
@@ -70,13 +79,17 @@ def rank_cohort(
         seed: of bootstrap, permutations and inner folds; equal arguments give equal tables.
         left_out: what the units do not hold, for the summary.
         warnings: to go into the summary behind those that the samples call for.
+        pattern_variance: λ of the pattern test where trainings on permuted labels do not measure it; ``None`` where r
+            was not learned, so that there is no such test.
+        statistics: of images, for what the embedding sees; see :mod:`plexrank.ranking.reads`.
+        null_units: units trained on permuted labels.
 
     Raises:
         StudyError: an excluded channel does not exist, none is left, or the order of the classes is not of these.
         RunDirError: the units do not cover the cohort.
     """
     included = _included(channels, excluded)
-    order = _order_of_labels(settings.ordered, samples)
+    order = _order_of_classes(settings.ordered, samples)
     tables = gather_samples(units, samples, settings.by)
     rng = np.random.default_rng(seed)
     refit = partial(refitted_scores, units, samples, settings.by) if can_refit(units, settings.by) else None
@@ -91,19 +104,39 @@ def rank_cohort(
         measure_performance(probability, samples, settings.bootstrap, settings.permutations, rng)
         for probability in (tables.probability, *(model.probability for model in models.values()))
     )
-    tests = _channel_tests(units, tables, samples, order, partial(_within_sites, samples, settings.permutations, seed))
+    null = measure_null(null_units, units, samples, settings.by, rng)
+    measured_variance = None if null is None else null.pattern_variance(included)
+    variance = pattern_variance if measured_variance is None else measured_variance
+    discoveries = find_discoveries(units, tables, samples, order, variance, rng)
+    reads = reads_table(statistics, units, tables, samples, channels, included, DRAWS, rng)
+    group = channel_groups(units, samples) if tables.classify else np.arange(1, len(channels) + 1)
     ranking = ranking_table(
-        channels, included, scores, tests, tables, samples, fdr=settings.fdr, above_chance=is_above_chance(held_out)
+        channels,
+        included,
+        scores,
+        ChannelFindings(discoveries.tests, group, sentences(reads, channels), null),
+        tables,
+        samples,
+        fdr=settings.fdr,
     )
-    findings = _findings(units, tables, samples, channels, included, tests, ranking, settings, held_out, rng)
+    findings = Findings(
+        found=_found(ranking),
+        not_tested=discoveries.not_tested,
+        pattern_variance=variance,
+        null=_null_summary(null, measured_variance is not None),
+        **_robustness(units, tables, samples, channels, included, discoveries, settings, held_out, rng),
+    )
     return CohortRanking(
         ranking=ranking,
         by_class=by_class_table(channels, included, tables, samples),
         importance_per_patient=importance_per_patient(channels, tables, samples),
         predictions=predictions_table(tables.probability, models["logistic"].probability, samples),
         baselines=baseline_table(channels, included, tables.mean_intensity, samples, models),
+        reads=reads,
         summary=make_summary(
-            held_out, logistic, forest, findings, samples,
+            held_out, logistic, forest,
+            auc_difference(tables.probability, models["logistic"].probability, samples, settings.bootstrap, rng),
+            findings, samples,
             fdr=settings.fdr,
             num_images=tables.n_images,
             num_tiles=tables.n_tiles,
@@ -126,7 +159,7 @@ def _included(channels: Sequence[str], excluded: Collection[str]) -> Array:
 def _embedding_warning(tables: SampleTables) -> list[str]:
     if tables.classify:
         return []
-    return ["the network has no channel embedding: reliance and association are not known, no channel is significant"]
+    return ["the network has no channel embedding: only plain mean intensities are tested"]
 
 
 def _site_warning(ranking: pd.DataFrame, fdr: float) -> list[str]:
@@ -136,87 +169,45 @@ def _site_warning(ranking: pd.DataFrame, fdr: float) -> list[str]:
     return [f"the embedding differs between sites (q ≤ {fdr:g}) in {len(differ)} channels: {', '.join(differ)}"]
 
 
-def _order_of_labels(ordered: Sequence[str], samples: Samples) -> Array | None:
-    """(sample,) place of each sample's label, None where the labels have no order."""
+def _order_of_classes(ordered: Sequence[str], samples: Samples) -> Array | None:
+    """(class,) place of each class, None where the classes have no order."""
     if not ordered:
         return None
     raise_problems(order_problems(ordered, samples.class_names))
-    order: Array = np.array([ordered.index(name) for name in samples.class_names])[samples.label]
-    return order
+    return np.array([ordered.index(name) for name in samples.class_names], dtype=np.float64)
 
 
-def _channel_tests(
-    units: Sequence[UnitTable],
-    tables: SampleTables,
-    samples: Samples,
-    order: Array | None,
-    within_sites: Callable[..., Array | None],
-) -> ChannelTests:
-    if not tables.classify:
-        return _tests_without_embedding(tables, samples, order, within_sites)
-    reliance = partial(measure_reliance, tables.embedding, tables.classify, tables.seeds, samples)
-    explained = explained_by_others(units, tables, samples)
-    return ChannelTests(
-        reliance=reliance(),
-        association=kruskal(tables.aligned, samples.label, OUT_OF_FOLD_VARIANCE),
-        mean_intensity=kruskal(tables.mean_intensity, samples.label),
-        conditional=None if explained is None else reliance(explained=explained),
-        trend=None if order is None else trend(tables.aligned, order, OUT_OF_FOLD_VARIANCE),
-        mean_intensity_trend=None if order is None else trend(tables.mean_intensity, order),
-        site=site_association(tables.aligned, samples),
-        within_site=within_sites(tables.aligned, OUT_OF_FOLD_VARIANCE),
-        mean_intensity_within_site=within_sites(tables.mean_intensity),
-        group=channel_groups(tables.aligned),
-    )
+def _found(ranking: pd.DataFrame) -> dict[str, list[str]]:
+    """The channels on each list, best first."""
+    return {
+        name: ranking.loc[ranking["found_by"] == name, "channel"].tolist() for name in ("intensity", "pattern", "both")
+    }
 
 
-def _within_sites(
-    samples: Samples, permutations: int, seed: int, values: Array, variance_factor: float = 1.0
-) -> Array | None:
-    return association_within_sites(values, samples, permutations, np.random.default_rng(seed), variance_factor)
+def _null_summary(null: Null | None, is_variance_measured: bool) -> NullSummary | None:
+    if null is None:
+        return None
+    return NullSummary(len(null), is_variance_measured, float(null.auc.mean()), null.auc_p())
 
 
-def _tests_without_embedding(
-    tables: SampleTables, samples: Samples, order: Array | None, within_sites: Callable[..., Array | None]
-) -> ChannelTests:
-    """Those of the plain intensities; the others are NaN."""
-    shape = tables.mean_intensity.shape
-    unknown = Association(*np.full((2, shape[1]), np.nan))
-    return ChannelTests(
-        reliance=Reliance(np.full(shape, np.nan), *np.full((2, shape[1]), np.nan)),
-        association=unknown,
-        mean_intensity=kruskal(tables.mean_intensity, samples.label),
-        conditional=None,
-        trend=None if order is None else unknown,
-        mean_intensity_trend=None if order is None else trend(tables.mean_intensity, order),
-        site=None,
-        within_site=None,
-        mean_intensity_within_site=within_sites(tables.mean_intensity),
-        group=np.arange(1, shape[1] + 1),
-    )
-
-
-def _findings(
+def _robustness(
     units: Sequence[UnitTable],
     tables: SampleTables,
     samples: Samples,
     channels: Sequence[str],
     included: Array,
-    tests: ChannelTests,
-    ranking: pd.DataFrame,
+    discoveries: Discoveries,
     settings: RankSettings,
     held_out: Performance,
     rng: np.random.Generator,
-) -> Findings:
-    significant = ranking.set_index("channel").loc[list(channels), "significant"].to_numpy(dtype=bool)
+) -> dict[str, Any]:
+    """What says how far to trust the order."""
     one_error = (held_out.auc.high - held_out.auc.low) / (2 * 1.96)
-    return Findings(
-        agreement=measure_agreement(tables.unit_importance[:, included], TOP),
-        controls=count_called(
-            channels, included, significant, tests.reliance.p, decoy_reliance_p(units, tables, samples, rng),
-            fdr=settings.fdr,
-        ),
-        panel=smallest_panel(units, tables, samples, channels, included, one_error),
-        faithfulness=measure_faithfulness(tables, samples, included, rng) if tables.classify else None,
-        sanity=measure_sanity(units, tables, samples, included, rng),
-    )  # fmt: skip
+    decoys = decoy_reliance_p(units, tables, samples, rng) if can_measure_reliance(tables, samples) else None
+    return {
+        "agreement": measure_agreement(tables.unit_importance[:, included], TOP),
+        "controls": count_called(channels, included, discoveries.p_values(), decoys, fdr=settings.fdr),
+        "panel": smallest_panel(units, tables, samples, channels, included, one_error),
+        "faithfulness": measure_faithfulness(tables, samples, included, rng) if tables.classify else None,
+        "sanity": measure_sanity(units, tables, samples, included, rng),
+    }

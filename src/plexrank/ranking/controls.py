@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from plexrank.ranking.aggregate import Classify, SampleTables, UnitTable
-from plexrank.ranking.logistic import fit_logistic, logits_of, training_samples
+from plexrank.ranking.logistic import fit_logistic, training_samples
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
-from plexrank.ranking.statistics import benjamini_hochberg
+from plexrank.statistics.multiple import benjamini_hochberg
 
 
 @dataclass(frozen=True)
@@ -20,17 +19,15 @@ class Controls:
     """What negative controls say of the false discoveries.
 
     Attributes:
-        decoys: how many decoys there are, one a channel; 0 where classifiers cannot be fitted anew.
-        decoys_called: decoys whose reliance passes the threshold that the significant channels pass, or q ≤ fdr
-            among themselves where no channel is significant.
-        empirical_fdr: decoys_called over the number of significant channels, at most 1; None where none is.
+        decoys: how many decoys there are, one a channel; 0 where reliance is not measured.
+        decoys_called: decoys on which the model relies: their p passes the threshold that channels of reliance_q ≤ fdr
+            pass, or q ≤ fdr among themselves where no channel does.
         excluded: how many channels the study excludes.
-        excluded_called: names of those whose reliance passes the same threshold.
+        excluded_called: names of those that would be found to differ, by intensity or by pattern.
     """
 
     decoys: int
     decoys_called: int
-    empirical_fdr: float | None
     excluded: int
     excluded_called: tuple[str, ...]
 
@@ -60,7 +57,7 @@ def decoy_reliance_p(
         both = np.hstack([r, np.take_along_axis(r, donor, axis=0)])
         embedding[seed, rows] = both[rows]
         weights = fit_logistic(np.nan_to_num(both[training.sample]), training.label, training.strength)
-        classify[unit.fold, unit.seed] = partial(logits_of, weights)
+        classify[unit.fold, unit.seed] = weights.logits
     return measure_reliance(embedding, classify, tables.seeds, samples, range(channels, 2 * channels)).p[channels:]
 
 
@@ -84,8 +81,7 @@ def draw_donors(present: Array, samples: Samples, rng: np.random.Generator) -> A
 def count_called(
     channels: Sequence[str],
     included: Array,
-    significant: Array,
-    reliance_p: Array,
+    tests: Mapping[str, Array],
     decoy_p: Array | None,
     *,
     fdr: float,
@@ -94,22 +90,32 @@ def count_called(
 
     Args:
         channels: names.
-        included, significant: (channel,) bool.
-        reliance_p, decoy_p: (channel,) p-values of channels and of their decoys.
+        included: (channel,) bool.
+        tests: (channel,) p-values of ``reliance``, ``intensity`` and ``pattern``, as far as they were made.
+        decoy_p: (channel,) p-values of the reliance on decoys.
         fdr: the study's.
     """
-    called = int(significant.sum())
-    threshold = reliance_p[significant].max(initial=0.0)
-    passed = np.zeros(int(included.sum()), dtype=bool)
-    if decoy_p is not None:
-        own = decoy_p[included]
-        passed = own <= threshold if called else benjamini_hochberg(own) <= fdr
-    excluded = [name for name, p, ranked in zip(channels, reliance_p, included, strict=True)
-                if called and not ranked and p <= threshold]  # fmt: skip
+    decoys_called = 0
+    if decoy_p is not None and "reliance" in tests:
+        of_decoys = decoy_p[included]
+        threshold = _threshold(tests["reliance"], included, fdr)
+        passed = benjamini_hochberg(of_decoys) <= fdr if threshold is None else of_decoys <= threshold
+        decoys_called = int(passed.sum())
+    called = np.zeros(len(included), dtype=bool)
+    for name in ("intensity", "pattern"):
+        threshold = _threshold(tests[name], included, fdr) if name in tests else None
+        if threshold is not None:
+            called |= ~included & (tests[name] <= threshold)
     return Controls(
-        decoys=0 if decoy_p is None else len(passed),
-        decoys_called=int(passed.sum()),
-        empirical_fdr=min(passed.sum() / called, 1.0) if called and decoy_p is not None else None,
+        decoys=0 if decoy_p is None else int(included.sum()),
+        decoys_called=decoys_called,
         excluded=int((~included).sum()),
-        excluded_called=tuple(excluded),
+        excluded_called=tuple(name for name, is_called in zip(channels, called, strict=True) if is_called),
     )
+
+
+def _threshold(p: Array, included: Array, fdr: float) -> float | None:
+    """The largest p-value of a ranked channel with q ≤ fdr, None where there is none."""
+    own = p[included]
+    passed = own[benjamini_hochberg(own) <= fdr]
+    return float(passed.max()) if len(passed) else None

@@ -10,7 +10,7 @@ from scipy import special
 from plexrank.ranking.aggregate import LinearWeights, UnitTable
 from plexrank.ranking.refit import implied_penalty
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
-from plexrank.ranking.statistics import known_mean
+from plexrank.statistics.means import known_mean
 
 FALLBACK_STRENGTH = 0.1
 """C where the unit's own classifier tells none."""
@@ -116,12 +116,6 @@ def fit_logistic(x: Array, label: Array, strength: float) -> LinearWeights:
     if classes == 2:
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
     return LinearWeights(coef, intercept)
-
-
-def logits_of(weights: LinearWeights, x: Array) -> Array:
-    """Logits (row, class) of x (row, column), 0 in the place of NaN."""
-    logits: Array = np.nan_to_num(x) @ weights.coef.T + weights.intercept
-    return logits
 
 
 def _objective(theta: Array, design: Array, own: Array, weight: Array, penalised: Array) -> tuple[float, Array]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable, softmax
-from plexrank.ranking.logistic import TrainingSamples, fit_logistic, logits_of, training_samples
+from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
 from plexrank.ranking.prediction import auc
 from plexrank.ranking.samples import Array, Samples
-from plexrank.ranking.statistics import known_mean
+from plexrank.statistics.means import known_mean
 
 LARGEST_PANEL = 15
 RANDOM_ORDERS = 10
@@ -63,7 +63,7 @@ def smallest_panel(
         chosen = _forward(training, included, largest)
         for size, own in enumerate([*(chosen[: k + 1] for k in range(largest)), np.flatnonzero(included)]):
             weights = fit_logistic(training.r[:, own], training.label, training.strength)
-            probability[size, rows] += softmax(logits_of(weights, held_out[:, own])) / len(tables.seeds)
+            probability[size, rows] += softmax(weights.logits(held_out[:, own])) / len(tables.seeds)
         place = np.full(len(included), largest + 1.0)
         place[chosen] = np.arange(1, largest + 1)
         places.append(place)
@@ -84,7 +84,7 @@ def _forward(training: TrainingSamples, included: Array, size: int) -> Array:
         steepness[chosen] = -1.0
         chosen.append(int(steepness.argmax()))
         weights = fit_logistic(training.r[:, chosen], training.label, training.strength)
-        residual = (own - softmax(logits_of(weights, training.r[:, chosen]))) * weight[:, None]
+        residual = (own - softmax(weights.logits(training.r[:, chosen]))) * weight[:, None]
     return np.array(chosen)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import INTERVAL, patient_weights
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE
+from plexrank.statistics.exchange import Exchange
+from plexrank.statistics.means import OUT_OF_FOLD_VARIANCE
 
 MIN_LABELLINGS = 20
 """With fewer different labellings no permutation p-value reaches 0.05."""
@@ -84,6 +85,19 @@ def measure_performance(
     )
 
 
+def auc_difference(
+    probability: Array, other: Array, samples: Samples, draws: int, rng: np.random.Generator
+) -> Estimate:
+    """AUC of some predictions less that of others on the same samples, patients resampled for both alike.
+
+    Args:
+        probability, other: (sample, class) of out-of-fold predictions.
+    """
+    weights = np.vstack([np.ones(len(samples)), patient_weights(samples, draws, rng)])
+    own = np.equal(samples.label[:, None], np.arange(samples.num_classes)).astype(np.float64)
+    return _estimate(_weighted_auc(probability, own, weights) - _weighted_auc(other, own, weights))
+
+
 def _estimate(values: Array) -> Estimate:
     low, high = np.percentile(values[1:], INTERVAL)
     return Estimate(float(values[0]), float(low), float(high))
@@ -107,7 +121,7 @@ def prediction_p_value(
 
     The labels are permuted over patients (within sites, where sites are known) against the predictions as they
     are. That alone is too narrow a null, because every label also trained the units of the other folds: each
-    permuted AUC is moved away from their mean by √ :data:`~plexrank.ranking.statistics.OUT_OF_FOLD_VARIANCE`.
+    permuted AUC is moved away from their mean by √ :data:`~plexrank.statistics.means.OUT_OF_FOLD_VARIANCE`.
     Refitting a small classifier on out-of-fold embeddings instead does not mend it: the embedding of a training
     sample comes from an encoder that has seen the label of the test sample.
 
@@ -120,7 +134,7 @@ def prediction_p_value(
     if is_confounded(samples):
         return None
     observed = auc(probability, samples.label)
-    permuted = _auc_of_labels(probability, permute_labels(samples, permutations, rng))
+    permuted = _auc_of_labels(probability, samples.exchange().draw(permutations, rng))
     widened = permuted.mean() + (permuted - permuted.mean()) * np.sqrt(OUT_OF_FOLD_VARIANCE)
     return float((1 + (widened >= observed - 1e-12).sum()) / (1 + permutations))
 
@@ -134,29 +148,5 @@ def is_confounded(samples: Samples) -> bool:
     if samples.site is None:
         return False
     least = np.log(MIN_LABELLINGS) - 1e-9
-    within = sum(_log_labellings(samples.label[samples.site == site]) for site in np.unique(samples.site))
-    return bool(within < least <= _log_labellings(samples.label))
-
-
-def _log_labellings(label: Array) -> float:
-    return float(special.gammaln(len(label) + 1) - special.gammaln(np.bincount(label) + 1).sum())
-
-
-def permute_labels(samples: Samples, draws: int, rng: np.random.Generator) -> Array:
-    """Labels permuted over patients, (draw, sample).
-
-    Patients with equally many samples (at the same sites, where known) exchange their labels; the labels of one
-    patient's samples are shuffled as well.
-    """
-    labels = np.tile(samples.label, (draws, 1))
-    _, first, count = np.unique(samples.patient, return_index=True, return_counts=True)
-    site = np.zeros(len(samples), dtype=int) if samples.site is None else samples.site
-    strata: dict[tuple[int, ...], list[int]] = {}
-    for patient, (start, number) in enumerate(zip(first, count, strict=True)):
-        strata.setdefault(tuple(sorted(site[start : start + number].tolist())), []).append(patient)
-    for sites in sorted(strata):
-        members = np.array(strata[sites])
-        rows = first[members][:, None] + np.arange(len(sites))
-        order = rng.permuted(np.tile(np.arange(len(members)), (draws, 1)), axis=1)
-        labels[:, rows] = rng.permuted(samples.label[rows[order]], axis=2)
-    return labels
+    anywhere = Exchange(samples.label, samples.patient, np.zeros_like(samples.label))
+    return bool(samples.exchange().log_count() < least <= anywhere.log_count())

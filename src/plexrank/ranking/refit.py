@@ -11,7 +11,7 @@ import numpy as np
 from plexrank.ranking.aggregate import LinearWeights, UnitTable, scaled_to_one, softmax
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.ranking.scores import weighted_mean
-from plexrank.ranking.statistics import known_mean
+from plexrank.statistics.means import known_mean
 
 STEPS = 12
 """Steps towards the optimum of a draw; further ones no longer move the intervals."""

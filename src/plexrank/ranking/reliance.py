@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plexrank.ranking.aggregate import Classify, softmax
+from plexrank.ranking.aggregate import Classify, SampleTables, softmax
 from plexrank.ranking.samples import Array, Samples
-from plexrank.ranking.statistics import OUT_OF_FOLD_VARIANCE, balanced_mean_above_zero
+from plexrank.statistics.means import OUT_OF_FOLD_VARIANCE, balanced_mean_above_zero
 
 MAX_DONORS = 24
 SMALLEST_PROBABILITY = 1e-9
 ROWS_AT_ONCE = 65_536
 ROUNDING = 1e-12
+FEWEST_PATIENTS = 8
+"""Patients that every class needs: with fewer, null cohorts are called too often (docs/method.md)."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Reliance:
     increase: Array
     mean: Array
     p: Array
+
+
+def can_measure_reliance(tables: SampleTables, samples: Samples) -> bool:
+    """Whether the networks have an embedding, and every class ``FEWEST_PATIENTS`` patients."""
+    return bool(tables.classify) and int(samples.patients_of_class.min()) >= FEWEST_PATIENTS
 
 
 def log_loss(probability: Array, label: Array) -> Array:
@@ -54,7 +61,7 @@ def measure_reliance(
     seeds. Samples that lack the channel neither give nor take, and one that is alone says nothing of it.
 
     The p-value is a class-balanced t-test over patients with the variance of out-of-fold means, see
-    :data:`plexrank.ranking.statistics.OUT_OF_FOLD_VARIANCE`.
+    :data:`plexrank.statistics.means.OUT_OF_FOLD_VARIANCE`.
 
     Args:
         embedding: (seed, sample, channel), NaN where a sample lacks the channel.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from plexrank.errors import StudyError
+from plexrank.statistics.exchange import Exchange
 
 Array = np.ndarray
 
@@ -22,11 +23,15 @@ class Samples:
         patient: (sample,) int, index of the patient; samples of one patient stand together.
         label: (sample,) int, index of the class.
         fold: (sample,) int, the fold that holds the patient out.
-        site: (sample,) int or None, index of the site, −1 where it is not known; None where no site is known.
+        site: (sample,) int or None, index of the site, −1 where it is not known; None where no site is known. Images
+            of a sample at several sites make a site of their own, such as "Basel + Zurich".
         image_sample: (image,) int, the sample of every image.
         class_names: names of the classes.
         patient_ids: the patient id of every sample.
         site_names: names of the sites.
+        image_site: (image,) int or None, index of the image's own site among ``image_site_names``, −1 where it is not
+            known.
+        image_site_names: names of the sites of images.
     """
 
     patient: Array
@@ -37,6 +42,8 @@ class Samples:
     class_names: tuple[str, ...]
     patient_ids: tuple[str, ...]
     site_names: tuple[str, ...] = ()
+    image_site: Array | None = None
+    image_site_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -51,6 +58,20 @@ class Samples:
         """How many patients there are."""
         return int(self.patient.max()) + 1
 
+    @property
+    def patients_of_class(self) -> Array:
+        """(class,) how many patients there are of each."""
+        return np.bincount(self.label, minlength=self.num_classes)
+
+    def exchange(self, *, within_folds: bool = False) -> Exchange:
+        """How labels are exchanged where they mean nothing: whole patients, within sites, and folds if asked."""
+        site = np.zeros_like(self.fold) if self.site is None else self.site - UNKNOWN_SITE
+        return Exchange(self.label, self.patient, self.fold * (site.max() + 1) + site if within_folds else site)
+
+    def relabelled(self, label: Array) -> Samples:
+        """The same samples with other labels, (sample,) int."""
+        return replace(self, label=label)
+
 
 def make_samples(
     patient_ids: Sequence[str],
@@ -62,8 +83,8 @@ def make_samples(
     """Group images into samples.
 
     Args:
-        patient_ids, labels, folds, sites: one entry an image; the fold is the one that holds it out. A
-            sample's images at several sites count for the first of them; None or '' is no known site.
+        patient_ids, labels, folds, sites: one entry an image; the fold is the one that holds it out; None or '' is
+            no known site.
         class_names: the order of the classes; sorted labels if absent.
 
     Raises:
@@ -86,6 +107,7 @@ def make_samples(
     patients = sorted(set(patient_ids))
     patient_number = {patient: i for i, patient in enumerate(patients)}
     site, site_names = _sites(keys, sites, order)
+    image_site, image_site_names = _image_sites(sites)
     return Samples(
         patient=np.array([patient_number[patient] for patient, _ in order]),
         label=np.array([names.index(label) for _, label in order]),
@@ -95,6 +117,8 @@ def make_samples(
         class_names=names,
         patient_ids=tuple(patient for patient, _ in order),
         site_names=site_names,
+        image_site=image_site,
+        image_site_names=image_site_names,
     )
 
 
@@ -113,15 +137,20 @@ def _sites(
     """The site of every sample, None where none is known, and the names."""
     if sites is None or not any(sites):
         return None, ()
-    of_sample: dict[tuple[str, str], str] = {}
-    of_patient: dict[str, str] = {}
+    of_sample: dict[tuple[str, str], set[str]] = {}
     for key, site in zip(keys, sites, strict=True):
         if site:
-            of_sample.setdefault(key, site)
-            of_patient.setdefault(key[0], site)
-    number = {name: i for i, name in enumerate(sorted({*of_sample.values()}))}
-    found = [of_sample.get(key) or of_patient.get(key[0]) for key in order]
+            of_sample.setdefault(key, set()).add(site)
+    found = [" + ".join(sorted(of_sample[key])) if key in of_sample else None for key in order]
+    number = {name: i for i, name in enumerate(sorted({name for name in found if name}))}
     return np.array([UNKNOWN_SITE if site is None else number[site] for site in found]), tuple(number)
+
+
+def _image_sites(sites: Sequence[str | None] | None) -> tuple[Array | None, tuple[str, ...]]:
+    if sites is None or not any(sites):
+        return None, ()
+    number = {name: i for i, name in enumerate(sorted({site for site in sites if site}))}
+    return np.array([number[site] if site else UNKNOWN_SITE for site in sites]), tuple(number)
 
 
 def image_means_to_samples(values: Array, samples: Samples) -> Array:

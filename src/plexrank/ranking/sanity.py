@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable, softmax
-from plexrank.ranking.logistic import TrainingSamples, fit_logistic, logits_of, training_samples
-from plexrank.ranking.prediction import auc, permute_labels
+from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
+from plexrank.ranking.prediction import auc
 from plexrank.ranking.samples import Array, Samples
 
 LABELLINGS = 5
@@ -80,7 +80,7 @@ def _similarity_under_random_labels(
     training: Sequence[TrainingSamples], own: Array, samples: Samples, included: Array, rng: np.random.Generator
 ) -> float | None:
     found = []
-    for labels in permute_labels(samples, LABELLINGS, rng):
+    for labels in samples.exchange().draw(LABELLINGS, rng):
         usable = [unit for unit in training if len(np.unique(labels[unit.sample])) == samples.num_classes]
         if usable:
             permuted = np.mean([_importance(unit, labels[unit.sample], included) for unit in usable], axis=0)
@@ -104,5 +104,5 @@ def _retrained(
         for place, size in enumerate(sizes):
             kept = order[:size]
             weights = fit_logistic(known.r[:, kept], known.label, known.strength)
-            probability[place, rows] += softmax(logits_of(weights, held_out[:, kept])) / len(tables.seeds)
+            probability[place, rows] += softmax(weights.logits(held_out[:, kept])) / len(tables.seeds)
     return [auc(predicted, samples.label) for predicted in probability]

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from plexrank.ranking.agreement import borda_points
 from plexrank.ranking.samples import Array, Samples
-from plexrank.ranking.statistics import known_mean
+from plexrank.statistics.means import known_mean
 
 INTERVAL = (2.5, 97.5)
 TOP = 10
@@ -22,8 +23,8 @@ class Scores:
     """One entry a channel.
 
     Attributes:
-        score, low, high: mean importance and its 95 % interval.
-        position, position_low, position_high: 1 = best, NaN for excluded channels.
+        score, low, high: mean importance and its interval; the intervals hold for all channels at once with 95 %.
+        position, position_low, position_high: 1 = best, NaN for excluded channels; intervals as those of the score.
         p_top10: share of bootstrap draws among the first ten, NaN for excluded channels.
         stability: agreement of the position over units, 0 to 1, NaN for excluded channels.
         borda_position: position by the mean position over units instead of the mean importance.
@@ -157,7 +158,8 @@ def score_channels(
 
     Resampling adds noise to what was fitted, and noise takes share from strong channels and gives it to weak ones:
     the draws do not lie around the score. The intervals therefore span both the draws as they are and the draws
-    moved to the score.
+    moved to the score. Their percentiles are those between which 95 % of the draws lie with all ranked channels at
+    once, so that they hold for whatever channel comes out first.
 
     Args:
         importance: (seed, sample, channel), each unit scaled; NaN where a sample lacks the channel.
@@ -168,9 +170,10 @@ def score_channels(
     drawn = bootstrap_scores(importance, samples, draws, rng, refit)
     score = known_mean(importance, (0, 1))
     moved = np.maximum(drawn - known_mean(drawn) + score, 0.0)
-    low, high = _span(drawn, moved)
+    tail = simultaneous_tail(drawn[:, included])
+    low, high = _span(drawn, moved, tail)
     drawn_positions = positions(drawn, included)
-    position_low, position_high = _span(drawn_positions, positions(moved, included))
+    position_low, position_high = _span(drawn_positions, positions(moved, included), tail)
     unit_positions = positions(unit_importance, included)
     agreement = np.full(len(included), np.nan)
     agreement[included] = stability(unit_positions[:, included])
@@ -187,10 +190,27 @@ def score_channels(
     )
 
 
-def _span(drawn: Array, moved: Array) -> tuple[Array, Array]:
+def simultaneous_tail(drawn: Array) -> float:
+    """Percentage to cut off at either end of every column so that 95 % of the rows lie within all of them.
+
+    Balanced simultaneous confidence sets (Beran 1988): each column is cut by the same percentile.
+
+    Args:
+        drawn: (draw, column), NaN takes no part.
+    """
+    known = ~np.isnan(drawn)
+    count = np.maximum(known.sum(axis=0), 1)
+    rank = (stats.rankdata(np.where(known, drawn, np.inf), axis=0) - 0.5) / count
+    tail = np.where(known, np.minimum(rank, 1 - rank), 0.5)
+    return float(100 * np.quantile(tail.min(axis=1), 1 - (INTERVAL[1] - INTERVAL[0]) / 100))
+
+
+def _span(drawn: Array, moved: Array, tail: float) -> tuple[Array, Array]:
+    """Limits (channel,) that hold both kinds of draws but for a ``tail`` of so many per cent at either end."""
     both = np.stack([drawn, moved])
-    limits = np.percentile(both, INTERVAL, axis=1)
+    ends = (tail, 100 - tail)
+    limits = np.percentile(both, ends, axis=1)
     gaps = np.isnan(both).any(axis=(0, 1)) & ~np.isnan(both).all(axis=(0, 1))
-    limits[..., gaps] = np.nanpercentile(both[..., gaps], INTERVAL, axis=1)
+    limits[..., gaps] = np.nanpercentile(both[..., gaps], ends, axis=1)
     low, high = limits[0].min(axis=0), limits[1].max(axis=0)
     return low, high

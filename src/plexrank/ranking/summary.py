@@ -12,7 +12,7 @@ from scipy import stats
 from plexrank.ranking.agreement import Agreement
 from plexrank.ranking.controls import Controls
 from plexrank.ranking.panels import Faithfulness, SmallPanel
-from plexrank.ranking.prediction import Performance
+from plexrank.ranking.prediction import Estimate, Performance
 from plexrank.ranking.samples import UNKNOWN_SITE, Samples
 from plexrank.ranking.sanity import Sanity
 
@@ -53,6 +53,23 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class NullSummary:
+    """Trainings on permuted labels.
+
+    Attributes:
+        labellings: how many.
+        is_variance_measured: whether λ of the pattern test comes from them.
+        auc: mean held-out AUC, of one seed.
+        auc_p: exact p-value of the AUC of the first seed, None with too few labellings.
+    """
+
+    labellings: int
+    is_variance_measured: bool
+    auc: float
+    auc_p: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """The headline figures of a run.
 
@@ -60,9 +77,14 @@ class Summary:
         held_out: the ensemble on held-out samples.
         mean_intensity: logistic regression on channel means, the same folds.
         forest: random forest on channel means, the same folds.
+        auc_difference: AUC of the ensemble less that of the logistic regression, paired over patients.
         at_chance: held-out p-value above ``CHANCE_P``.
         confounded: label and site cannot be told apart, so that there is no p-value.
         fdr: the q-value up to which a channel is significant.
+        found: channels found to differ, by ``intensity``, ``pattern`` or ``both``.
+        not_tested: why columns of the ranking are empty, by the name of the test.
+        pattern_variance: λ of the pattern test; None where there is none.
+        null: what trainings on permuted labels say; None where there are none.
         agreement: of the units on the order.
         controls: decoys and excluded channels that would be called.
         panel: the smallest panel that keeps the held-out performance; None where classifiers cannot be fitted anew.
@@ -78,9 +100,14 @@ class Summary:
     held_out: Performance
     mean_intensity: Performance
     forest: Performance
+    auc_difference: Estimate
     at_chance: bool
     confounded: bool
     fdr: float
+    found: dict[str, list[str]]
+    not_tested: dict[str, str]
+    pattern_variance: float | None
+    null: NullSummary | None
     counts: Counts
     agreement: Agreement
     controls: Controls
@@ -105,8 +132,12 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Findings:
-    """Parts of the summary that say how far to trust the order; see :class:`Summary`."""
+    """Parts of the summary that say what was found and how far to trust it; see :class:`Summary`."""
 
+    found: dict[str, list[str]]
+    not_tested: dict[str, str]
+    pattern_variance: float | None
+    null: NullSummary | None
     agreement: Agreement
     controls: Controls
     panel: SmallPanel | None
@@ -118,6 +149,7 @@ def make_summary(
     held_out: Performance,
     mean_intensity: Performance,
     forest: Performance,
+    auc_difference: Estimate,
     findings: Findings,
     samples: Samples,
     *,
@@ -136,9 +168,14 @@ def make_summary(
         held_out=held_out,
         mean_intensity=mean_intensity,
         forest=forest,
+        auc_difference=auc_difference,
         at_chance=is_at_chance(held_out),
         confounded=held_out.p_value is None,
         fdr=fdr,
+        found=findings.found,
+        not_tested=findings.not_tested,
+        pattern_variance=findings.pattern_variance,
+        null=findings.null,
         counts=counts,
         agreement=findings.agreement,
         controls=findings.controls,
@@ -154,11 +191,6 @@ def make_summary(
 def is_at_chance(performance: Performance) -> bool:
     """Whether prediction cannot be told from chance; not so where there is no p-value to tell it."""
     return performance.p_value is not None and performance.p_value > CHANCE_P
-
-
-def is_above_chance(performance: Performance) -> bool:
-    """Whether prediction is shown to be better than chance."""
-    return performance.p_value is not None and performance.p_value <= CHANCE_P
 
 
 def patients_per_class(samples: Samples) -> dict[str, int]:
@@ -181,9 +213,9 @@ def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:
 
 
 def sample_warnings(samples: Samples) -> list[str]:
-    """A label that goes with the site, which leads, unknown sites, and small classes."""
+    """A label that is confounded with the site, which leads, unknown sites, and small classes."""
     small = [
-        f"class {name} has {count} patients; below {SMALL_CLASS} intervals and p-values are rough"
+        f"class {name} has {count} patients; with fewer than {SMALL_CLASS} intervals are approximate"
         for name, count in patients_per_class(samples).items()
         if count < SMALL_CLASS
     ]
@@ -200,11 +232,11 @@ def sample_warnings(samples: Samples) -> list[str]:
 
 
 def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> list[str]:
-    """A warning where the label, or one class against the others, goes with the site; p times the classes."""
+    """A warning where the label, or one class against the others, is confounded with the site; p times the classes."""
     v, p = cramers_v(label, site)
     if v >= TIED_CRAMERS_V and p < CHANCE_P:
         return [
-            f"the label goes with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
+            f"the label is confounded with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
             "a difference between sites"
         ]
     tied = sorted((-cramers_v(label == k, site)[0], k) for k in range(samples.num_classes))
@@ -217,8 +249,9 @@ def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> lis
             codes, counts = np.unique(site[label == k], return_counts=True)
             most = samples.site_names[codes[counts.argmax()]] if samples.site_names else str(codes[counts.argmax()])
             warnings.append(
-                f"class {name} goes with the site ({counts.max()} of {counts.sum()} patients at {most}; Cramér's V "
-                f"{v:.2f} against the other classes, p {p:.2g}): what marks it may be a difference between sites"
+                f"class {name} is confounded with the site ({counts.max()} of {counts.sum()} patients at {most}; "
+                f"Cramér's V {v:.2f} against the other classes, p {p:.2g}): what marks it may be a difference between "
+                "sites"
             )
     return warnings
 

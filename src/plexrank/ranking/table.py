@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from plexrank.ranking.aggregate import SampleTables
-from plexrank.ranking.reliance import Reliance
+from plexrank.ranking.nulls import Null
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.scores import Scores, positions
-from plexrank.ranking.statistics import Association, benjamini_hochberg, known_mean
+from plexrank.statistics.means import known_mean
+from plexrank.statistics.multiple import benjamini_hochberg, cauchy_combination
+
+EFFECT_COLUMNS = {
+    "intensity": "mean_intensity_association",
+    "pattern": "pattern_association",
+    "reliance": "reliance",
+    "adds": "adds",
+    "trend": "trend",
+    "mean_intensity_trend": "mean_intensity_trend",
+    "site": "site_association",
+}
+"""The tests of a channel, each with the column of its effect size; beside it ``<test>_p`` and ``<test>_q``."""
+EXACT_STATISTICS = ("score", "pattern", "reliance")
+"""What is compared with trainings on permuted labels: columns ``<name>_exact_p`` and ``<name>_max_p``."""
 
 RANKING_COLUMNS = (
     "position",
@@ -23,27 +38,32 @@ RANKING_COLUMNS = (
     "position_low",
     "position_high",
     "p_top10",
+    "significant",
+    "found_by",
+    "mean_intensity_association",
+    "intensity_p",
+    "intensity_q",
+    "mean_intensity_q",
+    "pattern_association",
+    "pattern_p",
+    "pattern_q",
+    "combined_p",
+    "combined_q",
     "reliance",
     "reliance_p",
     "reliance_q",
-    "association",
-    "association_p",
-    "association_q",
-    "mean_intensity_association",
-    "mean_intensity_q",
+    "adds",
+    "adds_p",
+    "adds_q",
+    "reads",
     "direction",
+    "direction_log2",
     "stability",
-    "significant",
     "n_patients",
     "n_images",
     "n_tiles",
-    "mean_intensity_p",
-    "direction_log2",
     "excluded",
     "borda_position",
-    "conditional",
-    "conditional_p",
-    "conditional_q",
     "trend",
     "trend_p",
     "trend_q",
@@ -53,59 +73,59 @@ RANKING_COLUMNS = (
     "site_association",
     "site_p",
     "site_q",
-    "association_within_site_p",
-    "association_within_site_q",
-    "mean_intensity_within_site_p",
-    "mean_intensity_within_site_q",
     "group",
+    *(f"{name}_{kind}_p" for name in EXACT_STATISTICS for kind in ("exact", "max")),
+    "null_score_low",
+    "null_score_high",
 )
 """Columns of ranking.csv in their order."""
 
 
+class Tested(Protocol):
+    """A test of every channel: effect size and p-value, (channel,) each."""
+
+    @property
+    def effect(self) -> Array: ...
+
+    @property
+    def p(self) -> Array: ...
+
+
 @dataclass(frozen=True)
-class ChannelTests:
-    """Everything tested per channel; None where there is nothing to test.
+class ChannelFindings:
+    """What is known of the channels beside their scores.
 
     Attributes:
-        conditional: reliance on what the other channels do not explain.
-        trend, mean_intensity_trend: against labels with an order.
-        site: association of the embedding with the site.
-        within_site, mean_intensity_within_site: (channel,) p-values of the association among patients of the same site.
-        group: (channel,) int, channels that stand for one another share a number.
+        tests: by the names of ``EFFECT_COLUMNS``; one that is absent leaves its columns empty.
+        group: (channel,) int, highly correlated channels share a number.
+        reads: what the embedding of each channel sees, in words.
+        null: statistics of trainings on permuted labels, if there are any.
     """
 
-    reliance: Reliance
-    association: Association
-    mean_intensity: Association
-    conditional: Reliance | None
-    trend: Association | None
-    mean_intensity_trend: Association | None
-    site: Association | None
-    within_site: Array | None
-    mean_intensity_within_site: Array | None
+    tests: Mapping[str, Tested]
     group: Array
+    reads: Sequence[str]
+    null: Null | None = None
 
 
 def ranking_table(
     channels: Sequence[str],
     included: Array,
     scores: Scores,
-    tests: ChannelTests,
+    findings: ChannelFindings,
     tables: SampleTables,
     samples: Samples,
     *,
     fdr: float,
-    above_chance: bool,
 ) -> pd.DataFrame:
     """ranking.csv: one row a channel, best first, excluded channels last.
 
-    A channel is significant if its reliance_q is at most ``fdr`` and prediction is above chance. Excluded
+    A channel is significant where the q of the intensity test or that of the pattern test is at most ``fdr``. Excluded
     channels have no position and stand outside of every family of tests: their q-values are missing.
 
     Args:
         included: (channel,) bool.
     """
-    reliance_q = _q_values(tests.reliance.p, included)
     log2, direction = directions(tables.mean_intensity, samples)
     columns = {
         "position": scores.position,
@@ -116,27 +136,24 @@ def ranking_table(
         "position_low": scores.position_low,
         "position_high": scores.position_high,
         "p_top10": scores.p_top10,
-        "reliance": tests.reliance.mean,
-        "reliance_p": tests.reliance.p,
-        "reliance_q": reliance_q,
-        "association": tests.association.effect,
-        "association_p": tests.association.p,
-        "association_q": _q_values(tests.association.p, included),
-        "mean_intensity_association": tests.mean_intensity.effect,
-        "mean_intensity_q": _q_values(tests.mean_intensity.p, included),
+        "reads": list(findings.reads),
         "direction": direction,
+        "direction_log2": log2,
         "stability": scores.stability,
-        "significant": above_chance & included & (np.nan_to_num(reliance_q, nan=1.0) <= fdr),
         "n_patients": _patients_with(tables.present, samples),
         "n_images": tables.channel_images,
         "n_tiles": tables.channel_tiles,
-        "mean_intensity_p": tests.mean_intensity.p,
-        "direction_log2": log2,
         "excluded": ~included,
         "borda_position": scores.borda_position,
-        **_further_tests(tests, included),
-        "group": tests.group,
+        "group": findings.group,
+        **_test_columns(findings.tests, included),
+        **_null_columns(findings.null, scores, included),
     }
+    columns["mean_intensity_q"] = columns["intensity_q"]
+    columns["combined_p"] = cauchy_combination(np.stack([columns["intensity_p"], columns["pattern_p"]]))
+    columns["combined_q"] = _q_values(columns["combined_p"], included)
+    columns["found_by"] = found_by(columns["intensity_q"], columns["pattern_q"], fdr)
+    columns["significant"] = columns["found_by"] != ""
     table = pd.DataFrame(columns)[list(RANKING_COLUMNS)]
     for column in ("position", "position_low", "position_high", "borda_position"):
         table[column] = table[column].astype("Int64")
@@ -144,28 +161,37 @@ def ranking_table(
     return table.iloc[best_first].reset_index(drop=True)
 
 
-def _further_tests(tests: ChannelTests, included: Array) -> dict[str, Array]:
-    """Effect, p and q of the tests that not every study has, NaN where it has not."""
+def found_by(intensity_q: Array, pattern_q: Array, fdr: float) -> Array:
+    """For each channel which lists it is on: ``intensity``, ``pattern``, ``both``, or empty. NaN is on none."""
+    by_intensity, by_pattern = (np.nan_to_num(q, nan=1.0) <= fdr for q in (intensity_q, pattern_q))
+    names: Array = np.select(
+        [by_intensity & by_pattern, by_intensity, by_pattern], ["both", "intensity", "pattern"], default=""
+    ).astype(object)
+    return names
+
+
+def _test_columns(tests: Mapping[str, Tested], included: Array) -> dict[str, Any]:
+    """Effect, p and q of every test, NaN where it was not made."""
+    nothing = np.full(len(included), np.nan)
+    columns: dict[str, Any] = {}
+    for name, effect_column in EFFECT_COLUMNS.items():
+        effect, p = (tests[name].effect, tests[name].p) if name in tests else (nothing, nothing)
+        columns |= {effect_column: effect, f"{name}_p": p, f"{name}_q": _q_values(p, included)}
+    return columns
+
+
+def _null_columns(null: Null | None, scores: Scores, included: Array) -> dict[str, Array]:
     nothing = np.full(len(included), np.nan)
     columns: dict[str, Array] = {}
-    effects: dict[str, tuple[Array, Array]] = {
-        "conditional": (nothing, nothing) if tests.conditional is None
-        else (tests.conditional.mean, tests.conditional.p),
-        "trend": (nothing, nothing) if tests.trend is None else (tests.trend.effect, tests.trend.p),
-        "mean_intensity_trend": (nothing, nothing) if tests.mean_intensity_trend is None
-        else (tests.mean_intensity_trend.effect, tests.mean_intensity_trend.p),
-        "site": (nothing, nothing) if tests.site is None else (tests.site.effect, tests.site.p),
-    }  # fmt: skip
-    for name, (effect, p) in effects.items():
-        columns |= {"site_association" if name == "site" else name: effect}
-        columns |= {f"{name}_p": p, f"{name}_q": _q_values(p, included)}
-    for name, of_channel in (
-        ("association_within_site", tests.within_site),
-        ("mean_intensity_within_site", tests.mean_intensity_within_site),
-    ):
-        p = nothing if of_channel is None else of_channel
-        columns |= {f"{name}_p": p, f"{name}_q": _q_values(p, included)}
-    return columns
+    for name in EXACT_STATISTICS:
+        alone, largest = (nothing, nothing) if null is None else null.p_values(name, included)
+        columns |= {f"{name}_exact_p": alone, f"{name}_max_p": largest}
+    low, high = nothing.copy(), nothing.copy()
+    if null is not None:
+        ranked = ~np.isnan(scores.position)
+        place = scores.position[ranked].astype(int) - 1
+        low[ranked], high[ranked] = (band[place] for band in null.score_band(included))
+    return columns | {"null_score_low": low, "null_score_high": high}
 
 
 def _patients_with(present: Array, samples: Samples) -> Array:
@@ -200,7 +226,7 @@ def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str
     usable = (highest > 0) & (others > 0)
     log2[usable] = np.log2(highest[usable] / others[usable])
     texts = [
-        "" if np.ptp(means[known[:, c], c]) == 0
+        "" if not known[:, c].any() or np.ptp(means[known[:, c], c]) == 0
         else samples.class_names[top[c]] + (f" {log2[c]:+.1f}" if usable[c] else "")
         for c in range(len(top))
     ]  # fmt: skip

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 SIGNIFICANT = "#0b5fa5"
 OTHER = "#8a8f98"
 INTENSITY = "#d9822b"
+BOTH = "#1d2127"
 CONTROL = "#c9ccd1"
 
 
 def ranking_figure(ranking: pd.DataFrame, path: Path, planted: Collection[str] = ()) -> None:
-    """Draw the ranking: scores with intervals, and association beside that of plain intensities.
+    """Draw the ranking: scores with intervals, and the evidence of both tests of a difference.
 
     Args:
         ranking: the ranking table, best channel first.
@@ -64,11 +65,17 @@ def faithfulness_figure(curves: Mapping[str, Sequence[float]], path: Path) -> No
 
 
 def _draw_scores(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
-    significant = ranking["significant"].to_numpy(dtype=bool)
     excluded = ranking["excluded"].to_numpy(dtype=bool)
+    found_by = ranking["found_by"].to_numpy(dtype=object)
+    band = ranking["null_score_high"].notna().to_numpy()
+    if band.any():
+        low, high = (ranking.loc[band, f"null_score_{end}"] for end in ("low", "high"))
+        axes.fill_betweenx(rows[band], low, high, color="#e6e8eb", label="labels permuted (95 %)")
     for chosen, colour, name in (
-        (significant & ~excluded, SIGNIFICANT, "significant: prediction needs the channel"),
-        (~significant & ~excluded, OTHER, "not significant"),
+        (found_by == "both", BOTH, "differs by intensity and by pattern"),
+        (found_by == "intensity", INTENSITY, "differs by intensity"),
+        (found_by == "pattern", SIGNIFICANT, "differs by pattern"),
+        ((found_by == "") & ~excluded, OTHER, "not significant"),
         (excluded, CONTROL, "negative control"),
     ):
         if chosen.any():
@@ -81,12 +88,14 @@ def _draw_scores(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
 
 
 def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
-    embedding = ranking["association"].to_numpy(dtype=float)
-    intensity = ranking["mean_intensity_association"].to_numpy(dtype=float)
-    axes.hlines(rows, np.minimum(embedding, intensity), np.maximum(embedding, intensity), color="#d5d8dc", linewidth=2)
-    axes.plot(intensity, rows, "s", color=INTENSITY, markersize=5, label="plain mean intensity")
-    axes.plot(embedding, rows, "o", color=SIGNIFICANT, markersize=5, label="channel embedding")
-    axes.set_xlabel("association with the label over patients (ε²)")
+    """−log10 of both p-values: on one scale, whatever the tests' effect sizes mean."""
+    intensity, pattern = (
+        -np.log10(np.maximum(ranking[f"{name}_p"].to_numpy(dtype=float), 1e-6)) for name in ("intensity", "pattern")
+    )
+    axes.hlines(rows, np.fmin(pattern, intensity), np.fmax(pattern, intensity), color="#d5d8dc", linewidth=2)
+    axes.plot(intensity, rows, "s", color=INTENSITY, markersize=5, label="mean intensity")
+    axes.plot(pattern, rows, "o", color=SIGNIFICANT, markersize=5, label="pattern (embedding beyond brightness)")
+    axes.set_xlabel("evidence of a difference between groups, −log10 p")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
 
 

@@ -45,6 +45,7 @@ def render_page(content: ReportContent) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["number"] = _number
     environment.filters["q"] = _p_value
+    environment.filters["signed"] = lambda value: f"{value:+.3f}"
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         content=content,
@@ -55,8 +56,9 @@ def render_page(content: ReportContent) -> str:
         trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),
         classes=_top_of_each_class(content.by_class),
-        any_significant=bool(content.ranking["significant"].any()),
-        hidden_from_intensity=_hidden_from_intensity(content.ranking, content.summary["fdr"]),
+        found_in_words=_found_in_words(content.summary["found"]),
+        pattern_only=content.summary["found"]["pattern"],
+        not_tested=_by_reason(content.summary["not_tested"]),
     )
 
 
@@ -70,9 +72,22 @@ def _groups(ranking: pd.DataFrame) -> list[list[str]]:
     return [names for names in members if len(names) > 1]
 
 
-def _hidden_from_intensity(ranking: pd.DataFrame, fdr: float) -> list[str]:
-    hidden = ranking["significant"].astype(bool) & (ranking["mean_intensity_q"] > fdr)
-    return [str(channel) for channel in ranking.loc[hidden, "channel"]]
+def _found_in_words(found: Mapping[str, Sequence[str]]) -> str:
+    names = [name for kind in ("both", "intensity", "pattern") for name in found[kind]]
+    if not names:
+        return "No channel is found to differ between the groups, neither by intensity nor by pattern."
+    words = {"intensity": "intensity alone", "pattern": "pattern alone", "both": "both"}
+    by = [f"{len(found[kind])} by {word}" for kind, word in words.items() if found[kind]]
+    plural = "channels differ" if len(names) > 1 else "channel differs"
+    return f"{len(names)} {plural} between the groups ({', '.join(by)}): {', '.join(names)}."
+
+
+def _by_reason(not_tested: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Reasons, each with the tests that were not made for it."""
+    tests: dict[str, list[str]] = {}
+    for test, reason in not_tested.items():
+        tests.setdefault(reason, []).append(test.replace("_", " "))
+    return list(tests.items())
 
 
 def _top_of_each_class(by_class: pd.DataFrame, count: int = 10) -> Sequence[tuple[str, list[str]]]:

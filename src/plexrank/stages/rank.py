@@ -23,6 +23,7 @@ from plexrank.ranking.summary import LeftOut
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
+from plexrank.statistics.pattern import OWN_ENCODERS, SHARED_ENCODER
 from plexrank.training.checkpoint import TrainedUnit, read_unit
 
 
@@ -49,6 +50,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         seed=plan.study.seed,
         left_out=_left_out(plan),
         warnings=[*_warnings(plan), *_silent_channels(cohort)],
+        pattern_variance=SHARED_ENCODER if plan.study.model.encoder == "shared" else OWN_ENCODERS,
     )
     _write_ranking(plan, result)
     unit.finish()
@@ -59,11 +61,12 @@ def _headline(result: CohortRanking) -> str:
     """What a run found, in a line."""
     auc, summary = result.summary.held_out.auc, result.summary
     first = result.ranking["channel"].head(3)
-    chance = ", which chance could give" if summary.at_chance else ""
-    called = int(result.ranking["significant"].sum())
+    chance = ", not shown to be better than chance" if summary.at_chance else ""
+    found = [f"{len(names)} by {kind}" for kind, names in summary.found.items() if names]
     return (
         f"held-out AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}){chance}, of channel means "
-        f"{summary.mean_intensity.auc.value:.2f}; first channels {', '.join(first)}; {called} significant"
+        f"{summary.mean_intensity.auc.value:.2f}; first channels {', '.join(first)}; "
+        f"significant: {', '.join(found) or 'none'}"
     )
 
 
@@ -84,19 +87,21 @@ def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTa
 
 
 def _classifier(trained: TrainedUnit) -> Classify | None:
+    """What turns r into logits in float64: a change of a channel that says nothing must change nothing."""
+    if trained.classifier is not None:
+        return _linear(trained.classifier).logits
     network = trained.network(torch.device("cpu"))
-    if not isinstance(network, ChannelEmbedding):
-        return None
-    return partial(_classify_array, trained.classify(network))
+    return partial(_classify_array, network.double().classify) if isinstance(network, ChannelEmbedding) else None
 
 
 def _linear(classifier: LinearClassifier) -> LinearWeights:
-    return LinearWeights(classifier.coef.cpu().double().numpy(), classifier.intercept.cpu().double().numpy())
+    parts = (classifier.coef, classifier.intercept, classifier.center)
+    return LinearWeights(*(part.cpu().double().numpy() for part in parts))
 
 
 @torch.inference_mode()
 def _classify_array(classify: Callable[[torch.Tensor], torch.Tensor], r: np.ndarray) -> np.ndarray:
-    logits: np.ndarray = classify(torch.from_numpy(np.asarray(r, dtype=np.float32))).numpy()
+    logits: np.ndarray = classify(torch.from_numpy(np.asarray(r, dtype=np.float64))).numpy()
     return logits
 
 
@@ -146,7 +151,7 @@ def _silent_channels(cohort: TiledCohort) -> list[str]:
 def _write_ranking(plan: Plan, ranking: CohortRanking) -> None:
     folder = plan.rundir.ranking
     as_csv = {"ranking": ranking.ranking, "ranking_by_class": ranking.by_class, "predictions": ranking.predictions}
-    as_csv["baselines"] = ranking.baselines
+    as_csv |= {"baselines": ranking.baselines, "reads": ranking.reads}
     for name, table in as_csv.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
     for name, table in (("ranking", ranking.ranking), ("importance_per_patient", ranking.importance_per_patient)):

@@ -55,14 +55,17 @@ class Exchange:
         return [np.stack(members[strata]) for strata in sorted(members)]
 
     def log_count(self) -> float:
-        """Natural logarithm of how many different labellings there are, of patients with one sample each.
-
-        Patients with several samples count by their label vectors, and what changes places within them is not counted.
-        """
+        """Natural logarithm of how many different labellings there are."""
         total = 0.0
         for rows in self.groups():
-            counts = np.unique(self.label[rows], axis=0, return_counts=True)[1]
-            total += float(special.gammaln(len(rows) + 1) - special.gammaln(counts + 1).sum())
+            strata = self.stratum[rows[0]]
+            labels = self.label[rows]
+            for stratum in np.unique(strata):
+                same = strata == stratum
+                labels[:, same] = np.sort(labels[:, same], axis=1)
+                total += sum(_log_arrangements(own[same]) for own in labels)
+            kinds = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
+            total += _log_arrangements(kinds)
         return total
 
     def labellings(self, draws: int, rng: np.random.Generator) -> Labellings:
@@ -127,6 +130,11 @@ class Labellings:
         """
         p: Array = np.asarray(reached) / total if self.draws is None else (np.asarray(reached) + 1.0) / (total + 1.0)
         return p
+
+
+def _log_arrangements(label: Array) -> float:
+    counts = np.unique(label, return_counts=True)[1]
+    return float(special.gammaln(len(label) + 1) - special.gammaln(counts + 1).sum())
 
 
 def _arrangements(label: Array) -> Array:

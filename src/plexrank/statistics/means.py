@@ -1,13 +1,11 @@
-"""Tests between groups of samples, and what out-of-fold values do to them."""
+"""Means over patients, their tests, and what out-of-fold values do to their variance."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from plexrank.ranking.samples import Array
+Array = np.ndarray
 
 OUT_OF_FOLD_VARIANCE = 2.0
 """Null variance of a mean over out-of-fold values, relative to independent values.
@@ -19,85 +17,6 @@ of the sum is 1 + (K − 1)ρ = 2 times the one that independent folds would hav
 the folds themselves can show this: Bengio & Grandvalet (2004). The factor 1 + K/(K − 1) of Nadeau & Bengio (2003)
 takes ρ = 1/K as a guess and is a little larger. Where learning leaves r as it is the factor errs on the safe side.
 """
-
-
-def benjamini_hochberg(p: Array) -> Array:
-    """q-values of Benjamini & Hochberg (1995).
-
-    Args:
-        p: (test,) p-values; NaN stands outside of the family and stays NaN.
-    """
-    p = np.asarray(p, dtype=np.float64)
-    q = np.full(p.shape, np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    if len(known):
-        order = known[np.argsort(p[known])[::-1]]
-        scaled = p[order] * len(known) / np.arange(len(known), 0, -1)
-        q[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
-    return q
-
-
-@dataclass(frozen=True)
-class Association:
-    """A test per channel.
-
-    Attributes:
-        effect: (channel,) ε² = H / (n − 1), 0 to 1, of Kruskal-Wallis; ρ, −1 to 1, of a trend.
-        p: (channel,) p-value.
-    """
-
-    effect: Array
-    p: Array
-
-
-def kruskal(values: Array, label: Array, variance_factor: float = 1.0) -> Association:
-    """Kruskal-Wallis rank test of every column against the label, with the correction for ties.
-
-    H of Kruskal & Wallis (1952) with its χ² approximation; ε² of Tomczak & Tomczak (2014). A constant
-    column has effect 0 and p 1.
-
-    Args:
-        values: (sample, channel), NaN where a sample lacks the channel: it takes no part there.
-        label: (sample,) int.
-        variance_factor: by how much the null variance of the rank sums exceeds that of independent values;
-            H is divided by it before the p-value is taken, the effect size is left as it is.
-    """
-    known = ~np.isnan(values)
-    n = known.sum(axis=0)
-    ranks = stats.rankdata(np.where(known, values, np.inf), axis=0)
-    deviation = np.where(known, ranks - (n + 1) / 2, 0.0)
-    between = np.zeros(values.shape[1])
-    classes = np.zeros(values.shape[1], dtype=int)
-    for k in np.unique(label):
-        count = known[label == k].sum(axis=0)
-        between += deviation[label == k].sum(axis=0) ** 2 / np.maximum(count, 1)
-        classes += count > 0
-    degrees = np.maximum(n - 1, 1)
-    variance = (deviation**2).sum(axis=0) / degrees
-    H = np.divide(between, variance, out=np.zeros_like(between), where=variance > 0)
-    return Association(effect=H / degrees, p=stats.chi2.sf(H / variance_factor, np.maximum(classes - 1, 1)))
-
-
-def trend(values: Array, order: Array, variance_factor: float = 1.0) -> Association:
-    """Spearman correlation of every column with the place of the label in its order, and the two-sided p-value.
-
-    p by the normal approximation ρ √(n − 1), as in the trend test of Cuzick (1985).
-
-    Args:
-        values: (sample, channel), NaN where a sample lacks the channel: it takes no part there.
-        order: (sample,) place of the sample's label.
-        variance_factor: as for :func:`kruskal`; ρ is left as it is.
-    """
-    known = ~np.isnan(values)
-    n = known.sum(axis=0)
-    ranks = stats.rankdata(np.where(known, values, np.inf), axis=0)
-    places = np.tile(order.astype(np.float64)[:, None], (1, values.shape[1]))
-    places = stats.rankdata(np.where(known, places, np.inf), axis=0)
-    x, y = (np.where(known, ranked - (n + 1) / 2, 0.0) for ranked in (ranks, places))
-    scale = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
-    rho = np.divide((x * y).sum(axis=0), scale, out=np.zeros(len(n)), where=scale > 0)
-    z = rho * np.sqrt(np.maximum(n - 1, 0) / variance_factor)
-    return Association(effect=rho, p=2 * stats.norm.sf(np.abs(z)))
 
 
 def class_balanced_mean(values: Array, label: Array) -> Array:

@@ -1,0 +1,114 @@
+"""Every test of every channel: what differs between the labels, what the model uses, and what it adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from plexrank.ranking.aggregate import SampleTables, UnitTable
+from plexrank.ranking.audit import site_association
+from plexrank.ranking.conditional import explained_by_others
+from plexrank.ranking.pattern import arrangement, differs_in_arrangement
+from plexrank.ranking.prediction import is_confounded
+from plexrank.ranking.reliance import FEWEST_PATIENTS, Reliance, can_measure_reliance, measure_reliance
+from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.table import Tested
+from plexrank.statistics.exchange import DRAWS
+from plexrank.statistics.rank_tests import RankTest, rank_test, trend_test
+
+SITE_DRAWS = 10_000
+"""Exchanges of sites behind the p-value of the site test, which is an audit and in no list of discoveries."""
+
+
+@dataclass(frozen=True)
+class Discoveries:
+    """Attributes:
+    tests: by the names of :data:`plexrank.ranking.table.EFFECT_COLUMNS`, those that could be made.
+    not_tested: of the others, why not.
+    """
+
+    tests: dict[str, Tested]
+    not_tested: dict[str, str]
+
+    def p_values(self) -> dict[str, Array]:
+        """(channel,) p-values by the name of the test."""
+        return {name: test.p for name, test in self.tests.items()}
+
+
+def find_discoveries(
+    units: Sequence[UnitTable],
+    tables: SampleTables,
+    samples: Samples,
+    order: Array | None,
+    variance: float | None,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+) -> Discoveries:
+    """Make every test that the cohort allows.
+
+    Args:
+        order: (class,) place of each class where the classes have an order.
+        variance: λ of the pattern test, ``None`` where r was not learned from labels.
+        draws: labellings behind each p-value.
+    """
+    tests: dict[str, Tested] = {}
+    not_tested: dict[str, str] = {}
+    by_labels = ["intensity", "pattern", *(["trend", "mean_intensity_trend"] if order is not None else [])]
+    if is_confounded(samples):
+        not_tested |= dict.fromkeys(by_labels, "(nearly) every site holds patients of one label only")
+    else:
+        tests |= _intensity_tests(tables, samples, order, draws, rng)
+        rest = arrangement(units, tables, samples) if tables.classify and variance is not None else None
+        if rest is not None and variance is not None:
+            tests["pattern"] = differs_in_arrangement(rest, samples, variance, draws, rng)
+            if order is not None:
+                tests["trend"] = differs_in_arrangement(rest, samples, variance, draws, rng, order)
+        why = "the network has no channel embedding" if variance is not None else "no embedding was trained"
+        not_tested |= dict.fromkeys((name for name in by_labels if name not in tests), why)
+    model_tests = _model_tests(units, tables, samples)
+    tests |= model_tests
+    if not model_tests:
+        not_tested |= dict.fromkeys(("reliance", "adds"), _why_no_reliance(tables, samples))
+    site = site_association(units, samples, SITE_DRAWS, rng) if tables.classify else None
+    if site is not None:
+        tests["site"] = site
+    return Discoveries(tests, not_tested)
+
+
+def _intensity_tests(
+    tables: SampleTables, samples: Samples, order: Array | None, draws: int, rng: np.random.Generator
+) -> dict[str, Tested]:
+    exchange = samples.exchange()
+    tests: dict[str, Tested] = {"intensity": rank_test(tables.mean_intensity, exchange, draws, rng)}
+    if order is not None:
+        tests["mean_intensity_trend"] = trend_test(tables.mean_intensity, order, exchange, draws, rng)
+    return tests
+
+
+def _model_tests(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> dict[str, Tested]:
+    """What the model uses, and what no other channel can stand in for; nothing where classes are too small."""
+    if not can_measure_reliance(tables, samples):
+        return {}
+    reliance = partial(measure_reliance, tables.embedding, tables.classify, tables.seeds, samples)
+    explained = explained_by_others(units, tables, samples)
+    tests: dict[str, Tested] = {"reliance": _tested(reliance())}
+    if explained is not None:
+        tests["adds"] = _tested(reliance(explained=explained))
+    return tests
+
+
+def _tested(reliance: Reliance) -> RankTest:
+    return RankTest(reliance.mean, reliance.p)
+
+
+def _why_no_reliance(tables: SampleTables, samples: Samples) -> str:
+    if not tables.classify:
+        return "the network has no channel embedding"
+    smallest = int(samples.patients_of_class.argmin())
+    return (
+        f"class {samples.class_names[smallest]} has {samples.patients_of_class[smallest]} patients, and the test needs "
+        f"{FEWEST_PATIENTS} of each class"
+    )

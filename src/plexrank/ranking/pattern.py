@@ -1,0 +1,109 @@
+"""The part of r that brightness does not explain, and what it says of the label: whether the arrangement differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plexrank.ranking.aggregate import RESOLUTION, SampleTables, UnitTable
+from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.statistics.means import known_mean
+from plexrank.statistics.pattern import PatternTest, label_scores, pattern_test, trend_scores
+
+LOG_OFFSET = 0.01
+"""Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """r of every channel less what a linear regression on the log mean intensity explains, fitted by each unit to its
+    training samples.
+
+    Attributes:
+        held_out: (seed, sample, channel) from the unit that held the sample out; NaN where the sample lacks the
+            channel.
+        training: per unit its seed (place on the seed axis), fold, training samples (row,), and their values
+            (row, channel).
+    """
+
+    held_out: Array
+    training: tuple[tuple[int, int, Array, Array], ...]
+
+
+def log_means(mean_intensity: Array, training: Array) -> Array:
+    """log(mean + 1 % of the channel's mean over the training samples), of (sample, channel) means; below 0 counts as 0.
+
+    Args:
+        training: (row,) rows that the offset is taken from.
+    """
+    positive = np.maximum(mean_intensity, 0.0)
+    offset = LOG_OFFSET * np.nan_to_num(known_mean(positive[training]))
+    result: Array = np.log(positive + np.where(offset > 0, offset, 1.0))
+    return result
+
+
+def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Arrangement | None:
+    """Take brightness out of r; ``None`` where units have no embedding of their training samples."""
+    held_out = np.full(tables.embedding.shape, np.nan)
+    training = []
+    for unit in units:
+        r = image_means_to_samples(unit.training_embedding, samples)
+        rows = np.flatnonzero(np.isfinite(r).any(axis=1))
+        if not len(rows):
+            return None
+        logs = log_means(tables.mean_intensity, rows)
+        seed, own = tables.seeds.index(unit.seed), samples.fold == unit.fold
+        rest = _Regression(r[rows], logs[rows])
+        held_out[seed, own] = rest.residual(tables.embedding[seed, own], logs[own])
+        training.append((seed, unit.fold, rows, rest.residual(r[rows], logs[rows])))
+    return Arrangement(held_out, tuple(training))
+
+
+class _Regression:
+    """r (row, channel) on the log mean, for each channel by itself."""
+
+    def __init__(self, r: Array, logs: Array) -> None:
+        logs = np.where(np.isnan(r), np.nan, logs)
+        self.r_center, self.log_center = np.nan_to_num(known_mean(r)), np.nan_to_num(known_mean(logs))
+        deviation, along = r - self.r_center, logs - self.log_center
+        variance = np.nan_to_num(known_mean(along**2))
+        self.slope = np.divide(
+            np.nan_to_num(known_mean(deviation * along)), variance, out=np.zeros_like(variance), where=variance > 1e-12
+        )
+        self.varies = np.nan_to_num(np.sqrt(known_mean(deviation**2))) > RESOLUTION * (1 + np.abs(self.r_center))
+
+    def residual(self, r: Array, logs: Array) -> Array:
+        """0 all through for a channel whose r does not vary, NaN where absent."""
+        rest = r - self.r_center - self.slope * (logs - self.log_center)
+        result: Array = np.where(np.isnan(r), np.nan, np.where(self.varies, rest, 0.0))
+        return result
+
+
+def differs_in_arrangement(
+    values: Arrangement,
+    samples: Samples,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+    order: Array | None = None,
+) -> PatternTest:
+    """Whether the arrangement differs between labels; each unit has the sign that its training samples give it.
+
+    Args:
+        variance: λ, see :mod:`plexrank.statistics.pattern`.
+        draws: labellings, exchanged over whole patients within folds, and sites where they are known.
+        order: (class,) place of each label, to ask for a trend along it; else for any difference.
+    """
+    site = np.zeros_like(samples.fold) if samples.site is None else samples.site
+    classes, channels = samples.num_classes, values.held_out.shape[2]
+    scores = np.zeros((*values.held_out.shape[:2], classes, channels))
+    for seed, fold, rows, r in values.training:
+        learned = (
+            label_scores(r, samples.label[rows], site[rows], classes)
+            if order is None
+            else trend_scores(r, samples.label[rows], site[rows], order)
+        )
+        scores[seed, samples.fold == fold] = learned
+    return pattern_test(values.held_out, scores, samples.exchange(within_folds=True), variance, draws, rng)
