@@ -11,9 +11,10 @@ def test_planted_channels_are_named_and_counted() -> None:
             "position": [1, 2, 3],
             "channel": ["A", "B", "C"],
             "score": [0.5, 0.3, 0.2],
-            "reliance_q": [0.01, 0.02, 0.9],
-            "association_q": [0.01, 0.02, 0.9],
-            "mean_intensity_q": [0.01, 0.7, 0.9],
+            "intensity_q": [0.01, 0.7, 0.9],
+            "pattern_q": [0.01, 0.02, 0.9],
+            "found_by": ["both", "pattern", ""],
+            "reads": ["brightness (r² 0.80)", "clustering at 20 µm (r² 0.71)", ""],
             "significant": [True, True, False],
         }
     )
@@ -21,6 +22,6 @@ def test_planted_channels_are_named_and_counted() -> None:
         {"channel": ["C", "B", "A"], "informative": ["0", "1", "1"], "kind": ["", "spatial", "intensity"]}
     )
     text = beside_truth(ranking, truth, 0.1)
-    assert "2 of the 2 planted channels fill the first 2 positions; 2 are significant." in text
+    assert "2 of the 2 planted channels are found, and 0 of the others." in text
     assert "Plain mean intensity does not show B (q > 0.1)" in text
     assert "does not show A" not in text

@@ -23,8 +23,8 @@ from plexrank.ranking.panels import measure_faithfulness, smallest_panel
 from plexrank.ranking.prediction import auc
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
-from plexrank.statistics.multiple import benjamini_hochberg
 from plexrank.settings import RankSettings
+from plexrank.statistics.multiple import benjamini_hochberg
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
 EVERY = np.ones(12, dtype=bool)
@@ -52,42 +52,56 @@ def test_borda_counts_whom_a_channel_beats() -> None:
     np.testing.assert_allclose(borda_points(place), [0.75, 2.5 / 3, 0.0])
 
 
+def with_values(values: np.ndarray, fold: np.ndarray, seeds: int = 2) -> list[UnitTable]:
+    """Units with these numbers as r (image, channel), each with signs of its own."""
+    units = []
+    for f in np.unique(fold):
+        for s in range(seeds):
+            signed = values * np.random.default_rng([int(f), s]).choice([-1.0, 1.0], size=values.shape[1])
+            coef = np.zeros((2, values.shape[1]))
+            units.append(unit_table(signed, coef, np.zeros(2), None, fold, int(f), s, np.exp(values)))
+    return units
+
+
 def test_groups_are_those_of_copies() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(60, 5))
     values[:, 3] = -np.exp(values[:, 1]) + 0.01 * rng.normal(size=60)
-    assert channel_groups(values).tolist() == [1, 2, 3, 2, 4]
+    fold = np.arange(60) % 4
+    samples = make_samples([f"p{i:02d}" for i in range(60)], ["x", "y"] * 30, (fold // 2 * 2).tolist())
+    assert channel_groups(with_values(values, fold), samples).tolist() == [1, 2, 3, 2, 4]
     values[:20, 3] = np.nan
     values[:, 4] = np.nan
-    assert channel_groups(values).tolist() == [1, 2, 3, 2, 4]
-    assert channel_groups(values[:, :1]).tolist() == [1]
+    assert channel_groups(with_values(values, fold), samples).tolist() == [1, 2, 3, 2, 4]
+    assert channel_groups(with_values(values[:, :1], fold), samples).tolist() == [1]
 
 
-def test_sites_are_told_apart_by_the_channel_that_differs() -> None:
-    sites = ["a", "b", None, "b"] * 15
-    samples = make_samples([f"p{i:02d}" for i in range(60)], ["x", "y"] * 30, [0] * 60, sites)
+def test_sites_are_told_apart_by_the_channel_that_differs_whatever_the_signs() -> None:
+    sites, fold = ["a", "b", None, "b"] * 15, np.arange(60) // 4 % 3
+    samples = make_samples([f"p{i:02d}" for i in range(60)], ["x", "y"] * 30, fold.tolist(), sites)
     values = np.random.default_rng(0).normal(size=(60, 3))
-    values[:, 1] += 2 * (samples.site == 1)
-    found = site_association(values, samples)
-    known = samples.site >= 0
-    expected = stats.kruskal(values[samples.site == 0, 1], values[samples.site == 1, 1])
-    assert found.p[1] == pytest.approx(expected.pvalue)
+    values[:, 1] += 3 * (samples.image_site == 1)
+    found = site_association(with_values(values, fold), samples, 999, np.random.default_rng(0))
+    assert found.p[1] == pytest.approx(0.001)
     assert found.p[[0, 2]].min() > 0.01
-    assert known.sum() == 45
-    assert site_association(values, dataclasses.replace(samples, site=None)) is None
+    assert found.effect.argmax() == 1
+    without = dataclasses.replace(samples, image_site=None)
+    assert site_association(with_values(values, fold), without, 99, np.random.default_rng(0)) is None
 
 
-def test_trend_agrees_with_spearman_and_leaves_out_who_lacks_the_channel() -> None:
-    rng = np.random.default_rng(1)
-    order, values = np.arange(80) % 4, rng.normal(size=(80, 2))
-    values[:, 0] += order / 2
-    values[:30, 1] = np.nan
-    result = trend(values, order)
-    assert result.effect[0] == pytest.approx(stats.spearmanr(values[:, 0], order).statistic)
-    assert result.p[0] == pytest.approx(stats.spearmanr(values[:, 0], order).pvalue, abs=1e-4)
-    assert result.effect[1] == pytest.approx(stats.spearmanr(values[30:, 1], order[30:]).statistic)
-    assert trend(values, order, 2.0).p[0] > result.p[0]
-    assert (trend(np.zeros((8, 1)), np.arange(8) % 2).p == 1).all()
+def test_sites_of_one_patient_are_compared_within_the_patient() -> None:
+    """Twenty patients with an image at each of two sites, brightness of their own far beyond what the sites do."""
+    patients, sites = np.repeat(np.arange(20), 2), ["a", "b"] * 20
+    fold = patients % 2
+    samples = make_samples([f"p{i:02d}" for i in patients], np.where(patients // 2 % 2, "x", "y").tolist(),
+                           fold.tolist(), sites)  # fmt: skip
+    assert samples.site_names == ("a + b",)
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(0, 3, size=(20, 2)), 2, axis=0) + rng.normal(0, 0.1, size=(40, 2))
+    values[1::2, 0] += 2.0
+    found = site_association(with_values(values, fold), samples, 999, rng)
+    assert found.p[0] == pytest.approx(0.001)
+    assert found.p[1] > 0.05
 
 
 def test_what_a_copy_explains_counts_for_reliance_but_not_for_conditional_reliance() -> None:
@@ -184,7 +198,7 @@ def test_decoys_are_not_called_and_real_channels_are() -> None:
         p = decoy_reliance_p(units, tables, samples, np.random.default_rng(0))
         assert p.shape == (12,)
         reliance = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples)
-        controls = count_called(CHANNELS, EVERY, reliance.p < 0.01, reliance.p, p, fdr=0.1)
+        controls = count_called(CHANNELS, EVERY, {"reliance": reliance.p}, p, fdr=0.1)
         called += controls.decoys_called
         real += (reliance.p < 0.01).sum()
     assert real >= 9
@@ -216,14 +230,16 @@ def test_donors_of_decoys_are_other_patients_who_have_the_channel() -> None:
     assert {tuple(pair) for pair in donor[:2].T} == {(0, 1), (2, 3)}
 
 
-def test_controls_are_counted_at_the_threshold_of_the_significant_channels() -> None:
+def test_controls_are_counted_at_the_threshold_of_the_channels_that_are_called() -> None:
     included = np.array([True, True, True, False, False])
     p, decoys = np.array([0.001, 0.02, 0.5, 0.01, 0.9]), np.array([0.3, 0.015, 0.6, 0.001, 0.001])
-    result = count_called(list("abcde"), included, np.array([1, 1, 0, 0, 0], bool), p, decoys, fdr=0.1)
-    assert (result.decoys, result.decoys_called, result.empirical_fdr) == (3, 1, 0.5)
+    result = count_called(list("abcde"), included, {"reliance": p, "intensity": p}, decoys, fdr=0.1)
+    assert (result.decoys, result.decoys_called) == (3, 1)
     assert (result.excluded, result.excluded_called) == (2, ("d",))
-    nothing = count_called(list("abcde"), included, np.zeros(5, bool), p, decoys, fdr=0.1)
-    assert (nothing.decoys_called, nothing.empirical_fdr, nothing.excluded_called) == (1, None, ())
+    none = {"reliance": np.full(5, 0.5), "pattern": np.full(5, 0.5)}
+    nothing = count_called(list("abcde"), included, none, decoys, fdr=0.1)
+    assert (nothing.decoys_called, nothing.excluded_called) == (1, ())
+    assert count_called(list("abcde"), included, none, None, fdr=0.1).decoys == 0
 
 
 def test_the_smallest_panel_holds_what_was_planted() -> None:
@@ -279,16 +295,18 @@ def test_baselines_find_what_differs_in_brightness() -> None:
 def test_everything_reaches_the_tables() -> None:
     units, samples = fitted_cohort(1, **STRONG)
     site = np.arange(64) % 2
-    at_sites = dataclasses.replace(samples, site=site, site_names=("Basel", "Bern"))
+    names = ("Basel", "Bern")
+    at_sites = dataclasses.replace(samples, site=site, site_names=names, image_site=site, image_site_names=names)
     settings = RankSettings(bootstrap=100, permutations=100, ordered=("high", "low"))
     result = rank_cohort(units, at_sites, CHANNELS, settings, excluded=["C05"])
     table = result.ranking.set_index("channel")
-    assert (table.loc[["C00", "C01"], "trend"] < -0.4).all()
-    assert (table.loc[["C00", "C01"], "trend_q"] < 0.01).all()
-    assert (table.loc[["C00", "C01"], "conditional_q"] < 0.1).all()
+    assert (table.loc[["C00", "C01"], "mean_intensity_trend"] < -0.4).all()
+    assert (table.loc[["C00", "C01"], "mean_intensity_trend_q"] < 0.01).all()
+    assert table["trend_q"].notna().sum() == 11
+    assert (table.loc[["C00", "C01"], "adds_q"] < 0.1).all()
     assert set(table.loc[["C00", "C01"], "borda_position"]) == {1, 2}
     assert np.isnan(table.loc["C05", "site_q"])
-    assert (table.loc[["C00", "C01"], "association_within_site_q"] < 0.1).all()
+    assert (table.loc[["C00", "C01"], "intensity_q"] < 0.1).all()
     assert result.summary.sanity is not None
     assert result.summary.panel is not None
     assert set(result.summary.panel.channels) <= set(CHANNELS) - {"C05"}
@@ -308,5 +326,5 @@ def test_channels_that_differ_between_sites_are_named() -> None:
         for unit in units
     ]
     settings = RankSettings(bootstrap=100, permutations=100)
-    result = rank_cohort(shifted, dataclasses.replace(samples, site=site), CHANNELS, settings)
+    result = rank_cohort(shifted, dataclasses.replace(samples, image_site=site), CHANNELS, settings)
     assert any("differs between sites (q ≤ 0.1) in 1 channels: C07" in text for text in result.summary.warnings)

@@ -48,9 +48,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def headline(content: dict[str, Any]) -> str:
+    """What was found, and what is said of the prediction."""
     page = render_page(ReportContent(**content))
     start = page.index('<p class="verdict')
-    return " ".join(page[start : page.index("</p>", start)].split())
+    return " ".join(page[start : page.index("</p>", page.rindex('<p class="verdict'))].split())
 
 
 def test_names_are_shown_as_they_are(content: dict[str, Any]) -> None:
@@ -97,7 +98,9 @@ def test_how_far_the_order_holds(content: dict[str, Any]) -> None:
     ranking.loc[[1, 3], "group"] = 99
     summary = content["summary"] | {
         "panel": {"channels": ["<b>", "C02"], "tolerance": 0.04, "full_auc": 0.9, "auc": [0.8, 0.89]},
-        "controls": {"decoys": 11, "decoys_called": 1, "empirical_fdr": 0.5, "excluded": 1, "excluded_called": []},
+        "controls": {"decoys": 11, "decoys_called": 1, "excluded": 1, "excluded_called": []},
+        "null": {"labellings": 200, "is_variance_measured": True, "auc": 0.51, "auc_p": 0.005},
+        "pattern_variance": 1.62,
         "agreement": {"kendall_w": 0.81, "nogueira": 0.62, "spearman": 0.8, "top": 5},
     }
     page = " ".join(render_page(ReportContent(**content | {"ranking": ranking, "summary": summary})).split())
@@ -105,57 +108,67 @@ def test_how_far_the_order_holds(content: dict[str, Any]) -> None:
     for shown in (
         "<b>&lt;b&gt;, C02</b>",
         "Kendall's W 0.81, on the first 5 with Nogueira's stability 0.62",
-        "Of 11 decoys (channels shuffled over patients) 1 would be called: an empirical false-discovery rate of 0.50",
-        "Of 1 excluded channels none would be called",
-        f"correlated over patients): {', '.join(names)}.",
+        "1 of 11 decoy channels (real channels shuffled over patients) would be called by reliance",
+        "Of 1 excluded channels none would be found to differ",
+        f"treat as interchangeable: {', '.join(names)}.",
+        "200 trainings on permuted labels reach a mean AUC of 0.510; exact p of the prediction 0.005. The variance factor "
+        "λ of the pattern test is 1.62 as measured from them",
         "Trend over the ordered labels",
     ):
         assert shown in page
     assert "Trend over" not in render_page(ReportContent(**content))
 
 
-def test_headline_at_chance_names_a_better_baseline(content: dict[str, Any]) -> None:
-    def with_auc(value: float) -> dict[str, Any]:
-        plain = content["summary"]["mean_intensity"]
-        plain = plain | {"auc": plain["auc"] | {"value": value}, "p_value": 0.02}
-        return content | {"summary": content["summary"] | {"at_chance": True, "mean_intensity": plain}}
-
-    assert "Plain channel means do better: AUC 0.999, p 0.020" in headline(with_auc(0.999))
-    assert "do better" not in headline(with_auc(0.1))
+FOUND = {"intensity": ["C02"], "pattern": ["<b>"], "both": []}
+NOTHING = {"intensity": [], "pattern": [], "both": []}
 
 
-def test_headline_of_significant_channels(content: dict[str, Any]) -> None:
-    ranking = content["ranking"].copy()
-    assert ranking.set_index("channel").loc["<b>", "significant"]
-    assert "better than chance" in headline(content)
-    assert "Every significant channel would have shown" in headline(content)
-    ranking["mean_intensity_q"] = np.where(ranking["channel"] == "<b>", 0.15, 0.0)
-    assert "Every significant channel" in headline(content | {"ranking": ranking})
-    ranking["mean_intensity_q"] = np.where(ranking["channel"] == "<b>", 0.25, 0.0)
-    assert "not shown by mean intensity (q &gt; 0.2): <b>&lt;b&gt;</b>" in headline(content | {"ranking": ranking})
+def test_headline_names_what_differs_and_what_intensities_do_not_show(content: dict[str, Any]) -> None:
+    text = headline(content | {"summary": content["summary"] | {"found": FOUND}})
+    assert "2 channels differ between the groups (1 by intensity alone, 1 by pattern alone): C02, &lt;b&gt;." in text
+    assert "only by the arrangement that the embedding reads: <b>&lt;b&gt;</b>" in text
+    by_both = headline(content | {"summary": content["summary"] | {"found": NOTHING | {"both": ["C02"]}}})
+    assert "1 channel differs between the groups (1 by both): C02." in by_both
+    assert "Not shown by mean intensity" not in by_both
+    nothing = headline(content | {"summary": content["summary"] | {"found": NOTHING}})
+    assert "No channel is found to differ between the groups, neither by intensity nor by pattern." in nothing
+
+
+def test_headline_of_the_prediction_has_the_paired_difference_even_where_it_loses(content: dict[str, Any]) -> None:
+    difference = {"value": -0.031, "low": -0.09, "high": 0.02}
+    summary = content["summary"] | {"auc_difference": difference}
+    assert "the difference is -0.031 (-0.090 to +0.020, paired over patients)" in headline(
+        content | {"summary": summary}
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({}, "No single channel is significant (reliance q &gt; 0.2 for all)"),
-        ({"at_chance": True}, "no better than chance"),
-        ({"confounded": True}, "Label and site cannot be told apart"),
+        ({}, "Held-out prediction is better than chance"),
+        ({"at_chance": True}, "Held-out prediction is not shown to be better than chance"),
+        ({"confounded": True}, "Label and site cannot be distinguished"),
     ],
 )
-def test_headline_without_significant_channels(content: dict[str, Any], changes: dict[str, Any], wanted: str) -> None:
+def test_headline_of_every_kind_of_prediction(content: dict[str, Any], changes: dict[str, Any], wanted: str) -> None:
     summary = content["summary"] | changes
     if changes.get("confounded"):
         summary["held_out"] = summary["held_out"] | {"p_value": None}
-    text = headline(content | {"summary": summary, "ranking": content["ranking"].assign(significant=False)})
+    text = headline(content | {"summary": summary})
     assert wanted in text
-    others = {"No single channel", "no better than chance", "cannot be told apart", "Every significant channel"}
+    others = {"is better than chance", "is not shown to be better", "cannot be distinguished"}
     assert sum(other in text for other in others) == 1
+
+
+def test_why_a_test_is_missing_stands_below_the_table(content: dict[str, Any]) -> None:
+    reasons = {"reliance": "class <x> has 3 patients", "adds": "class <x> has 3 patients"}
+    page = render_page(ReportContent(**content | {"summary": content["summary"] | {"not_tested": reasons}}))
+    assert "Not tested: reliance, adds (class &lt;x&gt; has 3 patients)." in page
 
 
 def test_the_dashed_line_is_where_equal_scores_would_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ranking = pd.DataFrame({column: [0.25] * 4 for column in RANKING_COLUMNS})
-    ranking = ranking.assign(channel=list("abcd"), significant=False, excluded=[False, False, False, True])
+    ranking = ranking.assign(channel=list("abcd"), found_by="", excluded=[False, False, False, True])
     lines: list[float] = []
     monkeypatch.setattr("matplotlib.axes.Axes.axvline", lambda self, x, **style: lines.append(x))
     ranking_figure(ranking, tmp_path / "ranking.png")

@@ -152,7 +152,7 @@ def test_a_network_without_embedding_is_ranked_by_its_own_importance(
     ranking = pd.read_csv(tmp_path / "run" / "ranking" / "ranking.csv")
     assert sorted(ranking["position"]) == [1, 2, 3, 4, 5, 6]
     assert ranking["score"].sum() == pytest.approx(1, abs=1e-5)
-    assert ranking[["reliance", "reliance_q", "association", "association_q"]].isna().all(axis=None)
+    assert ranking[["reliance", "reliance_q", "pattern_p", "pattern_q"]].isna().all(axis=None)
     assert ranking["mean_intensity_q"].notna().all()
     assert not ranking["significant"].any()
     warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]

@@ -17,12 +17,11 @@ from plexrank.ranking.aggregate import LinearWeights, gather_samples
 from plexrank.ranking.agreement import mean_agreement
 from plexrank.ranking.baselines import logistic_baseline
 from plexrank.ranking.moments import GroupMoments
-from plexrank.ranking.orientation import align_signs
 from plexrank.ranking.prediction import (
     auc,
+    auc_difference,
     is_confounded,
     measure_performance,
-    permute_labels,
     prediction_p_value,
 )
 from plexrank.ranking.refit import can_refit, refitted_coefficients, refitted_scores
@@ -35,11 +34,8 @@ from plexrank.ranking.scores import (
     score_channels,
     stability,
 )
-from plexrank.ranking.statistics import (
-    balanced_mean_above_zero,
-    benjamini_hochberg,
-    kruskal,
-)
+from plexrank.statistics.means import balanced_mean_above_zero
+from plexrank.statistics.multiple import benjamini_hochberg, cauchy_combination
 
 
 def plain_samples(patients: int, classes: int = 2, folds: int = 4, sites: int = 0) -> Samples:
@@ -108,16 +104,14 @@ def test_benjamini_hochberg_agrees_with_scipy() -> None:
     assert np.isnan(q[np.isnan(with_gaps)]).all()
 
 
-def test_kruskal_agrees_with_scipy_with_and_without_ties() -> None:
-    rng = np.random.default_rng(1)
-    label = rng.integers(0, 3, 40)
-    values = np.stack([rng.normal(size=40) + label, rng.integers(0, 4, 40), np.full(40, 2.0)], axis=1)
-    result = kruskal(values, label)
-    for column in (0, 1):
-        expected = stats.kruskal(*(values[label == k, column] for k in range(3)))
-        assert result.p[column] == pytest.approx(expected.pvalue, rel=1e-9)
-        assert result.effect[column] == pytest.approx(expected.statistic / 39, rel=1e-9)
-    assert (result.effect[2], result.p[2]) == (0.0, 1.0)
+def test_cauchy_combination_of_known_p_values() -> None:
+    p = np.array([[0.01, 0.5, np.nan, 1.0, np.nan], [0.01, 0.02, 0.3, 1.0, np.nan]])
+    combined = cauchy_combination(p)
+    assert combined[0] == pytest.approx(0.01)
+    assert combined[1] == pytest.approx(stats.cauchy.sf(np.tan((0.5 - 0.02) * np.pi) / 2))
+    assert combined[2] == pytest.approx(0.3)
+    assert combined[3] > 0.99
+    assert np.isnan(combined[4])
 
 
 def test_balanced_t_is_welchs_standard_error_for_single_samples() -> None:
@@ -170,11 +164,22 @@ def test_performance_of_known_predictions() -> None:
     assert (constant.balanced_accuracy.value, constant.auc.value, constant.p_value) == (0.5, 0.5, 1.0)
 
 
+def test_a_difference_of_aucs_is_paired() -> None:
+    samples = plain_samples(40)
+    rng = np.random.default_rng(0)
+    probability = rng.dirichlet(np.ones(2), 40)
+    same = auc_difference(probability, probability, samples, 100, rng)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    better = auc_difference(np.eye(2)[samples.label], probability, samples, 100, rng)
+    assert better.value == pytest.approx(1 - auc(probability, samples.label))
+    assert better.low > 0
+
+
 def test_labels_are_permuted_within_sites_and_patients_keep_their_number_of_samples() -> None:
     ids = ["a", "a", "b", "b", "c", "d", "e", "f"]
     labels = ["x", "y", "x", "x", "x", "y", "y", "y"]
     samples = make_samples(ids, labels, [0] * 8, ["1", "1", "1", "1", "1", "1", "2", "2"])
-    drawn = permute_labels(samples, 200, np.random.default_rng(0))
+    drawn = samples.exchange().draw(200, np.random.default_rng(0))
     assert samples.patient_ids == ("a", "a", "b", "c", "d", "e", "f")
     assert (drawn[:, 5:] == samples.label[5:]).all()
     assert (drawn.sum(axis=1) == samples.label.sum()).all()
@@ -206,7 +211,7 @@ def test_patients_without_a_site_are_a_stratum_of_their_own() -> None:
     samples = make_samples(ids, labels, [0] * 7, [None, "1", "1", "", None, "1", "1"])
     assert samples.site is not None
     assert samples.site.tolist() == [0, 0, -1, -1, 0, 0]
-    drawn = permute_labels(samples, 50, np.random.default_rng(0))
+    drawn = samples.exchange().draw(50, np.random.default_rng(0))
     assert (drawn[:, [2, 3]].sum(axis=1) == 1).all()
     assert make_samples(ids, labels, [0] * 7, [None] * 7).site is None
 
@@ -215,7 +220,7 @@ def test_samples_of_one_patient_keep_their_own_sites() -> None:
     ids, labels = ["a", "a", "b", "b", "c", "d"], ["x", "y", "x", "y", "x", "y"]
     samples = make_samples(ids, labels, [0] * 6, ["1", "2", "1", "2", "1", None])
     assert samples.site.tolist() == [0, 1, 0, 1, 0, -1]
-    drawn = permute_labels(samples, 50, np.random.default_rng(0))
+    drawn = samples.exchange().draw(50, np.random.default_rng(0))
     assert (drawn[:, :2].sum(axis=1) == 1).all()
     assert (drawn[:, 4:] == samples.label[4:]).all()
 
@@ -310,26 +315,6 @@ def test_intervals_cover_the_mean_score_and_the_position_of_planted_channels(kin
     assert covered[:, :3].mean() >= 0.85
     assert placed[:, :3].mean() >= 0.85
     assert covered[:, 3:].mean() >= 0.9
-
-
-# Orientation
-
-
-def test_signs_are_recovered_where_units_share_images() -> None:
-    rng = np.random.default_rng(8)
-    truth = rng.normal(size=(40, 6))
-    flips = rng.choice([-1.0, 1.0], size=(5, 6))
-    tables = flips[:, None] * (truth + rng.normal(0, 0.5, (5, 40, 6)))
-    for unit in range(5):
-        tables[unit, unit * 8 : unit * 8 + 8] = np.nan
-    signs = align_signs(tables)
-    np.testing.assert_array_equal(signs, flips * flips[0])
-
-
-def test_constant_channels_and_units_without_shared_images_keep_their_sign() -> None:
-    tables = np.full((2, 12, 2), np.nan)
-    tables[0, :6], tables[1, 6:] = 1.0, np.arange(12).reshape(6, 2)
-    np.testing.assert_array_equal(align_signs(tables), np.ones((2, 2)))
 
 
 # Reliance and the baseline

@@ -79,7 +79,7 @@ def _correlations(values: Array) -> Array:
     """Spearman correlations of all pairs of columns over the rows that both have, 0 where too few."""
     values = values[~np.isnan(values).all(axis=1)]
     known = ~np.isnan(values)
-    if known.all():
+    if known.all() and len(values):
         ranks = rankdata(values, axis=0)
         ranks -= ranks.mean(axis=0)
         norm = np.sqrt((ranks**2).sum(axis=0))

@@ -1,0 +1,146 @@
+"""Permutation tests against known answers, and the pattern test on numbers whose sign differs between units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from plexrank.statistics.exchange import Exchange
+from plexrank.statistics.pattern import label_scores, pattern_test, trend_scores
+from plexrank.statistics.rank_tests import rank_test, rank_test_apart, ranks_within, trend_test
+
+
+def plain(label: np.ndarray, stratum: np.ndarray | None = None) -> Exchange:
+    return Exchange(label, np.arange(len(label)), np.zeros_like(label) if stratum is None else stratum)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_few_patients_have_the_exact_p_value_of_wilcoxon() -> None:
+    label = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    values = np.array([[1.0, 3.1], [2.0, 0.2], [3.0, 7.0], [4.5, 1.0], [4.0, 2.0], [6.0, 9.0], [7.0, 0.1], [8.0, 4.0],
+                       [9.0, 5.0]])  # fmt: skip
+    found = rank_test(values, plain(label), 1000, rng())
+    for column in (0, 1):
+        exact = stats.mannwhitneyu(values[:4, column], values[4:, column], method="exact").pvalue
+        assert found.p[column] == pytest.approx(exact)
+
+
+def test_effect_is_that_of_kruskal_wallis_and_p_close_to_it_with_and_without_ties() -> None:
+    generator = np.random.default_rng(1)
+    label = generator.integers(0, 3, 40)
+    values = np.stack([generator.normal(size=40) + 0.6 * label, generator.integers(0, 4, 40)], axis=1)
+    found = rank_test(values, plain(label), 20_000, rng())
+    for column in (0, 1):
+        expected = stats.kruskal(*(values[label == k, column] for k in range(3)))
+        assert found.effect[column] == pytest.approx(expected.statistic / 39, rel=1e-9)
+        assert found.p[column] == pytest.approx(expected.pvalue, abs=0.02)
+
+
+def test_a_constant_column_has_p_one_and_an_empty_one_none() -> None:
+    values = np.column_stack([np.full(12, 3.3), np.full(12, np.nan), np.arange(12.0)])
+    label = np.arange(12) % 2
+    for found in (
+        rank_test(values, plain(label), 100, rng()),
+        trend_test(values, [0, 1], plain(label), 100, rng()),
+        rank_test_apart(np.stack([values, -values]), plain(label), 100, rng()),
+    ):
+        assert found.p[0] == 1.0
+        assert np.isnan(found.p[1])
+        assert 0 < found.p[2] <= 1
+
+
+def test_a_test_on_part_of_the_samples_is_the_test_of_that_part() -> None:
+    generator = np.random.default_rng(0)
+    values, label = generator.normal(size=(40, 2)), np.arange(40) % 3
+    gaps = values.copy()
+    gaps[:13, 1] = np.nan
+    whole, part = (rank_test(v, plain(k), 5000, rng()) for v, k in ((gaps, label), (values[13:, 1:], label[13:])))
+    assert whole.effect[1] == pytest.approx(part.effect[0])
+    assert whole.p[1] == pytest.approx(part.p[0], abs=0.03)
+
+
+def test_trend_is_spearmans() -> None:
+    generator = np.random.default_rng(1)
+    order = np.arange(80) % 4
+    values = generator.normal(size=(80, 2))
+    values[:, 0] -= order / 4
+    found = trend_test(values, [0, 1, 2, 3], plain(order), 20_000, rng())
+    for column in (0, 1):
+        expected = stats.spearmanr(values[:, column], order)
+        assert found.effect[column] == pytest.approx(expected.statistic)
+        assert found.p[column] == pytest.approx(expected.pvalue, abs=0.02)
+    assert found.effect[0] < 0
+
+
+def test_ranks_within_strata_forget_what_differs_between_them() -> None:
+    values = np.array([1.0, 2.0, 3.0, 101.0, 102.0, 103.0])[:, None]
+    ranks = ranks_within(values, np.array([0, 0, 0, 1, 1, 1]))[:, 0]
+    np.testing.assert_allclose(ranks, [-0.25, 0, 0.25] * 2)
+
+
+def test_where_labels_mean_nothing_a_level_is_held() -> None:
+    generator = np.random.default_rng(3)
+    p = [rank_test(generator.normal(size=(14, 20)), plain(np.arange(14) % 2), 2000, generator).p for _ in range(20)]
+    for level in (0.02, 0.1, 0.3):
+        share = np.mean(np.concatenate(p) <= level)
+        assert abs(share - level) <= 2.5 * np.sqrt(level * (1 - level) / 400) + 0.01  # 3432 labellings, ties in pairs
+
+
+def units_of_any_sign(content: np.ndarray, label: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out values (1, sample, column) and label scores, each fold's numbers with a sign and scale of their own."""
+    held_out, scores = np.zeros((1, *content.shape)), np.zeros((1, len(label), 2, content.shape[1]))
+    for f in np.unique(fold):
+        sign = np.random.default_rng(int(f)).choice([-3.0, 1.0], size=content.shape[1])
+        train = fold != f
+        held_out[0, ~train] = (content * sign)[~train]
+        scores[0, ~train] = label_scores((content * sign)[train], label[train], np.zeros(train.sum(), int), 2)
+    return held_out, scores
+
+
+def test_the_pattern_test_finds_what_differs_though_signs_differ_between_units() -> None:
+    generator = np.random.default_rng(0)
+    label, fold = np.arange(60) % 2, np.arange(60) // 2 % 5
+    content = generator.normal(size=(60, 8))
+    content[:, 2] += 1.8 * label
+    found = pattern_test(*units_of_any_sign(content, label, fold), plain(label, fold), 1.5, 5000, rng())
+    assert found.p[2] < 0.001
+    assert found.z[2] > 4
+    assert found.effect.argmax() == 2
+    assert found.p[[0, 1, 3, 4, 5, 6, 7]].min() > 0.001
+    priced = pattern_test(*units_of_any_sign(content, label, fold), plain(label, fold), 4.0, 5000, rng())
+    assert (priced.p >= found.p)[found.p < 0.5].all()
+    np.testing.assert_array_equal(priced.z, found.z)
+
+
+def test_the_pattern_statistic_is_the_one_written_down() -> None:
+    label, fold = np.array([0, 1, 0, 1, 0, 1, 0, 1]), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    content = np.array([1.0, 2, 3, 4, 4, 3, 2, 1])[:, None]
+    held_out, scores = content[None], np.zeros((1, 8, 2, 1))
+    scores[0, :4, 1], scores[0, :4, 0] = 0.5, -0.5
+    scores[0, 4:, 1], scores[0, 4:, 0] = -0.1, 0.1
+    found = pattern_test(held_out, scores, plain(label, fold), 1.0, 10_000, rng())
+    ranks = np.array([-0.3, -0.1, 0.1, 0.3, 0.3, 0.1, -0.1, -0.3])
+    own = np.array([-0.5, 0.5, -0.5, 0.5, 0.1, -0.1, 0.1, -0.1])
+    assert found.effect[0] == pytest.approx(ranks @ own / np.sqrt((ranks**2).sum() * (own**2).sum()))
+    observed = ranks @ own
+    totals = [
+        sum(ranks[i] * (0.5 if i in first else -0.5) for i in range(4))
+        + sum(ranks[i] * (-0.1 if i in second else 0.1) for i in range(4, 8))
+        for first in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+        for second in ((4, 5), (4, 6), (4, 7), (5, 6), (5, 7), (6, 7))
+    ]
+    assert found.p[0] == pytest.approx(np.mean(np.array(totals) >= observed - 1e-12))
+    assert found.z[0] == pytest.approx(observed / np.std(totals))
+
+
+def test_label_scores_are_mean_ranks_of_the_classes_and_slopes_along_their_order() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, np.nan])[:, None]
+    label, site = np.array([0, 0, 1, 1, 2, 2]), np.zeros(6, int)
+    np.testing.assert_allclose(label_scores(values, label, site, 4)[:, 0], [-0.25, 1 / 12, 1 / 3, 0])
+    rising = trend_scores(values[:5], label[:5], site[:5], np.array([0.0, 1.0, 2.0]))[:, 0]
+    assert (np.diff(rising) > 0).all()
+    assert rising[1] - rising[0] == pytest.approx(rising[2] - rising[1])
