@@ -111,8 +111,8 @@ def test_how_far_the_order_holds(content: dict[str, Any]) -> None:
         "1 of 11 decoy channels (real channels shuffled over patients) would be called by reliance",
         "Of 1 excluded channels none would be found to differ",
         f"treat as interchangeable: {', '.join(names)}.",
-        "200 trainings on permuted labels reach a mean AUC of 0.510; exact p of the prediction 0.005. The variance factor "
-        "λ of the pattern test is 1.62 as measured from them",
+        "200 trainings on permuted labels reach a mean AUC of 0.510; exact p of the prediction 0.005",
+        "The variance factor λ of the pattern test is 1.62 as measured from them",
         "Trend over the ordered labels",
     ):
         assert shown in page
