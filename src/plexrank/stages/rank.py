@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from plexrank.attribution.store import AttributionStore
-from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.refit import LinearClassifier
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.ranking.aggregate import Classify, LinearWeights, UnitTable, aggregate_unit
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
-from plexrank.training.checkpoint import TrainedUnit, read_unit
+from plexrank.stages.unit_tables import read_unit_tables
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     unit = plan.rank()
-    if not units_to_do([unit], reporter):
+    if not units_to_do("rank", [unit], reporter):
         return
     unit.begin()
     cohort = TiledCohort(plan)
     images = plan.cohort.images
     result = rank_cohort(
-        [_unit_table(plan, cohort, fold, seed) for fold, seed in plan.fold_seeds],
+        read_unit_tables(plan, cohort),
         make_samples(
             [image.patient_id for image in images],
             [image.label for image in images],
@@ -65,39 +58,6 @@ def _headline(result: CohortRanking) -> str:
         f"held-out AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}){chance}, of channel means "
         f"{summary.mean_intensity.auc.value:.2f}; first channels {', '.join(first)}; {called} significant"
     )
-
-
-def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTable:
-    trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
-    return aggregate_unit(
-        AttributionStore(plan.rundir.attribution(fold, seed)).blocks(methods=[plan.study.rank.by]),
-        cohort.image_of_tile,
-        len(plan.cohort.images),
-        fold=fold,
-        seed=seed,
-        classify=_classifier(trained),
-        training_images=trained.embedding_images,
-        training_embedding=trained.embedding_mean,
-        tile_area=cohort.tile_area_px,
-        linear=None if trained.classifier is None else _linear(trained.classifier),
-    )
-
-
-def _classifier(trained: TrainedUnit) -> Classify | None:
-    network = trained.network(torch.device("cpu"))
-    if not isinstance(network, ChannelEmbedding):
-        return None
-    return partial(_classify_array, trained.classify(network))
-
-
-def _linear(classifier: LinearClassifier) -> LinearWeights:
-    return LinearWeights(classifier.coef.cpu().double().numpy(), classifier.intercept.cpu().double().numpy())
-
-
-@torch.inference_mode()
-def _classify_array(classify: Callable[[torch.Tensor], torch.Tensor], r: np.ndarray) -> np.ndarray:
-    logits: np.ndarray = classify(torch.from_numpy(np.asarray(r, dtype=np.float32))).numpy()
-    return logits
 
 
 def _warnings(plan: Plan) -> list[str]:
