@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
+from plexrank.fold_checks import check_folds
 from plexrank.images.open import open_image
 from plexrank.located import LocatedImage, locate_image
 from plexrank.models.parameters import n_parameters, published_weights
 from plexrank.panel import wrong_exclusions
-from plexrank.plan import INNER_FOLDS, Plan
+from plexrank.plan import Plan
 from plexrank.rundir import RunDir
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.settings import Study
@@ -41,6 +42,7 @@ class Cost:
         n_tiles: tiles, at most.
         n_parameters: weights of the network that is trained.
         n_trainings: folds × seeds.
+        n_null_trainings: permutations of the labels × folds, each about as dear as a training.
         tile_store_gb: size of the tile stores without compression, 10⁹ bytes.
         memory_gb: what the largest stage needs at once: the tiles of a training as float32, or the
             region of an image that is tiled at once on this machine's cores, with 1 GB for the program itself.
@@ -54,6 +56,7 @@ class Cost:
     n_tiles: int
     n_parameters: int
     n_trainings: int
+    n_null_trainings: int
     tile_store_gb: float
     memory_gb: float
 
@@ -134,8 +137,7 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
         imagenet_folder: where torch keeps weight files; ``None`` leaves them unchecked.
         rundir: the run that would go on; images that are tiled need not be opened.
     """
-    units = [(fold, seed) for fold in range(study.train.folds) for seed in range(study.train.seeds)]
-    is_trained = rundir is not None and all(rundir.training_record(*unit).is_file() for unit in units)
+    is_trained = rundir is not None and all(record.is_file() for record in _training_records(study, rundir))
     problems = [*([] if is_trained else _check_weights(study, imagenet_folder)), *_check_truth(study.cohort.truth)]
     survey = survey_cohort(study.cohort, study.train.dealt_folds)
     if survey.cohort is None:
@@ -249,7 +251,7 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
     problems = class_problems(study.cohort, cohort.classes, members, study.train.dealt_folds, num_left_out)
     problems += order_problems(study.rank.ordered, cohort.classes)
-    return (problems, ()) if problems else _check_roles(study, cohort)
+    return (problems, ()) if problems else check_folds(study, cohort)
 
 
 def _check_channels(
@@ -313,46 +315,10 @@ def _check_truth(truth: Path | None) -> list[PlexrankError]:
     ]
 
 
-def _check_roles(study: Study, cohort: Cohort) -> Findings:
-    """Whether every class is among the training images of every fold (a problem) and in validation (a warning)."""
-    folds = study.train.folds
-    try:
-        plan = Plan(RunDir(Path()), study, cohort, split_patients(study, cohort.images))
-    except PlexrankError as error:
-        return problems_of(error), ()
-    absent: dict[str, dict[str, list[int]]] = {"training": {}, "validation": {}}
-    for fold in range(folds):
-        for role, without in absent.items():
-            present = {cohort.images[index].label for index in plan.images(fold, role)}
-            for label in cohort.classes:
-                if label not in present:
-                    without.setdefault(label, []).append(fold)
-    problems: list[PlexrankError] = [
-        StudyError(
-            f"{study.cohort.samplesheet}: column {study.cohort.label!r}: no patient of class {label!r} is left to "
-            f"train on in fold {_listed(without)}, which holds out all of them; set train.split: folds, or empty the "
-            "label of these images"
-        )
-        for label, without in absent["training"].items()
-    ]
-    warnings = [
-        f"class {label!r} has no patient among the validation patients of fold {_listed(without)}, which decide when "
-        f"training stops; with {folds} folds this takes {_patients_needed(folds, INNER_FOLDS - 1)} patients"
-        for label, without in absent["validation"].items()
-    ]
-    return problems, warnings
-
-
-def _patients_needed(folds: int, training: int) -> int:
-    """Patients of a class of which at least so many are trained on in every fold, besides some for validation."""
-    patients = folds
-    while (inside := patients - -(-patients // folds)) - -(-inside // INNER_FOLDS) < training:
-        patients += 1
-    return patients
-
-
-def _listed(folds: list[int]) -> str:
-    return ", ".join(map(str, folds))
+def _training_records(study: Study, rundir: RunDir) -> Iterator[Path]:
+    for fold in range(study.train.folds):
+        yield from (rundir.training_record(fold, seed) for seed in range(study.train.seeds))
+        yield from (rundir.null_training_record(number, fold) for number in range(study.rank.null_trainings))
 
 
 def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels: int) -> Cost:
@@ -386,6 +352,7 @@ def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels:
         n_tiles=n_tiles,
         n_parameters=n_parameters(study.model, n_channels, len(cohort.classes)),
         n_trainings=study.train.folds * study.train.seeds,
+        n_null_trainings=study.train.folds * study.rank.null_trainings,
         tile_store_gb=round(store_bytes / 1e9, 3),
         memory_gb=round(1.0 + max(min(tile_bytes, TILE_CACHE_BYTES), tiling_bytes) / 1e9, 2),
     )

@@ -15,11 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from plexrank.bad_images import SkippedImage, read_skipped
 from plexrank.channels import CohortChannels, settle_channels
 from plexrank.cohort import Cohort, deal_folds, patient_strata, survey_cohort
 from plexrank.errors import StudyError, raise_problems
 from plexrank.image_path import size_and_mtime
+from plexrank.null_labels import permute_labels
 from plexrank.panel import Panel
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, reading_output
 from plexrank.samplesheet import BadImage, ImageRecord
@@ -78,6 +82,31 @@ class Plan:
     def fold_seeds(self) -> list[tuple[int, int]]:
         """Every (fold, seed) in the order in which they are worked on."""
         return [(fold, seed) for fold in range(self.study.train.folds) for seed in range(self.study.train.seeds)]
+
+    @functools.cached_property
+    def null_labels(self) -> NDArray[np.int64]:
+        """Class indices (labelling, image) that null trainings have in the place of the labels.
+
+        Raises:
+            StudyError: as :func:`~plexrank.null_labels.permute_labels`.
+        """
+        # Validation patients that are dealt are dealt by the permuted labels, which keeps all classes in training.
+        folds = range(self.study.train.folds) if self.split.validation else ()
+        return permute_labels(
+            self.cohort.images,
+            self.cohort.classes,
+            self.fold_of_patient,
+            self.study.seed,
+            self.study.rank.null_trainings,
+            training=[self.images(fold, "training") for fold in folds],
+        )
+
+    def relabelled(self, labelling: int) -> Plan:
+        """The same folds of a cohort with the labels of a null training."""
+        labels = [self.cohort.classes[index] for index in self.null_labels[labelling]]
+        pairs = zip(self.cohort.images, labels, strict=True)
+        images = tuple(dataclasses.replace(image, label=label) for image, label in pairs)
+        return dataclasses.replace(self, cohort=dataclasses.replace(self.cohort, images=images))
 
     def images(self, fold: int, role: str) -> list[int]:
         """Indices into ``cohort.images`` of a fold's ``held_out``, ``validation`` or ``training`` images.
@@ -158,23 +187,51 @@ class Plan:
 
     def train(self, fold: int, seed: int) -> Unit:
         """One training."""
-        study = self.study
         folder, record = self.rundir.training(fold, seed), self.rundir.training_record(fold, seed)
         return Unit(
             name=f"train fold {fold} seed {seed}",
             record=record,
             outputs=(folder / "best.pt", folder / "history.csv"),
+            depends={**self._trained_on(fold), "weights": _weights_as_they_are(self.study.model.weights, record)},
+        )
+
+    def null_training(self, labelling: int, fold: int) -> Unit:
+        """One training on permuted labels, with what ranking needs of it."""
+        folder, record = self.rundir.null_training(labelling, fold), self.rundir.null_training_record(labelling, fold)
+        return Unit(
+            name=f"null training {labelling} fold {fold}",
+            record=record,
+            outputs=(folder / "unit.npz",),
             depends={
-                "tiles": self.tiles_table().key,
-                "cohort": digest([[i.image_id, i.patient_id, i.label, i.site] for i in self.cohort.images]),
-                **self._split_as_given(fold),
-                "intensity": study.intensity.model_dump(mode="json"),
-                "model": study.model.model_dump(mode="json"),
-                "weights": _weights_as_they_are(study.model.weights, record),
-                "train": study.train.model_dump(mode="json", exclude={"seeds", "recompute"}),
-                "seed": study.seed,
+                **self._null_trained_on[fold],
+                "weights": _weights_as_they_are(self.study.model.weights, record),
+                "labels": digest(self.null_labels[labelling].tolist()),
+                "by": self.study.rank.by,
             },
         )
+
+    def null_units(self) -> Iterator[Unit]:
+        """All trainings on permuted labels, every fold of one labelling after the other."""
+        for labelling in range(self.study.rank.null_trainings):
+            yield from (self.null_training(labelling, fold) for fold in range(self.study.train.folds))
+
+    @functools.cached_property
+    def _null_trained_on(self) -> list[dict[str, Json]]:
+        """:meth:`_trained_on` of every fold, found out once for what may be thousands of units."""
+        return [self._trained_on(fold) for fold in range(self.study.train.folds)]
+
+    def _trained_on(self, fold: int) -> dict[str, Json]:
+        """What all trainings of a fold depend on, beside the file of pretrained weights."""
+        study = self.study
+        return {
+            "tiles": self.tiles_table().key,
+            "cohort": digest([[i.image_id, i.patient_id, i.label, i.site] for i in self.cohort.images]),
+            **self._split_as_given(fold),
+            "intensity": study.intensity.model_dump(mode="json"),
+            "model": study.model.model_dump(mode="json"),
+            "train": study.train.model_dump(mode="json", exclude={"seeds", "recompute"}),
+            "seed": study.seed,
+        }
 
     def _split_as_given(self, fold: int) -> dict[str, Json]:
         """What tells whether a split was changed that does not follow from the cohort and the settings."""
@@ -196,7 +253,7 @@ class Plan:
 
     def rank(self) -> Unit:
         """The ranking of the cohort."""
-        folder = self.rundir.ranking
+        folder, nulls = self.rundir.ranking, list(self.null_units())
         names = (
             "ranking.csv",
             "ranking.parquet",
@@ -216,6 +273,7 @@ class Plan:
                     f"fold {fold} seed {seed}": _finished(self.attribute(fold, seed)) for fold, seed in self.fold_seeds
                 },
                 "rank": self.study.rank.model_dump(mode="json"),
+                **({"null trainings": digest([_finished(unit) for unit in nulls])} if nulls else {}),
                 "exclude_channels": list(self.study.cohort.exclude_channels),
                 "skipped": [[image.image_id, image.reason] for image in self.skipped],
                 "unlabelled": self.cohort.unlabelled,
@@ -245,6 +303,7 @@ class Plan:
             yield self.tiles_table()
         elif stage == "train":
             yield from (self.train(fold, seed) for fold, seed in self.fold_seeds)
+            yield from self.null_units()
         elif stage == "attribute":
             yield from (self.attribute(fold, seed) for fold, seed in self.fold_seeds)
         elif stage == "rank":

@@ -155,6 +155,7 @@ class RunDir:
         self.tiles_record = self.path / "tiles" / "_tiles.done.json"  # no image_id begins with _
         self.channels = self.path / "tiles" / "channels.json"
         self.skipped = self.path / "tiles" / "skipped.json"
+        self.null = self.path / "null"
         self.ranking = self.path / "ranking"
         self.ranking_record = self.ranking / "ranking.done.json"
         self.report = self.path / "report"
@@ -258,6 +259,14 @@ class RunDir:
     def training_record(self, fold: int, seed: int) -> Path:
         """Done-record of one training unit."""
         return self.training(fold, seed) / "done.json"
+
+    def null_training(self, labelling: int, fold: int) -> Path:
+        """Folder of one training on permuted labels, which holds ``unit.npz`` and, until that is there, checkpoints."""
+        return self.null / f"labels-{labelling}" / f"fold-{fold}"
+
+    def null_training_record(self, labelling: int, fold: int) -> Path:
+        """Done-record of one training on permuted labels."""
+        return self.null_training(labelling, fold) / "done.json"
 
     def attribution(self, fold: int, seed: int) -> Path:
         """Attribution store of one unit."""

@@ -214,6 +214,12 @@ class RankSettings(Section):
     ordered: tuple[str, ...] = Field((), description="the classes from lowest to highest, for a test of trend")
     bootstrap: int = Field(2000, ge=100, description="resamplings of the patients behind every interval")
     permutations: int = Field(1000, ge=100, description="label permutations behind the p-value of the prediction")
+    null_trainings: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="permutations of the labels on each of which every fold is trained once more: the exact null",
+    )
     fdr: float = Field(0.1, gt=0, lt=1, description="significant: intensity_q or pattern_q is at most this")
 
 

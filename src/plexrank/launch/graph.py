@@ -115,7 +115,7 @@ def units_left(plan: Plan, until: str = STAGES[-1]) -> dict[str, list[Unit]]:
     redone = {unit.record for unit in left["train"]}
     for fold, seed in plan.fold_seeds:
         left["attribute"] += _left([plan.attribute(fold, seed)], plan.train(fold, seed).record in redone)
-    left["rank"] = _left([plan.rank()], bool(left["attribute"]))
+    left["rank"] = _left([plan.rank()], bool(left["attribute"] or left["train"]))
     left["report"] = _left([plan.report()], bool(left["rank"]))
     later = STAGES[STAGES.index(until) + 1 :]
     return {name: [] if name in later else units for name, units in left.items()}

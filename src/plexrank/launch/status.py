@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,10 @@ LOG_LINES = 8
 
 @dataclass(frozen=True)
 class StageStatus:
-    """Units of a stage by what becomes of them, its tasks by state, and why the first of the rest is not done."""
+    """Units of a stage by what becomes of them, its tasks by state, and why the first of the rest is not done.
+
+    ``note`` says how many of them are of a kind of their own.
+    """
 
     stage: str
     total: int
@@ -29,10 +32,11 @@ class StageStatus:
     failed: int
     jobs: str
     reason: str
+    note: str = ""
 
     def line(self) -> str:
         """For a person."""
-        text = f"{self.stage:10} {self.done:4} of {self.total} done"
+        text = f"{self.stage:10} {self.done:4} of {self.total} done{self.note}"
         counts = {"running": self.running, "waiting": self.waiting, "failed": self.failed}
         text += "".join(f", {count} {what}" for what, count in counts.items() if count)
         if self.jobs:
@@ -153,7 +157,13 @@ def _stage_status(
         failed=len(of_left) - running - waiting,
         jobs=", ".join(told) if left else "",
         reason=reason,
+        note=_null_trainings(units, left, plan),
     )
+
+
+def _null_trainings(units: Sequence[Path], left: Sequence[Path], plan: Plan) -> str:
+    total, to_do = (sum(record.is_relative_to(plan.rundir.null) for record in records) for records in (units, left))
+    return f" ({total - to_do} of {total} null trainings)" if total else ""
 
 
 def _failures(plan: Plan, left: set[str], graph: Graph, states: Mapping[str, TaskState]) -> list[Failure]:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from plexrank.allocator import keep_freed_memory
-from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import UnitAttribution, write_attribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.errors import RunDirError
-from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.pooling import tile_weights
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.rundir import Unit, file_digest
+from plexrank.stages.held_out import explain_held_out
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import TrainedUnit, read_unit
-from plexrank.training.embedding import embed_tiles, logits_of_tiles
-from plexrank.training.explain import explain_tiles
+from plexrank.training.data import CACHE_BYTES
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -31,7 +26,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
     keep_freed_memory()
     with process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
-        todo = on_first(lambda: units_to_do(plan.chosen_units("attribute"), reporter), info)
+        todo = on_first(lambda: units_to_do("attribute", plan.chosen_units("attribute"), reporter), info)
         cohort = TiledCohort(plan)
         with reporter.counting("attribute", len(todo)) as counting:
             for fold, seed in plan.fold_seeds:
@@ -53,36 +48,9 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
     checkpoint = plan.rundir.training(fold, seed) / "best.pt"
     trained = read_unit(checkpoint)
     _refuse_another_cohort(checkpoint, trained, cohort, plan, fold)
-    index = cohort.tiles_of(plan.images(fold, "held_out"))
-    methods = plan.study.attribute.methods
-    network = trained.network(info.device)
-    if isinstance(network, ChannelEmbedding):
-        seen_once = cohort.training_tiles(trained.intensity, cache_bytes=0)
-        r = embed_tiles(network, seen_once, index, info)
-        weight = tile_weights(trained.attention, r, cohort.image_of_tile[index])
-        embedding = r if trained.blend is None else trained.blend.apply(r, cohort.channel_means[index])
-        logits, values = _explain_embedding(trained, network, embedding, methods, info)
-    else:
-        weight = np.ones(len(index), dtype=np.float32)
-        embedding = np.full((len(index), network.num_channels), np.nan, dtype=np.float32)
-        tiles = cohort.training_tiles(trained.intensity)
-        logits = logits_of_tiles(network, tiles, index, info)
-        own = {name: "gradient" if name == "gradcam" else name for name in methods}  # bsn's gradient is Grad-CAM
-        explained = explain_tiles(network, tiles, index, sorted({*own.values()}), info)
-        values = {name: explained[same] for name, same in own.items()}
-    return UnitAttribution(
-        fold=fold,
-        seed=seed,
-        channel_names=trained.channel_names,
-        class_names=trained.class_names,
-        checkpoint_sha256=file_digest(checkpoint),
-        tile_id=index,
-        embedding=embedding,
-        logits=logits,
-        mean_intensity=cohort.channel_means[index],
-        weight=weight,
-        values=values,
-    )
+    passes_once = trained.settings.has_embedding
+    tiles = cohort.training_tiles(trained.intensity, cache_bytes=0 if passes_once else CACHE_BYTES)
+    return explain_held_out(trained, cohort, tiles, plan.study.attribute.methods, info, file_digest(checkpoint))
 
 
 def _refuse_another_cohort(checkpoint: Path, trained: TrainedUnit, cohort: TiledCohort, plan: Plan, fold: int) -> None:
@@ -103,19 +71,3 @@ def _refuse_another_cohort(checkpoint: Path, trained: TrainedUnit, cohort: Tiled
             f"{checkpoint}: trained on {len(seen)} images that fold {fold} holds out, such as "
             f"{plan.cohort.images[seen[0]].image_id}; delete it and train again"
         )
-
-
-def _explain_embedding(
-    trained: TrainedUnit,
-    network: ChannelEmbedding,
-    embedding: np.ndarray,
-    methods: Sequence[str],
-    info: ProcessInfo,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Logits and importances of tiles, from the embedding and the small classifier alone."""
-    classify = trained.classify(network)
-    r = torch.from_numpy(embedding).to(info.device)
-    background = torch.from_numpy(trained.embedding_mean).to(info.device)
-    with torch.inference_mode():
-        logits = classify(r).cpu().numpy()
-    return logits, {name: METHODS[name](classify, r, background).cpu().numpy() for name in methods}

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from plexrank.attribution.store import AttributionStore
-from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.refit import LinearClassifier
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.ranking.aggregate import Classify, LinearWeights, UnitTable, aggregate_unit
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
+from plexrank.stages.unit_tables import read_null_units, read_unit_tables
 from plexrank.statistics.pattern import OWN_ENCODERS, SHARED_ENCODER
-from plexrank.training.checkpoint import TrainedUnit, read_unit
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     unit = plan.rank()
-    if not units_to_do([unit], reporter):
+    if not units_to_do("rank", [unit], reporter):
         return
     unit.begin()
     cohort = TiledCohort(plan)
     images = plan.cohort.images
     result = rank_cohort(
-        [_unit_table(plan, cohort, fold, seed) for fold, seed in plan.fold_seeds],
+        read_unit_tables(plan, cohort),
         make_samples(
             [image.patient_id for image in images],
             [image.label for image in images],
@@ -51,6 +44,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         left_out=_left_out(plan),
         warnings=[*_warnings(plan), *_silent_channels(cohort)],
         pattern_variance=SHARED_ENCODER if plan.study.model.encoder == "shared" else OWN_ENCODERS,
+        null_units=read_null_units(plan),
     )
     _write_ranking(plan, result)
     unit.finish()
@@ -68,41 +62,6 @@ def _headline(result: CohortRanking) -> str:
         f"{summary.mean_intensity.auc.value:.2f}; first channels {', '.join(first)}; "
         f"significant: {', '.join(found) or 'none'}"
     )
-
-
-def _unit_table(plan: Plan, cohort: TiledCohort, fold: int, seed: int) -> UnitTable:
-    trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
-    return aggregate_unit(
-        AttributionStore(plan.rundir.attribution(fold, seed)).blocks(methods=[plan.study.rank.by]),
-        cohort.image_of_tile,
-        len(plan.cohort.images),
-        fold=fold,
-        seed=seed,
-        classify=_classifier(trained),
-        training_images=trained.embedding_images,
-        training_embedding=trained.embedding_mean,
-        tile_area=cohort.tile_area_px,
-        linear=None if trained.classifier is None else _linear(trained.classifier),
-    )
-
-
-def _classifier(trained: TrainedUnit) -> Classify | None:
-    """What turns r into logits in float64: a change of a channel that says nothing must change nothing."""
-    if trained.classifier is not None:
-        return _linear(trained.classifier).logits
-    network = trained.network(torch.device("cpu"))
-    return partial(_classify_array, network.double().classify) if isinstance(network, ChannelEmbedding) else None
-
-
-def _linear(classifier: LinearClassifier) -> LinearWeights:
-    parts = (classifier.coef, classifier.intercept, classifier.center)
-    return LinearWeights(*(part.cpu().double().numpy() for part in parts))
-
-
-@torch.inference_mode()
-def _classify_array(classify: Callable[[torch.Tensor], torch.Tensor], r: np.ndarray) -> np.ndarray:
-    logits: np.ndarray = classify(torch.from_numpy(np.asarray(r, dtype=np.float64))).numpy()
-    return logits
 
 
 def _warnings(plan: Plan) -> list[str]:

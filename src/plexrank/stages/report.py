@@ -19,7 +19,7 @@ from plexrank.tables import read_table
 def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     unit = plan.report()
-    if not units_to_do([unit], reporter):
+    if not units_to_do("report", [unit], reporter):
         return
     unit.begin()
     rundir, truth = plan.rundir, plan.study.cohort.truth

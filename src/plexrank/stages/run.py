@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 
 from plexrank.errors import MissingInputError
 from plexrank.plan import STAGES, Plan
 from plexrank.progress import Reporter
+from plexrank.rundir import Unit
 
 
 def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
@@ -21,10 +23,21 @@ def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
 
 
 def _require_stage_before(stage: str, plan: Plan) -> None:
-    position = STAGES.index(stage)
-    for unit in plan.units(STAGES[position - 1]) if position else ():
+    for before, unit in _needed(stage, plan):
         reason = unit.why_not_done()
         if reason is not None:
             raise MissingInputError(
-                f"{plan.rundir.path}: {stage} needs {unit.name} ({reason}); run plexrank {STAGES[position - 1]} first"
+                f"{plan.rundir.path}: {stage} needs {unit.name} ({reason}); run plexrank {before} first"
             )
+
+
+def _needed(stage: str, plan: Plan) -> Iterator[tuple[str, Unit]]:
+    """The units that a stage takes up, each with the stage that does it."""
+    if stage == "attribute":
+        yield from (("train", plan.train(fold, seed)) for fold, seed in plan.fold_seeds)
+        return
+    if stage != STAGES[0]:
+        before = STAGES[STAGES.index(stage) - 1]
+        yield from ((before, unit) for unit in plan.units(before))
+    if stage == "rank":
+        yield from (("train", unit) for unit in plan.null_units())

@@ -53,7 +53,7 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
 def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:
     """Tile the chosen images that are not; returns those that cannot be."""
     units = [unit for unit in plan.chosen_units("tile") if unit.record != plan.rundir.tiles_record]
-    todo = units_to_do(units, reporter) if units else set()
+    todo = units_to_do("tile", units, reporter) if units else set()
     bad = []
     with reporter.counting("tile", len(todo)) as counting:
         for record in plan.cohort.images:

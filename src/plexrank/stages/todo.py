@@ -11,10 +11,9 @@ from plexrank.rundir import Unit
 _SHOWN = 3
 
 
-def units_to_do(units: Sequence[Unit], reporter: Reporter) -> set[Path]:
-    """Records of the units that are not done; says how many are, and why the others are not."""
+def units_to_do(stage: str, units: Sequence[Unit], reporter: Reporter) -> set[Path]:
+    """Records of the units of a stage that are not done; says how many are, and why the others are not."""
     reasons = {unit.record: reason for unit in units if (reason := unit.why_not_done()) is not None}
-    stage = units[0].name.split()[0]
     done = len(units) - len(reasons)
     if not reasons:
         reporter.say(f"{stage}: all {len(units)} done already" if len(units) > 1 else f"{stage}: done already")

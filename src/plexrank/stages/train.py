@@ -1,21 +1,31 @@
-"""Tiles → one trained network for every fold and seed."""
+"""Tiles → one trained network for every fold and seed, and what networks trained on permuted labels say."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from plexrank.allocator import keep_freed_memory
+from plexrank.attribution.store import UnitAttribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
+from plexrank.ranking.null_unit import NullUnit, write_null_unit
+from plexrank.rundir import Unit as Work
 from plexrank.rundir import clear_leftovers
+from plexrank.stages.held_out import explain_held_out
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
+from plexrank.stages.unit_tables import image_means
+from plexrank.training.checkpoint import TrainedUnit, previous_path, read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.loop import train_unit
-from plexrank.training.unit import Unit, UnitPaths
+from plexrank.training.unit import Unit, UnitPaths, UnitResult
+
+NULL_SECONDS_BETWEEN_SAVES = 10.0
+"""Null trainings may be many and short: a save every epoch would cost more than a kill loses."""
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -23,54 +33,106 @@ def run(plan: Plan, reporter: Reporter) -> None:
     keep_freed_memory()
     with _stop_signals() as should_stop, process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
-        todo = on_first(lambda: units_to_do(plan.chosen_units("train"), reporter), info)
+        todo = on_first(lambda: units_to_do("train", plan.chosen_units("train"), reporter), info)
         cohort = TiledCohort(plan)
         with reporter.counting("train", len(todo)) as counting:
+            trainer = _Trainer(plan, cohort, info, counting.note, should_stop)
             for fold in range(plan.study.train.folds):
                 seeds = [seed for seed in range(plan.study.train.seeds) if plan.train(fold, seed).record in todo]
-                if not seeds:
+                nulls = [
+                    labelling
+                    for labelling in range(plan.study.rank.null_trainings)
+                    if plan.null_training(labelling, fold).record in todo
+                ]
+                if not seeds and not nulls:
                     continue
                 tiles = cohort.training_tiles(cohort.fit_intensity(fold))
                 for seed in seeds:
-                    counting.advance(_train_one(plan, cohort, tiles, fold, seed, info, counting.note, should_stop))
+                    counting.advance(trainer.train(tiles, fold, seed))
+                for labelling in nulls:
+                    trainer.train_null(tiles, fold, labelling)
+                    counting.advance()
 
 
-def _train_one(
-    plan: Plan,
-    cohort: TiledCohort,
-    tiles: TrainingTiles,
-    fold: int,
-    seed: int,
-    info: ProcessInfo,
-    report: Callable[[str], None],
-    should_stop: Callable[[], bool],
-) -> str:
-    unit = plan.train(fold, seed)
-    folder = plan.rundir.training(fold, seed)
-    on_first(unit.begin, info)
-    on_first(lambda: clear_leftovers(folder / "last.pt"), info)
-    result = train_unit(
-        tiles,
-        Unit(
+@dataclass(frozen=True)
+class _Trainer:
+    """What all trainings of a process share."""
+
+    plan: Plan
+    cohort: TiledCohort
+    info: ProcessInfo
+    report: Callable[[str], None]
+    should_stop: Callable[[], bool]
+
+    def train(self, tiles: TrainingTiles, fold: int, seed: int) -> str:
+        """One training, in words."""
+        work, folder = self.plan.train(fold, seed), self.plan.rundir.training(fold, seed)
+        paths = UnitPaths(last=folder / "last.pt", best=folder / "best.pt", history=folder / "history.csv")
+        result = self._train_unit(work, tiles, self._unit(self.plan, fold, seed), paths)
+        on_first(work.finish, self.info)
+        return (
+            f"fold {fold} seed {seed}: best of {result.epochs} epochs is {result.best_epoch + 1},"
+            f" validation AUC {result.validation_auc:.2f}"
+        )
+
+    def train_null(self, tiles: TrainingTiles, fold: int, labelling: int) -> None:
+        """One training on permuted labels, of which only what ranking needs stays."""
+        plan, cohort = self.plan, self.cohort
+        work, folder = plan.null_training(labelling, fold), plan.rundir.null_training(labelling, fold)
+        paths = UnitPaths(last=folder / "last.pt", best=folder / "best.pt", history=None)
+        tiles = tiles.relabelled(plan.null_labels[labelling][cohort.image_of_tile])
+        unit = self._unit(plan.relabelled(labelling), fold, 0, labelling)
+        self._train_unit(work, tiles, unit, paths, NULL_SECONDS_BETWEEN_SAVES)
+        trained = read_unit(paths.best)
+        attribution = explain_held_out(trained, cohort, tiles, [plan.study.rank.by], self.info)
+
+        on_first(lambda: self._keep(work, paths, labelling, trained, attribution), self.info)
+
+    def _keep(
+        self, work: Work, paths: UnitPaths, labelling: int, trained: TrainedUnit, attribution: UnitAttribution
+    ) -> None:
+        classifier = None if trained.classifier is None else trained.classifier.state_dict()
+        unit = NullUnit(
+            labelling=labelling,
+            channel_names=trained.channel_names,
+            class_names=trained.class_names,
+            labels=self.plan.null_labels[labelling],
+            method=self.plan.study.rank.by,
+            table=image_means([attribution], trained, self.cohort),
+            classifier=classifier and {name: values.numpy() for name, values in classifier.items()},
+        )
+        write_null_unit(work.outputs[0], unit)
+        for path in (paths.last, previous_path(paths.last), paths.best):
+            path.unlink(missing_ok=True)
+        work.finish()
+
+    def _train_unit(
+        self, work: Work, tiles: TrainingTiles, unit: Unit, paths: UnitPaths, seconds_between_saves: float = 0.0
+    ) -> UnitResult:
+        on_first(work.begin, self.info)
+        on_first(lambda: clear_leftovers(paths.last), self.info)
+        return train_unit(
+            tiles,
+            unit,
+            self.plan.study.model,
+            self.plan.study.train,
+            info=self.info,
+            paths=paths,
+            key=work.key,
+            report=self.report,
+            should_stop=self.should_stop,
+            seconds_between_saves=seconds_between_saves,
+        )
+
+    def _unit(self, plan: Plan, fold: int, seed: int, labelling: int | None = None) -> Unit:
+        return Unit(
             study_seed=plan.study.seed,
             fold=fold,
             seed=seed,
-            train_index=cohort.tiles_of(plan.images(fold, "training")),
-            validation_index=cohort.tiles_of(plan.images(fold, "validation")),
-        ),
-        plan.study.model,
-        plan.study.train,
-        info=info,
-        paths=UnitPaths(last=folder / "last.pt", best=folder / "best.pt", history=folder / "history.csv"),
-        key=unit.key,
-        report=report,
-        should_stop=should_stop,
-    )
-    on_first(unit.finish, info)
-    return (
-        f"fold {fold} seed {seed}: best of {result.epochs} epochs is {result.best_epoch + 1},"
-        f" validation AUC {result.validation_auc:.2f}"
-    )
+            train_index=self.cohort.tiles_of(plan.images(fold, "training")),
+            validation_index=self.cohort.tiles_of(plan.images(fold, "validation")),
+            labelling=labelling,
+        )
 
 
 @contextmanager

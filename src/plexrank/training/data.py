@@ -7,6 +7,7 @@ another number of processes therefore see the same tiles in the same order with 
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import os
@@ -31,6 +32,26 @@ INPUT_CENTER, INPUT_SPREAD = 0.5, 0.25
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+
+
+class _TileCache:
+    """Intensities of tiles that were read, as many as fit; shared by threads."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._kept: dict[int, NDArray[np.float32]] = {}
+        self._free_bytes = num_bytes
+        self._lock = Lock()
+
+    def get(self, tile: int) -> NDArray[np.float32] | None:
+        return self._kept.get(tile)
+
+    def offer(self, tiles: dict[int, NDArray[np.float32]]) -> None:
+        """Keep those of the tiles that fit."""
+        with self._lock:
+            for tile, values in tiles.items():
+                if tile not in self._kept and values.nbytes <= self._free_bytes:
+                    self._kept[tile] = values
+                    self._free_bytes -= values.nbytes
 
 
 class TrainingTiles:
@@ -80,10 +101,14 @@ class TrainingTiles:
         self.intensity = intensity
         self._present = None if present is None or present.all() else np.asarray(present, dtype=bool)
         self._read = read
-        self._cache: dict[int, NDArray[np.float32]] = {}
-        self._free_bytes = cache_bytes
-        self._cache_lock = Lock()
+        self._cache = _TileCache(cache_bytes)
         self._shape: tuple[int, ...] | None = None
+
+    def relabelled(self, labels: IntArray) -> TrainingTiles:
+        """The same tiles with other labels (tile,); what was read is shared."""
+        tiles = copy.copy(self)
+        tiles.labels = np.asarray(labels, dtype=np.int64)
+        return tiles
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -121,11 +146,7 @@ class TrainingTiles:
 
     def _stack(self, parts: list[tuple[int, NDArray[np.float32] | Future[NDArray[np.float32]]]]) -> Tensor:
         loaded = {tile: part.result() if isinstance(part, Future) else part for tile, part in parts}
-        with self._cache_lock:
-            for tile, values in loaded.items():
-                if tile not in self._cache and values.nbytes <= self._free_bytes:
-                    self._cache[tile] = values
-                    self._free_bytes -= values.nbytes
+        self._cache.offer(loaded)
         if parts:
             self._shape = loaded[parts[0][0]].shape
         stacked = torch.empty(len(parts), *self.shape, pin_memory=torch.cuda.is_available())

@@ -22,20 +22,24 @@ class History:
     """The files beside a unit's checkpoints; of one process only.
 
     Args:
-        path: the CSV; TensorBoard's events go into the same folder, so that ``tensorboard --logdir RUN/train`` shows
-            every unit by its fold and seed.
+        path: the CSV, ``None`` to write nothing; TensorBoard's events go into the same folder, so that
+            ``tensorboard --logdir RUN/train`` shows every unit by its fold and seed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._events: SummaryWriter | None = None
 
     def write_table(self, rows: Sequence[Row]) -> None:
         """Write all epochs to the CSV."""
+        if self.path is None:
+            return
         write_text(self.path, pd.DataFrame(rows).to_csv(index=False))
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write all epochs to the CSV and the last one to TensorBoard."""
+        if self.path is None:
+            return
         self.write_table(rows)
         if self._events is None:
             self._events = _open_events(self.path.parent, first_epoch=int(rows[-1]["epoch"]))

@@ -62,6 +62,7 @@ def train_unit(
     key: str,
     report: Callable[[str], None],
     should_stop: Callable[[], bool] = lambda: False,
+    seconds_between_saves: float = 0.0,
 ) -> UnitResult:
     """Train a unit, or go on with it where ``last.pt`` was written under the same key.
 
@@ -71,6 +72,7 @@ def train_unit(
         key: digest of all that the result depends on; goes into the checkpoints.
         report: is given one line an epoch.
         should_stop: asked after every step; when it says yes on any process, progress is saved.
+        seconds_between_saves: an epoch that ends sooner after the last save is not saved; all are by default.
 
     Raises:
         StudyError: the training tiles lack a class or are fewer than two, or there is nothing to validate on.
@@ -85,7 +87,7 @@ def train_unit(
         with naming_what_fits(training.tiles_at_once, training.tile_bytes, training.recompute, info.device):
             training.train_epoch(should_stop)
         training.validate()
-        training.save()
+        training.save_if_due(seconds_between_saves)
     training.finish()
     best = training.progress.history[training.progress.best_epoch]
     return UnitResult(
@@ -219,8 +221,7 @@ class UnitTraining:
                 sums.zero_()
             if stop:
                 raise StoppedEarly(
-                    f"fold {self.unit.fold} seed {self.unit.seed}: stopped in epoch {progress.epoch + 1}; "
-                    "the same command goes on from here"
+                    f"{self.unit.name}: stopped in epoch {progress.epoch + 1}; the same command goes on from here"
                 )
         self._add(sums)
         copy_buffers_of_first(self.wrapped, self.info)
@@ -311,9 +312,14 @@ class UnitTraining:
 
     def _diverged(self) -> PlexrankError:
         return PlexrankError(
-            f"fold {self.unit.fold} seed {self.unit.seed}: the loss of epoch {self.progress.epoch + 1} is not finite; "
-            "lower train.learning_rate"
+            f"{self.unit.name}: the loss of epoch {self.progress.epoch + 1} is not finite; lower train.learning_rate"
         )
+
+    def save_if_due(self, seconds: float) -> None:
+        """Write ``last.pt`` where so long has passed since it was written."""
+        (is_due,) = any_process((time.monotonic() - self.saved >= seconds,), self.info)
+        if is_due:
+            self.save()
 
     def save(self) -> None:
         """Write ``last.pt``."""
@@ -365,7 +371,7 @@ class UnitTraining:
 
     def _report(self, line: str) -> None:
         if self.info.is_first:
-            self.report(f"fold {self.unit.fold} seed {self.unit.seed}: {line}")
+            self.report(f"{self.unit.name}: {line}")
 
 
 def _use_bf16(precision: str, device: torch.device) -> bool:

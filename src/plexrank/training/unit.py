@@ -23,6 +23,7 @@ class Unit:
         study_seed: the seed of the whole study.
         train_index: (tile,) tile indices the gradients come from; every class occurs.
         validation_index: (tile,) tile indices of other patients that choose the epoch.
+        labelling: which labels it has in the place of the cohort's, ``None`` for those.
     """
 
     study_seed: int
@@ -30,6 +31,14 @@ class Unit:
     seed: int
     train_index: IntArray
     validation_index: IntArray
+    labelling: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        if self.labelling is not None:
+            return f"null training {self.labelling} fold {self.fold}"
+        return f"fold {self.fold} seed {self.seed}"
 
     @property
     def entropy(self) -> tuple[int, int, int]:
@@ -39,11 +48,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class UnitPaths:
-    """The files that a unit's training writes."""
+    """The files that a unit's training writes; no history where that is ``None``."""
 
     last: Path
     best: Path
-    history: Path
+    history: Path | None
 
 
 @dataclass(frozen=True)

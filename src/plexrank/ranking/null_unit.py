@@ -1,0 +1,175 @@
+"""What a training on permuted labels leaves behind: its image means and its linear classifier, in one small file.
+
+Layout of ``unit.npz`` (numpy, no pickle): ``format``, ``labelling``, ``fold``, ``seed``, ``method``,
+``channel_names``, ``class_names``, ``labels`` (image,), the arrays of a
+:class:`~plexrank.ranking.aggregate.UnitTable`, those that belong to a method without its name, and, where the
+classifier is linear, ``classifier_coef``, ``classifier_intercept`` and ``classifier_center``.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plexrank.errors import RunDirError
+from plexrank.ranking.aggregate import UnitTable
+from plexrank.ranking.samples import Array
+from plexrank.rundir import replacing
+
+FORMAT = "plexrank-null-unit-1"
+PLAIN = ("n_tiles", "embedding", "logits", "mean_intensity", "training_embedding")
+OF_METHOD = ("importance", "contrast", "importance_by_class")
+CLASSIFIER = ("coef", "intercept", "center")
+READ_ERRORS = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, OverflowError, struct.error, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What numpy and zipfile raise for a damaged file, by where the damage is."""
+
+
+@dataclass(frozen=True, eq=False)
+class NullUnit:
+    """A training on permuted labels.
+
+    Attributes:
+        labelling: number of the labelling.
+        channel_names, class_names: in the order of the axes.
+        labels: (image,) int, the permuted class of every image of the cohort.
+        method: the importance that ``table`` holds.
+        table: image means, without ``classify`` and ``linear``.
+        classifier: ``coef`` (class, channel), ``intercept`` (class,) and ``center`` (channel,) float32 of a linear
+            classifier; ``None`` for other ones, whose weights are not kept: then reliance cannot be measured.
+    """
+
+    labelling: int
+    channel_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    labels: Array
+    method: str
+    table: UnitTable
+    classifier: Mapping[str, Array] | None
+
+    def require(
+        self, path: Path, labelling: int, fold: int, channels: tuple[str, ...], classes: tuple[str, ...], labels: Array
+    ) -> None:
+        """Raise :class:`RunDirError` where this is not the unit that ``path`` ought to hold, saying what differs."""
+        found = {"labelling": self.labelling, "fold": self.table.fold}
+        wanted = {"labelling": labelling, "fold": fold}
+        if found != wanted:
+            raise _error(path, f"holds labelling {found['labelling']} of fold {found['fold']}")
+        for what, here, there in (("channels", self.channel_names, channels), ("classes", self.class_names, classes)):
+            if here != there:
+                differ = sorted(set(here) ^ set(there)) or ["their order"]
+                raise _error(
+                    path,
+                    f"holds {len(here)} {what}, the cohort has {len(there)}; they differ in {', '.join(differ[:8])}",
+                )
+        if not np.array_equal(self.labels, labels):
+            raise _error(path, f"was trained on other labels than labelling {labelling} of this cohort")
+
+
+def write_null_unit(path: Path, unit: NullUnit) -> None:
+    """Write the file atomically; the same unit gives the same bytes."""
+    table = unit.table
+    arrays: dict[str, Array] = {
+        "format": np.array(FORMAT),
+        "labelling": np.array(unit.labelling),
+        "fold": np.array(table.fold),
+        "seed": np.array(table.seed),
+        "method": np.array(unit.method),
+        "channel_names": np.array(unit.channel_names),
+        "class_names": np.array(unit.class_names),
+        "labels": unit.labels,
+        **{name: getattr(table, name) for name in PLAIN},
+        **{name: getattr(table, name)[unit.method] for name in OF_METHOD},
+    }
+    if unit.classifier is not None:
+        arrays |= {f"classifier_{name}": unit.classifier[name] for name in CLASSIFIER}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_null_unit(path: Path) -> NullUnit:
+    """Read the file.
+
+    Raises:
+        RunDirError: it is missing or damaged, or something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # np.load would parse headers before it compares checksums
+            arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+        if str(arrays.pop("format")) != FORMAT:
+            raise ValueError(f"expected the format {FORMAT}")
+        unit = NullUnit(
+            labelling=int(arrays["labelling"]),
+            channel_names=tuple(map(str, arrays["channel_names"])),
+            class_names=tuple(map(str, arrays["class_names"])),
+            labels=arrays["labels"],
+            method=str(arrays["method"]),
+            table=_table(arrays, str(arrays["method"])),
+            classifier=_classifier(arrays),
+        )
+        _require_shapes(unit)
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise _error(path, f"missing or damaged ({reason})") from error
+    return unit
+
+
+def _table(arrays: Mapping[str, Array], method: str) -> UnitTable:
+    return UnitTable(
+        fold=int(arrays["fold"]),
+        seed=int(arrays["seed"]),
+        classify=None,
+        n_tiles=arrays["n_tiles"],
+        embedding=arrays["embedding"],
+        logits=arrays["logits"],
+        mean_intensity=arrays["mean_intensity"],
+        importance={method: arrays["importance"]},
+        contrast={method: arrays["contrast"]},
+        training_embedding=arrays["training_embedding"],
+        importance_by_class={method: arrays["importance_by_class"]},
+    )
+
+
+def _classifier(arrays: Mapping[str, Array]) -> dict[str, Array] | None:
+    if "classifier_coef" not in arrays:
+        return None
+    return {name: arrays[f"classifier_{name}"] for name in CLASSIFIER}
+
+
+def _array(content: bytes) -> Array:
+    values: Array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    return values
+
+
+def _require_shapes(unit: NullUnit) -> None:
+    images, channels, classes = len(unit.labels), len(unit.channel_names), len(unit.class_names)
+    shapes = {
+        "n_tiles": (images,),
+        "embedding": (images, channels),
+        "logits": (images, classes),
+        "mean_intensity": (images, channels),
+        "training_embedding": (images, channels),
+    }
+    found = {name: getattr(unit.table, name).shape for name in PLAIN}
+    of_class = (images, channels, classes)
+    shapes |= {"importance": of_class[:2], "contrast": of_class, "importance_by_class": of_class}
+    found |= {name: getattr(unit.table, name)[unit.method].shape for name in OF_METHOD}
+    if unit.classifier is not None:
+        shapes |= {"coef": (classes, channels), "intercept": (classes,), "center": (channels,)}
+        found |= {name: values.shape for name, values in unit.classifier.items()}
+    for name, shape in shapes.items():
+        if found[name] != shape:
+            raise ValueError(f"{name} has the shape {found[name]}, expected {shape}")
+
+
+def _error(path: Path, what: str) -> RunDirError:
+    return RunDirError(f"{path}: {what}; delete it and run plexrank train again")
