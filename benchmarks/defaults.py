@@ -12,7 +12,9 @@ log mean intensity in each channel's number, and `beside` (r and log mean as two
 their sum). `nested` chooses the share for each unit by the loss of the refit on the images that chose its epoch,
 `careful` the largest within a standard error of that. `untrained` is `refit 0` of an encoder with random weights.
 `like_refit_0` is the Spearman correlation of the channels'
-scores with those of `refit 0`.
+scores with those of `refit 0`. `validation_loss` looks at no held-out patient: the balanced log loss of the mean
+probability over seeds on the patients that chose the epochs, of classifiers fitted to the other training patients,
+over all folds; by it a way may be chosen.
 """
 
 from __future__ import annotations
@@ -43,8 +45,10 @@ from plexrank.ranking.aggregate import UnitTable, aggregate_unit, gather_samples
 from plexrank.ranking.baselines import logistic_baseline
 from plexrank.ranking.evaluate import evaluate
 from plexrank.ranking.prediction import auc
+from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.statistics.means import class_balanced_mean
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.embedding import embed_tiles, mean_over_images
 
@@ -127,6 +131,22 @@ class Trained:
         mean = excess @ weight
         error = np.sqrt((excess - mean[:, None]) ** 2 @ weight**2)
         return SHARES[int(np.flatnonzero(mean <= error)[-1]) if careful else best]
+
+
+def validation_loss(units: list[Trained], way: str) -> float:
+    """Balanced log loss of a way on the validation images of all folds, fitted without them."""
+    losses, labels = [], []
+    for fold in sorted({unit.fold for unit in units}):
+        probability = []
+        for unit in (unit for unit in units if unit.fold == fold):
+            values, _ = classified(unit, way)
+            classify = unit.fit(values, np.setdiff1d(unit.seen, unit.validation))
+            logits = classify(torch.from_numpy(unit.image_means(values, unit.validation)).float())
+            probability.append(logits.double().softmax(dim=1).numpy())
+        label = unit.label[unit.validation[np.unique(unit.image[unit.validation], return_index=True)[1]]]
+        losses.append(log_loss(np.mean(probability, axis=0), label))
+        labels.append(label)
+    return float(class_balanced_mean(np.concatenate(losses), np.concatenate(labels)))
 
 
 def trained_units(plan: Plan, cohort: TiledCohort) -> Iterator[Trained]:
@@ -231,6 +251,8 @@ def compare(run: Path, truth: pd.DataFrame | None, ways: list[str]) -> None:
             line[f"deviation_{count}"] = round(float(np.std(aucs, ddof=1)), 3) if len(aucs) > 1 else None
             if truth is not None:
                 line[f"ap_{count}"] = round(float(np.mean([precision for _, precision, _ in found])), 3)
+        if way not in ("paper", *NESTED):
+            line["validation_loss"] = round(validation_loss(units, way), 4)
         line["like_refit_0"] = round(float(stats.spearmanr(all_seeds[way], all_seeds["refit 0"]).statistic), 2)
         print(json.dumps(line), flush=True)
 

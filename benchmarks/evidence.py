@@ -1,6 +1,6 @@
 """The runs behind the figures in docs/method.md: simulated cohorts and real images, from files to ranking.
 
-    python benchmarks/evidence.py null|spatial|paper|hierarchy [--cohorts N] [--first SEED] [--set key=value ...]
+    python benchmarks/evidence.py null|spatial|paper|hierarchy|exact [--cohorts N] [--first SEED] [--set key=value ...]
     python benchmarks/evidence.py dcis --samplesheet samplesheet.csv --panel panel.csv [--labels tissue ...] [--set ...]
 
 Prints a line of JSON for each cohort and one that sums up. Everything is small, so that a laptop does it in minutes.
@@ -89,6 +89,24 @@ def null(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     }
 
 
+def exact(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Exact p-values of a null cohort from trainings on permuted labels, all channels."""
+    images, channels, size_px, settings = 24, 8, 32, ["train.folds=2", "train.epochs=2", "train.seeds=1"]
+    study = simulate("null", folder / "cohort", images=images, channels=channels, size_px=size_px, seed=seed)
+    settings += ["rank.null_trainings=200", *FEWER_DRAWS, *overrides]
+    ranking, _, summary = tables(run_to_ranking(study, folder / "run", settings))
+    p = {f"{name}_exact_p": ranking[f"{name}_exact_p"].round(4).tolist() for name in ("score", "pattern", "reliance")}
+    return {"variance": summary["pattern_variance"], "auc_p": summary["null"]["auc_p"], **p}
+
+
+def sum_up_exact(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Kolmogorov-Smirnov tests that the exact p-values of all channels and cohorts are uniform."""
+    names = [name for name in lines[0] if name.endswith("_exact_p")]
+    values = {name: np.concatenate([line[name] for line in lines]) for name in names}
+    return {name: {"ks_p": round(float(stats.kstest(p, "uniform").pvalue), 3), "at_0.05": float((p <= 0.05).mean())}
+            for name, p in values.items()}  # fmt: skip
+
+
 def planted(scenario: str, seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     plan, truth = simulated(scenario, seed, folder, overrides)
     ranking, baselines, summary = tables(plan)
@@ -161,7 +179,7 @@ def dcis(chosen: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", choices=[*SIZES, "dcis"])
+    parser.add_argument("runs", choices=[*SIZES, "exact", "dcis"])
     parser.add_argument("--cohorts", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
     parser.add_argument("--samplesheet", type=Path)
@@ -177,10 +195,13 @@ def main() -> None:
         for seed in range(chosen.first, chosen.first + chosen.cohorts):
             own = Path(folder) / str(seed)
             own.mkdir()
-            run = {"null": null, "hierarchy": hierarchy}.get(chosen.runs)
+            run = {"null": null, "hierarchy": hierarchy, "exact": exact}.get(chosen.runs)
             line = run(seed, own, chosen.set) if run else planted(chosen.runs, seed, own, chosen.set)
             print(json.dumps({"scenario": chosen.runs, "seed": seed} | line), flush=True)
             lines.append(line)
+    if chosen.runs == "exact":
+        print(json.dumps(sum_up_exact(lines)))
+        return
     frame = pd.DataFrame(lines).astype(float)
     error = frame.std() / np.sqrt(len(frame))
     print(json.dumps({"mean": frame.mean().round(3).to_dict(), "standard_error": error.round(3).to_dict()}))
