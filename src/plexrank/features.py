@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,16 @@ import pandas as pd
 
 from plexrank.cohort import deal_folds
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import UnitTable, class_contrast
+from plexrank.ranking.aggregate import UnitTable, class_contrast, gather_samples
+from plexrank.ranking.audit import channel_groups
 from plexrank.ranking.baselines import best_strength
-from plexrank.ranking.cohort_ranking import rank_cohort
+from plexrank.ranking.discoveries import find_discoveries
 from plexrank.ranking.logistic import fit_logistic
+from plexrank.ranking.refit import refitted_scores
 from plexrank.ranking.samples import Array, Samples, make_samples
-from plexrank.settings import RankSettings
+from plexrank.ranking.scores import score_channels
+from plexrank.ranking.summary import sample_warnings
+from plexrank.ranking.table import ChannelFindings, ranking_table
 from plexrank.statistics.means import known_mean
 
 METHOD = "gradient"
@@ -61,8 +66,10 @@ def rank_features(
     names, table = _checked_values(values, features)
     patients, labels, sites = _checked_rows(len(table), outcome, patient, site)
     kept = np.array([label is not None for label in labels])
-    chosen = np.flatnonzero(kept)
-    labels_kept = [label for label in labels if label is not None]
+    chosen = np.array(
+        sorted(np.flatnonzero(kept), key=lambda row: patients[row]), dtype=int
+    )  # rows may come in any order
+    labels_kept = [str(labels[row]) for row in chosen]
     ids = [patients[row] for row in chosen]
     places = None if sites is None else [sites[row] for row in chosen]
     smallest = _smallest_class(labels_kept)
@@ -70,20 +77,27 @@ def rank_features(
               for row, (one, label) in enumerate(zip(ids, labels_kept, strict=True))}  # fmt: skip
     dealt = deal_folds(strata, min(folds, smallest), seed)
     samples = make_samples(ids, labels_kept, [dealt[one] for one in ids], places)
-    units = _units(table[chosen], samples, seed)
+    ranking, not_tested = _rank(_units(table[chosen], samples, seed), samples, names, fdr, bootstrap, seed)
     left_out = int((~kept).sum())
-    result = rank_cohort(
-        units,
-        samples,
-        names,
-        RankSettings(bootstrap=bootstrap, fdr=fdr),
-        seed=seed,
-        pattern_variance=None,
-        warnings=[f"{left_out} patients are left out because their outcome is empty"] if left_out else [],
-    )
-    ranking = result.ranking
-    ranking.attrs = {"warnings": list(result.summary.warnings), "not_tested": dict(result.summary.not_tested)}
+    warnings = sample_warnings(samples)
+    if left_out:
+        warnings.append(f"{left_out} patients are left out because their outcome is empty")
+    ranking.attrs = {"warnings": warnings, "not_tested": not_tested}
     return ranking
+
+
+def _rank(
+    units: Sequence[UnitTable], samples: Samples, names: Sequence[str], fdr: float, bootstrap: int, seed: int
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The ranking of channels without what belongs to images and networks; and why columns are empty."""
+    tables = gather_samples(units, samples, METHOD)
+    everything = np.ones(len(names), dtype=bool)
+    rng = np.random.default_rng(seed)
+    refit = partial(refitted_scores, units, samples, METHOD)
+    scores = score_channels(tables.importance, tables.unit_importance, samples, everything, bootstrap, rng, refit)
+    found = find_discoveries(units, tables, samples, None, None, rng)
+    findings = ChannelFindings(found.tests, channel_groups(units, samples), [""] * len(names))
+    return ranking_table(names, everything, scores, findings, tables, samples, fdr=fdr), found.not_tested
 
 
 def _checked_values(values: pd.DataFrame | npt.ArrayLike, features: Sequence[str] | None) -> tuple[list[str], Array]:

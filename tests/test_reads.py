@@ -1,0 +1,65 @@
+"""What the embedding sees, in words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fitted_cohorts import fitted_cohort
+from plexrank.ranking.aggregate import gather_samples
+from plexrank.ranking.reads import explained_share, reads_table, sentences
+
+CHANNELS = [f"C{i:02d}" for i in range(12)]
+
+
+def content_of(units: list) -> np.ndarray:
+    """(image, channel) log brightness, up to a factor: r of the cohort without its signs."""
+    means = np.full_like(units[0].mean_intensity, np.nan)
+    for unit in units:
+        means = np.where(np.isnan(unit.mean_intensity), means, unit.mean_intensity)
+    return np.log(means)
+
+
+def test_what_makes_r_explains_it_whatever_the_signs() -> None:
+    units, samples = fitted_cohort(0, effects=(2.0,), strength=0.1)
+    tables = gather_samples(units, samples, "gradient")
+    content = content_of(units)
+    rng = np.random.default_rng(0)
+    assert explained_share(content, units, tables, samples).min() > 0.99
+    assert explained_share(rng.normal(size=content.shape), units, tables, samples).max() < 0.2
+    half = explained_share(content / content.std() + rng.normal(size=content.shape), units, tables, samples)
+    assert abs(half.mean() - 0.5) < 0.1
+    bare = [dataclasses.replace(unit, training_embedding=np.full_like(unit.embedding, np.nan)) for unit in units]
+    assert np.isnan(explained_share(content, bare, tables, samples)).all()
+
+
+def test_the_table_names_the_statistic_and_tests_it() -> None:
+    units, samples = fitted_cohort(0, effects=(2.0,), strength=0.1)
+    tables = gather_samples(units, samples, "gradient")
+    content, rng = content_of(units), np.random.default_rng(0)
+    noise = rng.normal(size=content.shape)
+    statistics = {"mean": np.exp(np.where(np.arange(12) < 6, content, noise)), "variation": np.exp(noise),
+                  "morans_i_20um": np.where(np.arange(12) < 6, noise, content)}  # fmt: skip
+    statistics["morans_i_20um"][:, 11] = noise[:, 11]
+    included = np.arange(12) != 3
+    found = reads_table(statistics, units, tables, samples, CHANNELS, included, 2000, rng)
+    assert len(found) == 36
+    row = found[(found["channel"] == "C00") & (found["statistic"] == "mean")].iloc[0]
+    assert row["q"] < 0.05
+    assert row["r2"] > 0.9
+    assert found[found["channel"] == "C03"][["p", "q"]].isna().all(axis=None)
+    words = sentences(found, CHANNELS)
+    assert words[0].startswith("brightness (r² 0.9") or words[0].startswith("brightness (r² 1.0")
+    assert words[7].startswith("clustering at 20 µm (r² ")
+    assert words[11].startswith("neither brightness nor arrangement (r² at most 0.")
+
+
+@pytest.mark.parametrize("channels", [[], CHANNELS])
+def test_without_statistics_nothing_is_said(channels: list[str]) -> None:
+    units, samples = fitted_cohort(0, strength=0.1)
+    tables = gather_samples(units, samples, "gradient")
+    table = reads_table({}, units, tables, samples, CHANNELS, np.ones(12, bool), 100, np.random.default_rng(0))
+    assert list(table.columns) == ["channel", "statistic", "r2", "association", "p", "q"]
+    assert sentences(table, channels) == [""] * len(channels)
