@@ -8,7 +8,7 @@ from scipy import stats
 
 from plexrank.statistics.exchange import Exchange
 from plexrank.statistics.pattern import label_scores, pattern_test, trend_scores
-from plexrank.statistics.rank_tests import rank_test, rank_test_apart, ranks_within, trend_test
+from plexrank.statistics.rank_tests import aligned_ranks, rank_test, rank_test_apart, trend_test
 
 
 def plain(label: np.ndarray, stratum: np.ndarray | None = None) -> Exchange:
@@ -76,10 +76,22 @@ def test_trend_is_spearmans() -> None:
     assert found.effect[0] < 0
 
 
-def test_ranks_within_strata_forget_what_differs_between_them() -> None:
-    values = np.array([1.0, 2.0, 3.0, 101.0, 102.0, 103.0])[:, None]
-    ranks = ranks_within(values, np.array([0, 0, 0, 1, 1, 1]))[:, 0]
-    np.testing.assert_allclose(ranks, [-0.25, 0, 0.25] * 2)
+def test_aligned_ranks_forget_what_differs_between_strata_and_compare_across_them() -> None:
+    values = np.array([1.0, 2.0, 3.0, 100.0, 102.0, 104.0, 7.0])[:, None]
+    ranks = aligned_ranks(values, np.array([0, 0, 0, 1, 1, 1, 2]))[:, 0]
+    np.testing.assert_allclose(ranks, np.array([-2, 0, 2, -3, 0, 3, 0]) / 8)
+    np.testing.assert_allclose(aligned_ranks(values, np.zeros(7, int))[:, 0] * 8, [-3, -2, -1, 1, 2, 3, 0])
+    assert (aligned_ranks(np.full((6, 1), 0.1), np.array([0, 0, 0, 1, 1, 1])) == 0).all()
+
+
+def test_a_difference_within_small_sites_is_found_though_sites_differ_more() -> None:
+    generator = np.random.default_rng(1)
+    site, label = np.arange(60) // 6, np.tile([1, 0, 0, 0, 0, 0], 10)
+    values = generator.normal(size=(60, 4)) + 5 * generator.normal(size=10)[site][:, None]
+    values[:, 1] += 1.5 * label
+    found = rank_test(values, plain(label, site), 5000, rng())
+    assert found.p[1] < 0.001
+    assert found.p[[0, 2, 3]].min() > 0.01
 
 
 def test_where_labels_mean_nothing_a_level_is_held() -> None:
@@ -106,12 +118,12 @@ def test_the_pattern_test_finds_what_differs_though_signs_differ_between_units()
     label, fold = np.arange(60) % 2, np.arange(60) // 2 % 5
     content = generator.normal(size=(60, 8))
     content[:, 2] += 1.8 * label
-    found = pattern_test(*units_of_any_sign(content, label, fold), plain(label, fold), 1.5, 5000, rng())
+    found = pattern_test(*units_of_any_sign(content, label, fold), fold, plain(label, fold), 1.5, 5000, rng())
     assert found.p[2] < 0.001
     assert found.z[2] > 4
     assert found.effect.argmax() == 2
     assert found.p[[0, 1, 3, 4, 5, 6, 7]].min() > 0.001
-    priced = pattern_test(*units_of_any_sign(content, label, fold), plain(label, fold), 4.0, 5000, rng())
+    priced = pattern_test(*units_of_any_sign(content, label, fold), fold, plain(label, fold), 4.0, 5000, rng())
     assert (priced.p >= found.p)[found.p < 0.5].all()
     np.testing.assert_array_equal(priced.z, found.z)
 
@@ -122,7 +134,7 @@ def test_the_pattern_statistic_is_the_one_written_down() -> None:
     held_out, scores = content[None], np.zeros((1, 8, 2, 1))
     scores[0, :4, 1], scores[0, :4, 0] = 0.5, -0.5
     scores[0, 4:, 1], scores[0, 4:, 0] = -0.1, 0.1
-    found = pattern_test(held_out, scores, plain(label, fold), 1.0, 10_000, rng())
+    found = pattern_test(held_out, scores, fold, plain(label, fold), 1.0, 10_000, rng())
     ranks = np.array([-0.3, -0.1, 0.1, 0.3, 0.3, 0.1, -0.1, -0.3])
     own = np.array([-0.5, 0.5, -0.5, 0.5, 0.1, -0.1, 0.1, -0.1])
     assert found.effect[0] == pytest.approx(ranks @ own / np.sqrt((ranks**2).sum() * (own**2).sum()))

@@ -11,7 +11,7 @@ import numpy as np
 from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.audit import site_association
 from plexrank.ranking.conditional import explained_by_others
-from plexrank.ranking.pattern import arrangement, differs_in_arrangement
+from plexrank.ranking.pattern import amounts, arrangement, differs_in_arrangement
 from plexrank.ranking.prediction import is_confounded
 from plexrank.ranking.reliance import FEWEST_PATIENTS, Reliance, can_measure_reliance, measure_reliance
 from plexrank.ranking.samples import Array, Samples
@@ -82,9 +82,10 @@ def _intensity_tests(
     tables: SampleTables, samples: Samples, order: Array | None, draws: int, rng: np.random.Generator
 ) -> dict[str, Tested]:
     exchange = samples.exchange()
-    tests: dict[str, Tested] = {"intensity": rank_test(tables.mean_intensity, exchange, draws, rng)}
+    values = amounts(tables.mean_intensity)
+    tests: dict[str, Tested] = {"intensity": rank_test(values, exchange, draws, rng)}
     if order is not None:
-        tests["mean_intensity_trend"] = trend_test(tables.mean_intensity, order, exchange, draws, rng)
+        tests["mean_intensity_trend"] = trend_test(values, order, exchange, draws, rng)
     return tests
 
 

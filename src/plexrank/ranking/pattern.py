@@ -44,6 +44,15 @@ def log_means(mean_intensity: Array, training: Array) -> Array:
     return result
 
 
+def amounts(values: Array) -> Array:
+    """Values (sample, column) as they compare between sites: columns without negative ones by their logarithm.
+
+    Amounts vary by ratios; without sites the order, and so every rank test, stays what it is.
+    """
+    is_amount = ~(values < 0).any(axis=0)
+    return np.where(is_amount, log_means(values, np.arange(len(values))), values)
+
+
 def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Arrangement | None:
     """Take brightness out of r; ``None`` where units have no embedding of their training samples."""
     held_out = np.full(tables.embedding.shape, np.nan)
@@ -106,4 +115,5 @@ def differs_in_arrangement(
             else trend_scores(r, samples.label[rows], site[rows], order)
         )
         scores[seed, samples.fold == fold] = learned
-    return pattern_test(values.held_out, scores, samples.exchange(within_folds=True), variance, draws, rng)
+    exchange = samples.exchange(within_folds=True)
+    return pattern_test(values.held_out, scores, samples.fold, exchange, variance, draws, rng)

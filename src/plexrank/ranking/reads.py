@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable
-from plexrank.ranking.pattern import log_means
+from plexrank.ranking.pattern import amounts, log_means
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg
@@ -52,7 +52,7 @@ def reads_table(
     parts = []
     for name, of_images in statistics.items():
         values = image_means_to_samples(of_images, samples)
-        found = rank_test(values, samples.exchange(), draws, rng)
+        found = rank_test(amounts(values), samples.exchange(), draws, rng)
         explained = explained_share(np.maximum(values, 0.0) if name == "mean" else values, units, tables, samples)
         parts.append(
             pd.DataFrame(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plexrank.statistics.exchange import Exchange
-from plexrank.statistics.rank_tests import ranks_within
+from plexrank.statistics.rank_tests import aligned_ranks
 
 Array = np.ndarray
 
@@ -42,10 +42,10 @@ def label_scores(values: Array, label: Array, stratum: Array, classes: int) -> A
 
     Args:
         values: (sample, column) of training samples, NaN takes no part.
-        label, stratum: (sample,) int; ranks are taken within strata, such as sites.
+        label, stratum: (sample,) int; ranks are aligned within strata, such as sites.
         classes: how many there are; 0 for one that does not occur.
     """
-    ranks, known = ranks_within(values, stratum), ~np.isnan(values)
+    ranks, known = aligned_ranks(values, stratum), ~np.isnan(values)
     result = np.zeros((classes, values.shape[1]))
     for k in np.unique(label):
         rows = label == k
@@ -60,7 +60,7 @@ def trend_scores(values: Array, label: Array, stratum: Array, order: Array) -> A
         values, label, stratum: as for :func:`label_scores`.
         order: (class,) place of each label.
     """
-    ranks = ranks_within(values, stratum)
+    ranks = aligned_ranks(values, stratum)
     place = order.astype(np.float64)[label]
     slope = (place - place.mean()) @ ranks
     scale = ((place - place.mean()) ** 2).sum()
@@ -69,23 +69,32 @@ def trend_scores(values: Array, label: Array, stratum: Array, order: Array) -> A
 
 
 def pattern_test(
-    held_out: Array, scores: Array, exchange: Exchange, variance: float, draws: int, rng: np.random.Generator
+    held_out: Array,
+    scores: Array,
+    fold: Array,
+    exchange: Exchange,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
 ) -> PatternTest:
-    """T = Σ_i s_i · â(y_i), with s the rank of held-out sample i within its stratum and â its unit's label scores.
+    """T = Σ_i s_i · â(y_i), with s the aligned rank of held-out sample i within its fold and â its unit's label scores.
 
     Every unit thus brings its own sign and scale. T is the mean over seeds.
 
     Args:
         held_out: (seed, sample, column) values of each sample from the unit that held it out, NaN takes no part.
         scores: (seed, sample, class, column), :func:`label_scores` of that unit.
-        exchange: strata are folds, and sites within them.
+        fold: (sample,) int; values compare within folds only.
+        exchange: strata are folds, or parts of them such as sites.
         variance: λ.
         draws: labellings to compare with, where there are too many for all.
     """
     terms = np.zeros(scores.shape[1:])
     spread = np.zeros(held_out.shape[2])
     for values, of_seed in zip(held_out, scores, strict=True):
-        ranks = ranks_within(values, exchange.stratum)
+        ranks = np.zeros(values.shape)
+        for rows in (fold == own for own in np.unique(fold)):
+            ranks[rows] = aligned_ranks(values[rows], exchange.stratum[rows])
         terms += ranks[:, None] * of_seed / len(held_out)
         own = np.take_along_axis(of_seed, exchange.label[:, None, None], axis=1)[:, 0]
         own = np.where(np.isnan(values), 0.0, own)

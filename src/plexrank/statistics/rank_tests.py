@@ -9,11 +9,14 @@ import numpy as np
 from scipy import stats
 
 from plexrank.statistics.exchange import Exchange, Labellings
+from plexrank.statistics.means import known_mean
 
 Array = np.ndarray
 
 ROUNDING = 1e-9
 """Share of the observed statistic by which another labelling may stay below and still count as reaching it."""
+SAME = 1e-12
+"""Share of a stratum's mean up to which a deviation from it is rounding."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +33,39 @@ class RankTest:
     p: Array
 
 
-def ranks_within(values: Array, stratum: Array) -> Array:
-    """Mid-ranks within strata, about their mean and over the number of values + 1 (van Elteren 1960).
+def aligned_ranks(values: Array, stratum: Array) -> Array:
+    """Mid-ranks of what is left when each stratum's mean is taken away, about their mean in each stratum.
+
+    The aligned ranks of Hodges & Lehmann (1962): values of small strata still compare with all others, which ranks
+    within strata do not.
 
     Args:
         values: (sample, column), NaN takes no part.
-        stratum: (sample,) int.
+        stratum: (sample,) int, such as sites.
 
     Returns:
-        (sample, column) between −½ and ½, 0 where the value is NaN.
+        (sample, column) in units of the number of values + 1, 0 where the value is NaN.
     """
+    known = ~np.isnan(values)
+    strata = [stratum == own for own in np.unique(stratum)]
+    aligned = values
+    if len(strata) > 1:
+        aligned = np.empty(values.shape)
+        for rows in strata:
+            center = np.nan_to_num(known_mean(values[rows]))
+            rest = values[rows] - center
+            aligned[rows] = np.where(np.abs(rest) <= SAME * np.abs(center), 0.0, rest)
+    ranks = stats.rankdata(np.where(known, aligned, np.inf), axis=0) / (known.sum(axis=0) + 1)
     result = np.zeros(values.shape)
-    for own in np.unique(stratum):
-        rows = stratum == own
-        known = ~np.isnan(values[rows])
-        count = known.sum(axis=0)
-        ranks = stats.rankdata(np.where(known, values[rows], np.inf), axis=0)
-        result[rows] = np.where(known, ranks / (count + 1) - 0.5, 0.0)
+    for rows in strata:
+        own = np.where(known[rows], ranks[rows], np.nan)
+        result[rows] = np.nan_to_num(own - known_mean(own))
+    result[np.abs(result) <= SAME] = 0.0
     return result
 
 
 def rank_test(values: Array, exchange: Exchange, draws: int, rng: np.random.Generator) -> RankTest:
-    """Whether values differ between labels: Kruskal & Wallis' statistic on ranks within strata, by permutation.
+    """Whether values differ between labels: Kruskal & Wallis' statistic on aligned ranks, by permutation.
 
     The statistic is the sum over labels of (sum of ranks)² / number, which for two labels is Wilcoxon's. No
     approximation: all labellings are gone through where there are few, else ``draws`` of them.
@@ -80,7 +94,7 @@ def _rank_test(
 ) -> RankTest:
     """Args: parts: rows (sample,) bool and their values (row, column)."""
     ranked = [
-        (rows, ranks_within(values, exchange.stratum[rows]), (~np.isnan(values)).astype(np.float64))
+        (rows, aligned_ranks(values, exchange.stratum[rows]), (~np.isnan(values)).astype(np.float64))
         for rows, values in parts
     ]
     classes = np.unique(exchange.label)
@@ -108,7 +122,7 @@ def _rank_test(
 def trend_test(
     values: Array, order: Sequence[float] | Array, exchange: Exchange, draws: int, rng: np.random.Generator
 ) -> RankTest:
-    """Whether values rise or fall along the order of the labels: Spearman's ρ within strata, by permutation.
+    """Whether values rise or fall along the order of the labels: Spearman's ρ of aligned ranks, by permutation.
 
     Args:
         values: (sample, column), NaN takes no part.
@@ -118,8 +132,8 @@ def trend_test(
     Returns:
         The two-sided p-value; the effect's sign says in which direction.
     """
-    ranks, known = ranks_within(values, exchange.stratum), (~np.isnan(values)).astype(np.float64)
-    places = ranks_within(np.asarray(order, dtype=np.float64)[exchange.label][:, None], exchange.stratum)[:, 0]
+    ranks, known = aligned_ranks(values, exchange.stratum), (~np.isnan(values)).astype(np.float64)
+    places = stats.rankdata(np.asarray(order, dtype=np.float64)[exchange.label])
     of_class = np.array([places[exchange.label == k].mean() if (exchange.label == k).any() else 0.0
                          for k in range(len(order))])  # fmt: skip
     observed = of_class[exchange.label] @ ranks
