@@ -32,6 +32,8 @@ from plexrank.splits import Split, split_patients
 
 STAGES = ("tile", "train", "attribute", "rank", "report")
 INNER_FOLDS = 5
+STATISTICS = 1
+"""Raised whenever the statistics of an image's channels are computed in another way, so that it is tiled again."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class Plan:
                 **({"mask": self._file_as_it_is(image, image.mask, "mask")} if image.mask else {}),
                 "panel": _rows(image.panel),
                 "tile": self.study.tile.model_dump(mode="json"),
+                "statistics": STATISTICS,
             },
         )
 
@@ -174,11 +177,11 @@ class Plan:
         return {"path": str(path), "bytes": num_bytes, "mtime_ns": mtime_ns}
 
     def tiles_table(self) -> Unit:
-        """The table of all tiles, and of the channels that every store holds."""
+        """The table of all tiles, that of the statistics of every image's channels, and the channels of every store."""
         return Unit(
             name="tile table",
             record=self.rundir.tiles_record,
-            outputs=(self.rundir.tiles_table, self.rundir.channels),
+            outputs=(self.rundir.tiles_table, self.rundir.tile_statistics, self.rundir.channels),
             depends={
                 "images": {image.image_id: self.tile(image).key for image in self.cohort.images},
                 "panel": _rows(self.cohort.panel),

@@ -152,6 +152,7 @@ class RunDir:
         self.study = self.path / "study.yaml"
         self.provenance = self.path / "provenance.json"
         self.tiles_table = self.path / "tiles" / "tiles.parquet"
+        self.tile_statistics = self.path / "tiles" / "statistics.parquet"
         self.tiles_record = self.path / "tiles" / "_tiles.done.json"  # no image_id begins with _
         self.channels = self.path / "tiles" / "channels.json"
         self.skipped = self.path / "tiles" / "skipped.json"

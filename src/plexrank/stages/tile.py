@@ -1,8 +1,9 @@
-"""Images → tile stores, the table of all tiles, and the list of channels that each store holds."""
+"""Images → tile stores, the tables of all tiles and of channel statistics, and the channels that each store holds."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
+from plexrank.tiles.texture import STATISTICS
 from plexrank.tiles.tiling import DaskClient, tile_image
 from plexrank.tiles.tissue import TiledImage
 
@@ -47,7 +49,7 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
         raise_problems(problems)
         plan.rundir.skipped.unlink(missing_ok=True)
     if joins:
-        _join_tiles(make_plan(plan.rundir, plan.study))
+        _join_tiles(make_plan(plan.rundir, plan.study), reporter)
 
 
 def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:
@@ -86,7 +88,8 @@ def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> Non
         located.open_mask(),
         str(record.path),
     )
-    write_text(plan.rundir.image_tiles(record.image_id), json.dumps(_tiles_as_json(tiled, channels.names)) + "\n")
+    content = _tiles_as_json(tiled, channels.names, located.image.pixel_size_um)
+    write_text(plan.rundir.image_tiles(record.image_id), json.dumps(content) + "\n")
     unit.finish(TileStore(store).digests())
 
 
@@ -118,9 +121,7 @@ def _signal(plan: Plan, record: ImageRecord) -> dict[str, float]:
     path = plan.rundir.image_tiles(record.image_id)
     with reading_output(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-        means = np.array([tile["channel_mean"] for tile in content["tiles"]])
-        area = np.array([tile["height_px"] * tile["width_px"] for tile in content["tiles"]])
-        return dict(zip(content["channels"], (area @ means / area.sum()).tolist(), strict=True))
+        return dict(zip(content["channels"], map(float, content["statistics"]["mean"]), strict=True))
 
 
 def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
@@ -131,8 +132,8 @@ def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
         return ImageDataError(str(json.loads(path.read_text(encoding="utf-8"))["error"]))
 
 
-def _join_tiles(plan: Plan) -> None:
-    """Write the table of all tiles and the list of stored channels."""
+def _join_tiles(plan: Plan, reporter: Reporter) -> None:
+    """Write the tables of all tiles and of all channels' statistics, and the list of stored channels."""
     table = plan.tiles_table()
     if table.why_not_done() is None:
         return
@@ -143,6 +144,18 @@ def _join_tiles(plan: Plan) -> None:
     frame.insert(0, "tile_id", np.arange(len(frame)))
     with replacing(plan.rundir.tiles_table) as temporary:
         frame.to_parquet(temporary, index=False)
+    statistics = [
+        pd.DataFrame({"image_id": image_id, "channel": content["channels"], **content["statistics"]})
+        for image_id, content in contents.items()
+    ]
+    with replacing(plan.rundir.tile_statistics) as temporary:
+        pd.concat(statistics, ignore_index=True).to_parquet(temporary, index=False)
+    unknown = sum(content["pixel_size_um"] is None for content in contents.values())
+    if unknown:
+        reporter.say(
+            f"{unknown} of {len(contents)} images do not say how large their pixels are: the lengths in "
+            f"{plan.rundir.tile_statistics.name} take them as 1 µm"
+        )
     stored = {image_id: content["channels"] for image_id, content in contents.items()}
     write_text(plan.rundir.channels, json.dumps(stored) + "\n")
     table.finish()
@@ -152,12 +165,26 @@ def _read_tiles(plan: Plan, image: ImageRecord) -> dict[str, Any]:
     path = plan.rundir.image_tiles(image.image_id)
     with reading_output(path):
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {"channels": content["channels"], "tiles": content["tiles"]}
+        statistics = {name: np.array(content["statistics"][name], np.float64) for name in STATISTICS}  # null is NaN
+        kept = {key: content[key] for key in ("channels", "tiles", "pixel_size_um")}
+        return {**kept, "statistics": statistics}
 
 
-def _tiles_as_json(tiled: TiledImage, channels: tuple[str, ...]) -> dict[str, Any]:
+def _tiles_as_json(
+    tiled: TiledImage, channels: tuple[str, ...], pixel_size_um: tuple[float, float] | None
+) -> dict[str, Any]:
     tiles = [
         {**vars(row.tile), "tissue_fraction": row.tissue_fraction, "channel_mean": row.channel_mean.tolist()}
         for row in tiled.tiles
     ]
-    return {"channels": channels, "tiles": tiles, "n_background": tiled.n_background, "warnings": tiled.warnings}
+    return {
+        "channels": channels,
+        "tiles": tiles,
+        "statistics": {
+            name: [None if math.isnan(value) else value for value in values.tolist()]
+            for name, values in tiled.statistics.items()
+        },
+        "pixel_size_um": pixel_size_um,
+        "n_background": tiled.n_background,
+        "warnings": tiled.warnings,
+    }

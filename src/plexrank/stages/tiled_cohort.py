@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from plexrank.rundir import reading_output
 from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
+from plexrank.tiles.texture import STATISTICS
 from plexrank.training.data import CACHE_BYTES, TrainingTiles, evenly_spaced
 
 INTENSITY_TILES = 512
@@ -54,6 +56,25 @@ class TiledCohort:
         for tile, (image, means) in enumerate(zip(self.image_of_tile, table["channel_mean"], strict=True)):
             self.channel_means[tile, self.present[image]] = means[self._planes(image)]
         self._grid = table[["row", "col", "height_px", "width_px"]].to_numpy()
+
+    @functools.cached_property
+    def statistics(self) -> dict[str, npt.NDArray[np.float64]]:
+        """What the tile stage found of every channel of every image: (image, channel) each, NaN where there is none.
+
+        By the names of :data:`~plexrank.tiles.texture.STATISTICS`, and defined in
+        :meth:`~plexrank.tiles.texture.TextureSums.statistics`. Read when first asked for.
+
+        Raises:
+            RunDirError: their table is missing or damaged.
+        """
+        path = self.plan.rundir.tile_statistics
+        found = np.full((len(STATISTICS), *self.present.shape), np.nan)
+        with reading_output(path):
+            of_image = dict(list(pd.read_parquet(path).groupby("image_id")))
+            for image, record in enumerate(self.plan.cohort.images):
+                held = of_image[record.image_id][list(STATISTICS)].to_numpy(np.float64)
+                found[:, image, self.present[image]] = held[self._planes(image)].T
+        return dict(zip(STATISTICS, found, strict=True))
 
     @property
     def tile_area_px(self) -> IntArray:

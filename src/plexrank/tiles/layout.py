@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from plexrank.tiles.resampling import Chunks, Resampling
+from plexrank.tiles.texture import texture_memory_bytes
 
 _SHARD_BYTES = 128 * 2**20  # uncompressed, at most: few files, and yet small beside any memory
 _REGION_BYTES = 384 * 2**20  # held at once, unless a single shard or chunk of the source is larger,
@@ -102,7 +103,8 @@ def tiling_memory_bytes(
     """Most memory that tiling an image takes beyond that of the program itself.
 
     Regions twice, as pixels and encoded, and in each thread the chunks of the source that become one chunk of
-    the region, or a tile in the hands of the codec; of a mask, regions as pixels and all of it as bits.
+    the region, a tile in the hands of the codec, or one whose statistics are summed up; of a mask, regions as pixels
+    and all of it as bits.
 
     Args:
         shape: (c, y, x) of the image as it is read, the kept channels only.
@@ -121,7 +123,7 @@ def tiling_memory_bytes(
     tile = 4 * shape[0] * tile_px**2 * stored_dtype.itemsize
     at_once = min(REGIONS_AT_ONCE, len(parts))
     mask = at_once * mask_of_region + shape[1] * shape[2] // 8 if has_mask else 0
-    return at_once * 2 * region + mask + num_threads * max(source, tile)
+    return at_once * 2 * region + mask + num_threads * max(source, tile, texture_memory_bytes(tile_px))
 
 
 def usable_cores() -> int:

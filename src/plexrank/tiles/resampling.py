@@ -221,7 +221,8 @@ def sum_runs(pixels: npt.NDArray[Any], length: int, dtype: npt.DTypeLike = np.fl
     """Sums over runs of ``length`` along axis 1, the last run may be shorter."""
     num_channels, total, width = pixels.shape
     whole = total // length * length
-    runs: npt.NDArray[Any] = pixels[:, :whole].reshape(num_channels, -1, length, width).sum(axis=2, dtype=dtype)
+    in_runs = pixels[:, :whole].reshape(num_channels, total // length, length, width)
+    runs: npt.NDArray[Any] = in_runs.sum(axis=2, dtype=dtype)
     if whole == total:
         return runs
     rest = pixels[:, whole:].sum(axis=1, keepdims=True, dtype=dtype)

@@ -22,6 +22,7 @@ from plexrank.tiles.layout import REGIONS_AT_ONCE, Region, region_bytes, regions
 from plexrank.tiles.reading import Pixels, RegionReader, select
 from plexrank.tiles.resampling import Resampling, find_resampling
 from plexrank.tiles.store import TileStoreWriter
+from plexrank.tiles.texture import block_sides
 from plexrank.tiles.tissue import TiledImage, TileSummary, find_tissue, summarise_tile
 
 
@@ -49,11 +50,17 @@ class _Tiler:
     """Tiles regions of one image, in this process or in others."""
 
     def __init__(
-        self, reader: RegionReader, mask: da.Array | None, resampling: Resampling, writer: TileStoreWriter
+        self,
+        reader: RegionReader,
+        mask: da.Array | None,
+        resampling: Resampling,
+        block_px: tuple[int, int],
+        writer: TileStoreWriter,
     ) -> None:
         self._reader = reader
         self._mask = mask
         self._resampling = resampling
+        self._block_px = block_px
         self._writer = writer
 
     def tile(
@@ -70,7 +77,7 @@ class _Tiler:
         def encode(tile: Tile) -> tuple[bytes, TileSummary]:
             chunk = chunks.of(tile)
             masked = None if mask is None else _tissue_share(tile, region, mask)
-            return self._writer.encode_tile(chunk), summarise_tile(tile, chunk, masked)
+            return self._writer.encode_tile(chunk), summarise_tile(tile, chunk, self._block_px, masked)
 
         summaries: list[TileSummary] = []
 
@@ -112,7 +119,7 @@ def tile_image(
     mask: Mask | None = None,
     where: str | None = None,
 ) -> TiledImage:
-    """Write an image's tile store and say which tiles hold tissue.
+    """Write an image's tile store, find the tiles that hold tissue and what is to say of their channels.
 
     Without a mask, blocks of 8 × 8 stored pixels, counted from each tile's corner, are tissue when their mean, summed
     over channels, exceeds least + 0.05 · (99th percentile − least) of all blocks of the image. (Means, so that a
@@ -150,7 +157,8 @@ def tile_image(
             resampling.factors,
         )
         reader = RegionReader(image, channel_indices, resampling, settings.tile_px)
-        tiler = _Tiler(reader, None if mask is None else mask.data, resampling, writer)
+        block_px = block_sides(image.pixel_size_um, resampling.factors)
+        tiler = _Tiler(reader, None if mask is None else mask.data, resampling, block_px, writer)
         parts = regions(writer.shape, writer.dtype, settings.tile_px, resampling.chunks(selected.chunks))
         summaries = _write(tiler, parts, client)
         windows = _find_windows(summaries, selected, channel_names, where)
@@ -204,8 +212,8 @@ def _find_windows(
     """
     if any(summary.nonfinite.any() for summary in summaries):
         raise ImageDataError(f"{where}: {_describe_nonfinite(selected, channel_names)}")
-    low = np.min([summary.low for summary in summaries], axis=0)
-    high = np.max([summary.high for summary in summaries], axis=0)
+    low = np.min([summary.texture.low for summary in summaries], axis=0)
+    high = np.max([summary.texture.high for summary in summaries], axis=0)
     if np.all(low == high):
         raise ImageDataError(f"{where}: no signal, every channel is constant; leave the image out")
     return list(zip(low.tolist(), high.tolist(), strict=True))

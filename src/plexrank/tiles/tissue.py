@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy.typing as npt
 
 from plexrank.tiles.grid import Tile
 from plexrank.tiles.resampling import square_means, sum_runs
+from plexrank.tiles.texture import TextureSums, sum_texture
 
 _BLOCK_PX = 8
 _TISSUE_ABOVE = 0.05  # of the way from the least block to the 99th percentile
@@ -27,10 +30,18 @@ class TileRow:
 
 @dataclass(frozen=True)
 class TiledImage:
-    """What became of an image: its kept tiles in row-major order, the number left out, what to tell the user."""
+    """What became of an image.
+
+    Attributes:
+        tiles: those that are kept, in row-major order.
+        n_background: how many are left out.
+        statistics: of the pixels of kept tiles, as :meth:`~plexrank.tiles.texture.TextureSums.statistics`.
+        warnings: what to tell the user.
+    """
 
     tiles: list[TileRow]
     n_background: int
+    statistics: Mapping[str, npt.NDArray[np.float64]]
     warnings: list[str]
 
 
@@ -41,18 +52,15 @@ class TileSummary:
     Attributes:
         tile: which.
         signal: (block,) means of its 8 × 8 blocks, summed over channels.
-        mean: (channel,) means.
+        texture: sums over its pixels and over larger blocks.
         nonfinite: (channel,) numbers of NaN and infinite pixels.
-        low, high: (channel,) least and greatest values.
         masked: share of tissue (0–1) by the mask, where there is one.
     """
 
     tile: Tile
     signal: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
+    texture: TextureSums
     nonfinite: npt.NDArray[np.int64]
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
     masked: float | None
 
 
@@ -60,29 +68,29 @@ def find_tissue(summaries: Sequence[TileSummary], min_tissue: float) -> TiledIma
     signal = np.concatenate([summary.signal for summary in summaries])
     least = signal.min()
     threshold = least + _TISSUE_ABOVE * (np.percentile(signal, 99) - least)
-    rows = [
-        TileRow(
-            summary.tile,
-            float(np.mean(summary.signal > threshold)) if summary.masked is None else summary.masked,
-            summary.mean,
-        )
+    fractions = [
+        float(np.mean(summary.signal > threshold)) if summary.masked is None else summary.masked
         for summary in summaries
     ]
-    kept = [row for row in rows if row.tissue_fraction >= min_tissue]
+    kept = [index for index, fraction in enumerate(fractions) if fraction >= min_tissue]
     warnings = []
     if not kept:
-        best = max(rows, key=lambda row: row.tissue_fraction)
+        best = int(np.argmax(fractions))
         kept = [best]
+        tile = summaries[best].tile
         warnings.append(
-            f"all {len(rows)} tiles are below min_tissue {min_tissue:g}; kept the one with most tissue"
-            f" ({best.tissue_fraction:.3f}, row {best.tile.row}, column {best.tile.col})"
+            f"all {len(summaries)} tiles are below min_tissue {min_tissue:g}; kept the one with most tissue"
+            f" ({fractions[best]:.3f}, row {tile.row}, column {tile.col})"
         )
-    return TiledImage(kept, len(rows) - len(kept), warnings)
+    rows = [TileRow(summaries[index].tile, fractions[index], summaries[index].texture.mean) for index in kept]
+    texture = functools.reduce(operator.add, (summaries[index].texture for index in kept))
+    return TiledImage(rows, len(summaries) - len(rows), texture.statistics(), warnings)
 
 
-def summarise_tile(tile: Tile, chunk: npt.NDArray[Any], masked: float | None) -> TileSummary:
+def summarise_tile(tile: Tile, chunk: npt.NDArray[Any], block_px: tuple[int, int], masked: float | None) -> TileSummary:
+    """Of a (channel, tile, tile) chunk; ``block_px`` as of :func:`~plexrank.tiles.texture.block_sides`."""
     pixels = chunk[:, : tile.height_px, : tile.width_px]
-    num_channels, height_px, width_px = pixels.shape
+    num_channels, height_px, _ = pixels.shape
     # Sums of a few small whole numbers are exact in any type, and faster in a narrow one.
     is_small = pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2
     sums = sum_runs(pixels, _BLOCK_PX, np.uint32 if is_small else np.float64)
@@ -93,9 +101,7 @@ def summarise_tile(tile: Tile, chunk: npt.NDArray[Any], masked: float | None) ->
     return TileSummary(
         tile,
         square_means(total, height_px, (_BLOCK_PX, _BLOCK_PX)).ravel(),
-        sums.sum(axis=(1, 2), dtype=np.float64) / (height_px * width_px),
+        sum_texture(pixels, chunk.shape[1], block_px),
         nonfinite,
-        pixels.min(axis=(1, 2)).astype(np.float64),
-        pixels.max(axis=(1, 2)).astype(np.float64),
         masked,
     )
