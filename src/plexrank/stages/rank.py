@@ -44,6 +44,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         left_out=_left_out(plan),
         warnings=[*_warnings(plan), *_silent_channels(cohort)],
         pattern_variance=SHARED_ENCODER if plan.study.model.encoder == "shared" else OWN_ENCODERS,
+        statistics=cohort.statistics,
         null_units=read_null_units(plan),
     )
     _write_ranking(plan, result)
