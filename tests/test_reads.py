@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fitted_cohorts import fitted_cohort
 from plexrank.ranking.aggregate import gather_samples
+from plexrank.ranking.pattern import learned_embedding
 from plexrank.ranking.reads import explained_share, reads_table, sentences
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
@@ -27,12 +29,14 @@ def test_what_makes_r_explains_it_whatever_the_signs() -> None:
     tables = gather_samples(units, samples, "gradient")
     content = content_of(units)
     rng = np.random.default_rng(0)
-    assert explained_share(content, units, tables, samples).min() > 0.99
-    assert explained_share(rng.normal(size=content.shape), units, tables, samples).max() < 0.2
-    half = explained_share(content / content.std() + rng.normal(size=content.shape), units, tables, samples)
+    r = learned_embedding(units, tables, samples)
+    assert explained_share(content, r, samples).min() > 0.99
+    assert explained_share(rng.normal(size=content.shape), r, samples).max() < 0.2
+    half = explained_share(content / content.std() + rng.normal(size=content.shape), r, samples)
     assert abs(half.mean() - 0.5) < 0.1
     bare = [dataclasses.replace(unit, training_embedding=np.full_like(unit.embedding, np.nan)) for unit in units]
-    assert np.isnan(explained_share(content, bare, tables, samples)).all()
+    assert learned_embedding(bare, tables, samples) is None
+    assert np.isnan(explained_share(content, None, samples)).all()
 
 
 def test_the_table_names_the_statistic_and_tests_it() -> None:
@@ -56,10 +60,22 @@ def test_the_table_names_the_statistic_and_tests_it() -> None:
     assert words[11].startswith("neither brightness nor arrangement (r² at most 0.")
 
 
+def test_what_stands_beyond_brightness_is_named_beside_it() -> None:
+    names = ["mean", "morans_i_10um", "variation"]
+    table = pd.DataFrame({"channel": ["A"] * 3 + ["B"] * 3 + ["C"] * 3, "statistic": names * 3,
+                          "r2": [0.66, 0.25, 0.26, 0.92, 0.05, 0.6, 0.1, 0.5, 0.52],
+                          "r2_beyond_brightness": [0.0, 0.79, 0.0, 0.0, 0.07, 0.1, 0.0, 0.4, 0.0]})  # fmt: skip
+    assert sentences(table, ["A", "B", "C"]) == [
+        "brightness (r² 0.66) and, beyond it, clustering at 10 µm (r² 0.79)",
+        "brightness (r² 0.92)",
+        "clustering at 10 µm (r² 0.50)",
+    ]
+
+
 @pytest.mark.parametrize("channels", [[], CHANNELS])
 def test_without_statistics_nothing_is_said(channels: list[str]) -> None:
     units, samples = fitted_cohort(0, strength=0.1)
     tables = gather_samples(units, samples, "gradient")
     table = reads_table({}, units, tables, samples, CHANNELS, np.ones(12, bool), 100, np.random.default_rng(0))
-    assert list(table.columns) == ["channel", "statistic", "r2", "association", "p", "q"]
+    assert list(table.columns) == ["channel", "statistic", "r2", "r2_beyond_brightness", "association", "p", "q"]
     assert sentences(table, channels) == [""] * len(channels)

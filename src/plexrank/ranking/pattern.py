@@ -17,9 +17,8 @@ LOG_OFFSET = 0.01
 
 
 @dataclass(frozen=True)
-class Arrangement:
-    """r of every channel less what a linear regression on the log mean intensity explains, fitted by each unit to its
-    training samples.
+class Learned:
+    """One number of every channel from every unit, of the samples that it holds out and of those it was trained on.
 
     Attributes:
         held_out: (seed, sample, channel) from the unit that held the sample out; NaN where the sample lacks the
@@ -53,8 +52,10 @@ def amounts(values: Array) -> Array:
     return np.where(is_amount, log_means(values, np.arange(len(values))), values)
 
 
-def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Arrangement | None:
-    """Take brightness out of r; ``None`` where units have no embedding of their training samples."""
+def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Learned | None:
+    """r less what a linear regression on the log mean intensity explains of it, fitted by each unit to its training
+    samples; ``None`` where units have no embedding of these.
+    """
     held_out = np.full(tables.embedding.shape, np.nan)
     training = []
     for unit in units:
@@ -67,7 +68,19 @@ def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Sampl
         rest = _Regression(r[rows], logs[rows])
         held_out[seed, own] = rest.residual(tables.embedding[seed, own], logs[own])
         training.append((seed, unit.fold, rows, rest.residual(r[rows], logs[rows])))
-    return Arrangement(held_out, tuple(training))
+    return Learned(held_out, tuple(training))
+
+
+def learned_embedding(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Learned | None:
+    """r as it is; ``None`` where units have no embedding of their training samples."""
+    training = []
+    for unit in units:
+        r = image_means_to_samples(unit.training_embedding, samples)
+        rows = np.flatnonzero(np.isfinite(r).any(axis=1))
+        if not len(rows):
+            return None
+        training.append((tables.seeds.index(unit.seed), unit.fold, rows, r[rows]))
+    return Learned(tables.embedding, tuple(training))
 
 
 class _Regression:
@@ -91,7 +104,7 @@ class _Regression:
 
 
 def differs_in_arrangement(
-    values: Arrangement,
+    values: Learned,
     samples: Samples,
     variance: float,
     draws: int,

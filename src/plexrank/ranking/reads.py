@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable
-from plexrank.ranking.pattern import amounts, log_means
+from plexrank.ranking.pattern import Learned, amounts, arrangement, learned_embedding, log_means
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg
@@ -27,7 +27,7 @@ WORDS = {
     "variation": "contrast",
 }
 """What a statistic is called, by its name without a length."""
-COLUMNS = ("channel", "statistic", "r2", "association", "p", "q")
+COLUMNS = ("channel", "statistic", "r2", "r2_beyond_brightness", "association", "p", "q")
 
 Statistics = Mapping[str, Array]
 """By name, such as ``morans_i_20um``, (image, channel); NaN where an image lacks the channel."""
@@ -46,48 +46,47 @@ def reads_table(
     """reads.csv: every channel × statistic: what it explains of r out of fold, and whether it differs between labels.
 
     ``r2`` is the share of the held-out r that a linear regression on the statistic explains, fitted by each unit to
-    its training samples; ``association``, ``p`` and ``q`` are those of the same permutation test as for the mean
-    intensity, q over all rows of ranked channels.
+    its training samples, and ``r2_beyond_brightness`` that of what the log mean intensity leaves of r;
+    ``association``, ``p`` and ``q`` are those of the same permutation test as for the mean intensity, q over all rows
+    of ranked channels.
     """
-    parts = []
-    for name, of_images in statistics.items():
-        values = image_means_to_samples(of_images, samples)
-        found = rank_test(amounts(values), samples.exchange(), draws, rng)
-        explained = explained_share(np.maximum(values, 0.0) if name == "mean" else values, units, tables, samples)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "channel": list(channels),
-                    "statistic": name,
-                    "r2": explained,
-                    "association": found.effect,
-                    "p": np.where(included, found.p, np.nan),
-                }
-            )
-        )
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    if not statistics:
+        return pd.DataFrame(columns=list(COLUMNS))
+    names = list(statistics)
+    values = [image_means_to_samples(of_images, samples) for of_images in statistics.values()]
+    tested = rank_test(np.hstack([amounts(one) for one in values]), samples.exchange(), draws, rng)
+    r, rest = learned_embedding(units, tables, samples), arrangement(units, tables, samples)
+    shape = (len(names), len(channels))
+    table = pd.DataFrame(
+        {
+            "channel": list(channels) * len(names),
+            "statistic": np.repeat(names, len(channels)),
+            "r2": np.concatenate([explained_share(one, r, samples) for one in values]),
+            "r2_beyond_brightness": np.concatenate([explained_share(one, rest, samples) for one in values]),
+            "association": tested.effect,
+            "p": np.where(included, tested.p.reshape(shape), np.nan).ravel(),
+        }
+    )
     table["q"] = benjamini_hochberg(table["p"].to_numpy(dtype=float))
     place = {name: number for number, name in enumerate(channels)}
-    return table.sort_values("channel", key=lambda names: names.map(place), kind="stable", ignore_index=True)
+    return table.sort_values("channel", key=lambda column: column.map(place), kind="stable", ignore_index=True)
 
 
-def explained_share(values: Array, units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Array:
+def explained_share(values: Array, learned: Learned | None, samples: Samples) -> Array:
     """r² out of fold of a statistic (sample, channel), mean over seeds, not below 0; NaN without an embedding.
 
     A statistic that is nowhere negative enters as its logarithm, since amounts vary by ratios.
     """
-    error = np.zeros((len(tables.seeds), values.shape[1]))
+    if learned is None:
+        return np.full(values.shape[1], np.nan)
+    error = np.zeros((len(learned.held_out), values.shape[1]))
     total = np.zeros_like(error)
-    is_amount = bool(np.nanmin(values, initial=0.0) >= 0)
-    for unit in units:
-        r = image_means_to_samples(unit.training_embedding, samples)
-        rows = np.flatnonzero(np.isfinite(r).any(axis=1))
-        if not len(rows):
-            return np.full(values.shape[1], np.nan)
+    is_amount = not (values < 0).any()
+    for seed, fold, rows, r in learned.training:
         x = log_means(values, rows) if is_amount else values
-        own, seed = samples.fold == unit.fold, tables.seeds.index(unit.seed)
-        center, intercept, slope = _line(x[rows], r[rows])
-        held_out = tables.embedding[seed, own]
+        own = samples.fold == fold
+        center, intercept, slope = _line(x[rows], r)
+        held_out = learned.held_out[seed, own]
         predicted = intercept + slope * np.nan_to_num(x[own] - center)
         known = ~np.isnan(held_out)
         error[seed] += np.where(known, (held_out - predicted) ** 2, 0.0).sum(axis=0)
@@ -108,22 +107,39 @@ def _line(x: Array, r: Array) -> tuple[Array, Array, Array]:
 
 
 def sentences(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
-    """For each channel what its embedding sees, such as ``clustering at 20 µm (r² 0.71)``; empty where not known."""
+    """For each channel what its embedding sees; empty where that is not known.
+
+    Such as ``brightness (r² 0.92)``, ``clustering at 20 µm (r² 0.71)``, or both: ``brightness (r² 0.66) and, beyond it,
+    clustering at 20 µm (r² 0.71)``.
+    """
     found = []
     for channel in channels:
         own = table[(table["channel"] == channel) & table["r2"].notna()]
-        found.append(_sentence(dict(zip(own["statistic"], own["r2"], strict=True))))
+        found.append(_sentence(*(dict(zip(own["statistic"], own[column], strict=True))
+                                 for column in ("r2", "r2_beyond_brightness"))))  # fmt: skip
     return found
 
 
-def _sentence(r2: Mapping[str, float]) -> str:
+def _sentence(r2: Mapping[str, float], beyond: Mapping[str, float]) -> str:
     if not r2:
         return ""
-    best = max(r2.values())
-    if best < LEAST_R2:
-        return f"neither brightness nor arrangement (r² at most {best:.2f})"
+    brightness = max(r2.get("mean", 0.0), 0.0)
+    of_r = {name: value for name, value in r2.items() if name != "mean"}
+    of_rest = {name: value for name, value in beyond.items() if name != "mean"}
+    best_of_rest = max(of_rest.values(), default=0.0)
+    if brightness >= LEAST_R2:
+        first = f"brightness (r² {brightness:.2f})"
+        return f"{first} and, beyond it, {_named(of_rest)}" if best_of_rest >= LEAST_R2 else first
+    best = max(of_r.values(), default=0.0)
+    if max(best, best_of_rest) >= LEAST_R2:
+        return _named(of_rest if best_of_rest > best else of_r)
+    return f"neither brightness nor arrangement (r² at most {max(best, brightness):.2f})"
+
+
+def _named(r2: Mapping[str, float]) -> str:
+    """The statistic that explains most, an earlier one in ``WORDS`` where it explains nearly as much."""
     kinds = list(WORDS)
-    close = [name for name, value in r2.items() if value >= max(best - AS_GOOD, LEAST_R2)]
+    close = [name for name, value in r2.items() if value >= max(max(r2.values()) - AS_GOOD, LEAST_R2)]
     first = min(close, key=lambda name: (kinds.index(_kind(name)), -r2[name]))
     length = first.removeprefix(_kind(first)).strip("_").removesuffix("um")
     return f"{WORDS[_kind(first)]}{f' at {length} µm' if length else ''} (r² {r2[first]:.2f})"
