@@ -42,7 +42,7 @@ class Cost:
         n_tiles: tiles, at most.
         n_parameters: weights of the network that is trained.
         n_trainings: folds × seeds.
-        n_null_trainings: permutations of the labels × folds, each about as dear as a training.
+        n_null_trainings: permutations of the labels × folds, each of which costs about as much as a training.
         tile_store_gb: size of the tile stores without compression, 10⁹ bytes.
         memory_gb: what the largest stage needs at once: the tiles of a training as float32, or the
             region of an image that is tiled at once on this machine's cores, with 1 GB for the program itself.

@@ -207,7 +207,7 @@ def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = 
 
 @app.command()
 def train(run: RunArgument, units: UnitsOption = None) -> None:
-    """Train every fold and seed of a run; also under torchrun or srun, one process a GPU."""
+    """Train every fold and seed of a run, and on permuted labels; also under torchrun or srun, one process a GPU."""
     from plexrank.launch.opening import choose_units
 
     _run_stages(choose_units(_resume_run(run), "train", units), [Stage.train], Reporter())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,30 @@ def test_a_dead_process_ends_its_job_before_the_others_give_up_on_it(
     assert rows[task]["State"] == "FAILED"
     assert [row["State"].split()[0] for row in rows.values() if row["JobID"] != task] == ["CANCELLED"] * 3
     assert "next: mend what failed" in site.plexrank("status", half_done).stdout
+
+
+def test_a_training_on_permuted_labels(site: Site, reference: Path, tmp_path: Path, profile: Profile) -> None:
+    local, run = tmp_path / "local", tmp_path / "run"
+    for folder in (local, run):
+        shutil.copytree(reference, folder)
+    two = ("--set", "rank.null_trainings=2")
+    site.plexrank("run", site.study, "--out", local, *two)
+    site.submit(run, profile(), *two)
+    job = site.graph(run).jobs[0]
+    assert (job.name, job.shares[0], len(job.shares)) == ("train", ("null/labels-0/fold-0/done.json",), 4)
+    log = run / "logs" / f"{job.job_id}_0_0_log.out"
+    site.wait_for(lambda: log.exists() and "null training 0 fold 0: epoch" in log.read_text(), 300, "an epoch")
+    site.slurm.command("scancel", "--signal=USR2", f"{job.job_id}_0")
+    rows = site.wait(run)
+    assert [row["State"] for row in rows.values()] == ["COMPLETED"] * 6
+    assert site.restarts(f"{job.job_id}_0") == 1
+    assert "null training 0 fold 0: going on at epoch" in log.read_text()
+    assert "6 of 6 done (4 of 4 null trainings)" in site.plexrank("status", run).stdout
+    units = sorted(path.relative_to(local) for path in local.glob("null/*/*/*"))
+    assert [path.name for path in units] == ["done.json", "unit.npz"] * 4
+    for unit in units[1::2]:
+        assert (run / unit).read_bytes() == (local / unit).read_bytes(), unit
+    assert_same_ranking(run, local)
 
 
 def daemons_of(site: Site, task: str) -> list[int]:

@@ -42,7 +42,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
                 nulls = [
                     labelling
                     for labelling in range(plan.study.rank.null_trainings)
-                    if plan.null_training(labelling, fold).record in todo
+                    if plan.rundir.null_training_record(labelling, fold) in todo
                 ]
                 if not seeds and not nulls:
                     continue
@@ -99,7 +99,7 @@ class _Trainer:
             labels=self.plan.null_labels[labelling],
             method=self.plan.study.rank.by,
             table=image_means([attribution], trained, self.cohort),
-            classifier=classifier and {name: values.numpy() for name, values in classifier.items()},
+            classifier=classifier and {name: values.cpu().numpy() for name, values in classifier.items()},
         )
         write_null_unit(work.outputs[0], unit)
         for path in (paths.last, previous_path(paths.last), paths.best):
