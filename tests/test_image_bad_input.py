@@ -17,7 +17,7 @@ from ome_zarr.format import FormatV04, FormatV05
 from image_files import IMC, noise, write_mcd, write_ome, write_ome_zarr, write_tiff_folder, write_txt
 from plexrank.errors import ImageDataError, StudyError
 from plexrank.images.open import READERS, open_image
-from plexrank.panel import locate_channels
+from plexrank.panel_match import locate_channels
 
 
 def cut(path: Path, share: float) -> Path:

@@ -15,6 +15,7 @@ from plexrank.images.imc_mcd import list_acquisitions, why_no_mcd
 from plexrank.images.ome_zarr import why_no_ome_zarr
 from plexrank.images.open import find_reader, open_image
 from plexrank.images.tiff_folder import why_no_tiff_folder
+from plexrank.names import say_only_places
 
 _IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr)", re.IGNORECASE)
 _ENDING = re.compile(rf"{_IMAGE_ENDING.pattern}$|\.txt$", re.IGNORECASE)
@@ -47,6 +48,16 @@ class FoundImage:
     shape: tuple[int, int, int]
     channel_names: tuple[str, ...] | None
     channel_ids: tuple[str, ...] | None
+
+    @property
+    def names_channels(self) -> bool:
+        """Whether its file says more of its channels than their places."""
+        return self.channel_names is not None and not (self.channel_ids is None and say_only_places(self.channel_names))
+
+    @property
+    def names_and_ids(self) -> frozenset[tuple[str, str]]:
+        """Which id each name has."""
+        return frozenset(zip(self.channel_names or (), self.channel_ids or (), strict=False))
 
 
 @dataclass(frozen=True)
