@@ -103,4 +103,9 @@ def say_only_places(names: Sequence[str]) -> bool:
     if start is not None and numbers == list(range(start, start + len(numbers))):
         return True
     folded = [fold_name(name) for name in names]
-    return len(set(folded)) < len(folded) and all(_DYE.fullmatch(name) for name in folded)
+    return len(set(folded)) < len(folded) and all(map(is_dye, names))
+
+
+def is_dye(name: str) -> bool:
+    """Whether a name is that of a dye or filter, which may stain any protein."""
+    return _DYE.fullmatch(fold_name(name)) is not None
