@@ -18,7 +18,7 @@ from plexrank.images.rounds import rounds_of_one
 from plexrank.images.tiff_folder import round_folders, why_no_tiff_folder
 from plexrank.names import say_only_places
 
-_IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr)", re.IGNORECASE)
+_IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr(\.zip)?|ozx)", re.IGNORECASE)
 _ENDING = re.compile(rf"{_IMAGE_ENDING.pattern}$|\.txt$", re.IGNORECASE)
 _IMCTOOLS_NAME = re.compile(r"(?P<slide>.+)_s[0-9]+_a(?P<acquisition>[0-9]+)_ac")
 _NO_IMAGES = re.compile(

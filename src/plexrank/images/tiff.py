@@ -14,9 +14,9 @@ import numpy as np
 import tifffile
 
 from plexrank.errors import ImageDataError
+from plexrank.images.axes import check_grey, refuse_other_axes
 from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, Pixels, one_line
 from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_planes, own_page, stack_pages
-from plexrank.images.tiff_axes import check_grey, refuse_other_axes
 from plexrank.images.tiff_extent import check_extent
 from plexrank.images.tiff_names import TiffNames, read_names
 from plexrank.images.tiff_ome import read_ome

@@ -10,10 +10,10 @@ from pathlib import Path
 import tifffile
 
 from plexrank.errors import ImageDataError
+from plexrank.images.axes import check_grey, refuse_other_axes
 from plexrank.images.lazy import REMEDY
 from plexrank.images.ome_xml import OmeDocument, OmeImage, OmePages, parse_ome_xml
 from plexrank.images.segments import SegmentedPixels, own_page, stack_pages
-from plexrank.images.tiff_axes import check_grey, refuse_other_axes
 from plexrank.images.tiff_extent import check_extent
 from plexrank.images.tiff_names import TiffNames
 
