@@ -244,6 +244,7 @@ def test_a_wrong_panel_is_refused(tmp_path: Path, text: str, words: str) -> None
         ("channel_number,marker_name\n1,A\n,B\n", "line 3: channel_number must be a whole number, found ''"),
         ("channel_number,cycle_number,marker_name\n1,1,A\n3,1,B\n1,2,C\n", "line 4: channel_number 1 stands on line 2"),
         ("cycle_number,marker_name\n1,A\n2,B\n1,C\n", "line 4: cycle_number goes back"),
+        ("channel_number,cycle_number,marker_name\n1,2,A\n2,1,B\n", "channel_number and cycle_number do not agree"),
         (
             "channel_number,marker_name,remove\n1,A,maybe\n",
             "line 2: remove must be TRUE, FALSE or empty, found 'maybe'",

@@ -231,6 +231,20 @@ def test_markers_of_mcmicro_become_the_panel(tmp_path: Path) -> None:
     assert not check_study(load_study(tmp_path / "out" / "study.yaml")).problems
 
 
+def test_panels_that_differ_stay_with_their_images(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number in range(8):
+        (data / f"s{number}").mkdir(parents=True)
+        write_ome(data / f"s{number}" / "a.ome.tiff", other(number), None)
+        third = ("CD31", "DNA")[number // 2 % 2]
+        (data / f"s{number}" / "markers.csv").write_text(f"channel_number,marker_name\n2,CD8\n1,CD3\n3,{third}\n")
+    assert "the panels beside the images differ" in notes(data, tmp_path / "out")
+    assert not (tmp_path / "out" / "panel.csv").exists()
+    assert rows(tmp_path / "out")[3]["panel"] == str(data / "s3" / "markers.csv")
+    fill_in_labels(tmp_path / "out")
+    assert not check_study(load_study(tmp_path / "out" / "study.yaml")).problems
+
+
 def test_metals_become_the_ids_of_a_panel(tmp_path: Path) -> None:
     write_mcd(tmp_path / "a.mcd", {1: noise()})
     draft_study(tmp_path, tmp_path / "out")

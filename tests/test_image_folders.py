@@ -87,6 +87,8 @@ def test_files_of_several_samples_are_no_image(tmp_path: Path) -> None:
         (["a_CD3", "a_CD8", "b_CD3", "b_CD8"], ["a", "b"]),
         (["CD3_a", "CD8_a", "CD3_b", "CD8_b"], ["a", "b"]),
         ([*macsima(1, ("CD3", "CD8"), 1), *macsima(1, ("CD3", "CD8"), 2)], ["R-01", "R-02"]),
+        (["s1-CD3", "s1-Ki-67", "s2-CD3", "s2-Ki-67"], ["s1", "s2"]),
+        (["CD3.s1", "CD8.s1", "CD3.s2", "CD8.s2"], ["s1", "s2"]),
         (["P1 CD3", "P1 CD8", "P1 DNA", "P2 CD3", "P2 CD8"], ["P1", "P2"]),
         ([*macsima(1, ("CD3", "DAPI")), *macsima(2, ("CD8", "SMA"))], []),
         (["CD45_RA", "CD45_RO", "CD3", "DNA_1", "DNA_2"], []),
@@ -111,6 +113,15 @@ def test_unjoined_rounds_are_no_images(tmp_path: Path) -> None:
     found = find_images(tmp_path)
     assert not found.images
     assert all("one of 3 staining rounds of an image (s0_cycle1.ome.tif to" in said for said in found.passed_over)
+
+
+def test_rounds_of_stacks_in_folders_are_no_images(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / "roi" / f"cycle{number}").mkdir(parents=True)
+        write_ome(tmp_path / "roi" / f"cycle{number}" / "image.ome.tif", noise())
+    found = find_images(tmp_path)
+    assert not found.images
+    assert "one of 2 staining rounds of an image (cycle1 to cycle2)" in found.passed_over[0]
 
 
 def test_of_an_mcmicro_project_the_registered_images(tmp_path: Path) -> None:

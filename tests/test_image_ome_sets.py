@@ -122,6 +122,16 @@ def test_metadata_in_a_companion_file(tmp_path: Path, is_there: bool) -> None:
     np.testing.assert_array_equal(image.data.compute(), pixels[::-1])
 
 
+def test_the_metadata_of_a_set_in_one_of_its_files(tmp_path: Path) -> None:
+    pixels = noise((2, 20, 30))
+    body = image_xml(["A", "B"], place(0, 0, "a.ome.tif", 0) + place(1, 0, "b.ome.tif", 1))
+    write(tmp_path / "a.ome.tif", pixels[0], body, 0)
+    path = write(tmp_path / "b.ome.tif", pixels[1], f'<BinaryOnly MetadataFile="a.ome.tif" UUID="{uid(0)}"/>', 1)
+    np.testing.assert_array_equal(open_image(tmp_path / "a.ome.tif").data.compute(), pixels)
+    with pytest.raises(ImageDataError, match=r"part of a set .*; name the file with its metadata instead, a\.ome\.tif"):
+        open_image(path)
+
+
 def test_a_companion_may_not_lie_elsewhere(tmp_path: Path) -> None:
     body = '<BinaryOnly MetadataFile="../s.companion.ome"/>'
     with pytest.raises(ImageDataError, match="outside its folder"):

@@ -109,6 +109,18 @@ def test_labels_of_imagej_slices_are_names(tmp_path: Path) -> None:
     assert names(["c:1/3 - a.tif", "c:2/3 - a.tif", "c:3/3 - a.tif"]) is None
 
 
+def test_names_in_descriptions(tmp_path: Path) -> None:
+    names = ["CD3", "CD8", "DNA"]
+    for metadata in ({"Channel": {"Name": names}}, {"channel_names": names}):
+        tifffile.imwrite(tmp_path / "a.tif", noise((3, 20, 30)), photometric="minisblack", metadata=metadata)
+        assert open_image(tmp_path / "a.tif").channel_names == tuple(names)
+    for words, found in ((names, tuple(names)), (["a.tif"] * 3, None), (["x=1", "x=2", "x=3"], None)):
+        with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+            for plane, word in zip(noise((3, 20, 30)), words, strict=True):
+                file.write(plane, photometric="minisblack", metadata=None, description=word)
+        assert open_image(tmp_path / "a.tif").channel_names == found
+
+
 def test_pages_beyond_those_that_imagej_counts_are_told(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for number, plane in enumerate(noise((5, 20, 30))):

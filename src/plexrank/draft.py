@@ -25,6 +25,7 @@ _LARGEST_TILE_PX, _SMALLEST_TILE_PX = 256, 16
 _PIXELS_IN_MEMORY = 10**9  # float32: 4 GB, which a laptop has
 _SHOWN = 5
 _COFACTORS = "1 for IMC and MIBI counts, 5 for 8-bit images, 100 and more for 16-bit fluorescence"
+_PANELS_DIFFER = "the panels beside the images differ: each image has its own, in the column panel of the samplesheet"
 _COMPARED = 3  # pairs of images that must show the same before a folder is taken for a copy
 
 
@@ -67,9 +68,10 @@ def draft_study(images: Path, out: Path) -> Draft:
         raise MissingInputError(f"{images}: no image that can be read is in it{reasons}")
     chosen, notes = _choose(root, found.images)
     notes += [("passed over", _inside(root, reason)) for reason in found.passed_over]
-    panel, panel_notes = _draft_panel(root, chosen)
+    own_panels = _own_panels(root, chosen)
+    panel, panel_notes = (None, [("channels", _PANELS_DIFFER)]) if own_panels else _draft_panel(root, chosen)
     sizes = _choose_sizes(chosen)
-    write_text(out / "samplesheet.csv", _samplesheet(root, chosen))
+    write_text(out / "samplesheet.csv", _samplesheet(root, chosen, own_panels))
     if panel is not None:
         rows = [(c.channel_id, c.name, int(c.keep)) for c in panel]
         write_text(out / "panel.csv", _table(("channel", "name", "keep"), rows))
@@ -164,6 +166,23 @@ def _draft_panel(root: Path, images: Sequence[FoundImage]) -> tuple[list[Channel
     return _unique(names, ids or names, notes), notes
 
 
+def _own_panels(root: Path, images: Sequence[FoundImage]) -> list[Path]:
+    """The panel that lies nearest to each image, where all have one that fits and these are not all the same."""
+    nearest: list[Path] = []
+    read: dict[Path, Panel] = {}
+    for image in images:
+        paths = _panel_files(root, [image])
+        if not paths:
+            return []
+        try:
+            panel = read.setdefault(paths[0], read_panel(paths[0]))
+            locate_channels(panel, image.channel_names, image.shape[0], str(image.path), image.channel_ids)
+        except PlexrankError:
+            return []
+        nearest.append(paths[0])
+    return nearest if len({panel.channels for panel in read.values()}) > 1 else []
+
+
 def _names_of(image: FoundImage) -> Counter[str]:
     """The names of an image's channels, whatever their order; none where they tell no more than a place."""
     return Counter(map(fold_name, image.channel_names or ())) if image.names_channels else Counter()
@@ -222,7 +241,7 @@ def _describe_images(root: Path, images: Sequence[FoundImage]) -> str:
     return f"{len(images)} images of {images[0].shape[0]} channels, {size} px, in {shown}"
 
 
-def _samplesheet(root: Path, images: Sequence[FoundImage]) -> str:
+def _samplesheet(root: Path, images: Sequence[FoundImage], panels: Sequence[Path]) -> str:
     plain = [_image_id(image.name) for image in images]
     ids: list[str] = []
     for own, image in zip(plain, images, strict=True):
@@ -230,6 +249,9 @@ def _samplesheet(root: Path, images: Sequence[FoundImage]) -> str:
         numbered = (f"{wanted}-{number}" for number in range(2, len(images) + 2))
         ids.append(next(candidate for candidate in (wanted, *numbered) if candidate not in ids))
     rows = [(own, image.path.relative_to(root).as_posix(), "", "") for own, image in zip(ids, images, strict=True)]
+    if panels:
+        with_panels = [(*row, str(path)) for row, path in zip(rows, panels, strict=True)]
+        return _table(("image_id", "path", "patient_id", "label", "panel"), with_panels)
     return _table(("image_id", "path", "patient_id", "label"), rows)
 
 

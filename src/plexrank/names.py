@@ -49,7 +49,7 @@ def fold_name(name: str) -> str:
 def isotope(name: str) -> str | None:
     """``141pr`` where a name is an isotope of an element heavier than 70 u, in any spelling.
 
-    Cadmium before its mass is told from the proteins CD106 to CD116 by its spelling, Cd.
+    Cadmium before its mass is distinguished from the proteins CD106 to CD116 by its spelling, Cd.
     """
     match = _ISOTOPE.fullmatch(name.strip())
     if match is None:

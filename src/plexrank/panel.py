@@ -45,7 +45,7 @@ class Panel:
 
 
 def read_panel(path: Path) -> Panel:
-    """Read a panel of steinbock or of MCMICRO, told by its columns.
+    """Read a panel of steinbock or of MCMICRO, by its columns.
 
     steinbock: ``channel`` (unique), ``name``, optional ``keep`` (0/1). MCMICRO: ``marker_name``, optional
     ``channel_number`` (or ``channel``), ``cycle_number`` (or ``cycle``) and ``remove`` (TRUE/FALSE, 1/0, empty).
@@ -119,11 +119,21 @@ def _marker_order(table: Table) -> tuple[list[int], list[PlexrankError]]:
     cycle_column = next((name for name in ("cycle_number", "cycle") if name in table.columns), None)
     problems: list[PlexrankError] = []
     numbers = _whole_numbers(table, number_column, problems)
-    cycles = _whole_numbers(table, cycle_column, problems if numbers is None or count_from(numbers) is None else [])
+    cycle_problems: list[PlexrankError] = []
+    cycles = _whole_numbers(table, cycle_column, cycle_problems)
+    if numbers is not None and not problems and count_from(numbers) is not None:
+        order = sorted(in_file, key=numbers.__getitem__)
+        if cycles is None or cycle_problems or [cycles[index] for index in order] == sorted(cycles):
+            return order, []
+        return order, [
+            StudyError(
+                f"{table.path}: {number_column} and {cycle_column} do not agree: in the order of the numbers the "
+                "cycles go back; correct the numbers, or leave out the cycles"
+            )
+        ]
+    problems += cycle_problems
     if problems:
         return in_file, problems
-    if numbers is not None and count_from(numbers) is not None:
-        return sorted(in_file, key=numbers.__getitem__), []
     if numbers is None:
         if cycles is None or cycles == sorted(cycles):
             return in_file, []

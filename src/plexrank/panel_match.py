@@ -106,6 +106,9 @@ class _OwnNames:
         if self._has_numbers and not row.channel_id.isdecimal():  # C3 is a place here, not the protein
             return named, set()
         by_id = self._named.get(own, set()) | self._ids.get(own, set()) | self._ids.get(isotope(row.name) or own, set())
+        metals = isotopes_within(row.channel_id)
+        if not by_id and len(metals) == 1:
+            by_id = self._ids.get(min(metals), set())
         return named, by_id or self._rest.get(own, set())
 
 

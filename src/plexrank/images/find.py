@@ -135,8 +135,8 @@ def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
 
 
 def _unjoined_rounds(parts: Sequence[Path]) -> dict[Path, str]:
-    """Files that are staining rounds of one image, each with its channels: why they are no images of their own."""
-    files = {part.name: part for part in parts if _IMAGE_ENDING.search(part.name) and not part.is_dir()}
+    """Files or folders that are staining rounds of an image: why they are no images of their own."""
+    files = {part.name: part for part in parts if _IMAGE_ENDING.search(part.name) or part.is_dir()}
     return {
         files[
             name
@@ -167,7 +167,7 @@ def _is_one_image(folder: Path) -> bool:
     if round_folders(folder):
         return why_no_tiff_folder(folder) is None
     parts = [part for part in folder.iterdir() if not part.name.startswith(".")]
-    folders = [part for part in parts if part.is_dir()]
+    folders = [part for part in parts if part.is_dir() and not _NO_IMAGES.fullmatch(part.name)]
     if any(part.name.lower() == _INNER_FOLDER for part in folders):
         return why_no_tiff_folder(folder) is None
     return not folders and len(parts) > 1 and why_no_tiff_folder(folder) is None

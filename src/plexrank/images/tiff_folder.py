@@ -151,19 +151,19 @@ def _tiffs(folder: Path) -> list[Path]:
 def _choose_names(path: Path, files: Sequence[Path], inner: Sequence[str | None]) -> tuple[str, ...]:
     """The names in the files where they tell channels apart, which no file's name may contradict; else the files'."""
     stems = [_stem(file) for file in files]
-    told = [None if name is None or is_dye(name) or say_only_places([name]) else name for name in inner]
-    for file, stem, name in zip(files, stems, told, strict=True):
+    usable = [None if name is None or is_dye(name) or say_only_places([name]) else name for name in inner]
+    for file, stem, name in zip(files, stems, usable, strict=True):
         if name is not None and not say_only_places(stems) and not (_is_part(name, stem) or _is_part(stem, name)):
             raise ImageDataError(
                 f"{path}: the channel in {file.name} is called {name!r}; give the file that name, or the channel that "
                 "of the file"
             )
-    has_told = any(name is not None for name in told)
+    any_usable = any(name is not None for name in usable)
     names = stems
-    if has_told:
+    if any_usable:
         names = [
             own if own and _is_part(own, stem) else name or stem
-            for own, stem, name in zip(inner, stems, told, strict=True)
+            for own, stem, name in zip(inner, stems, usable, strict=True)
         ]
     names = _with_rounds(path, files, names)
     if len(set(map(fold_name, names))) < len(names):

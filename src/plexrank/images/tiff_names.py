@@ -17,6 +17,8 @@ _PAGE_NAME = 285
 _NAME_AND_MASS = re.compile(r"(?P<name>.*\S)\s*\((?P<mass>[0-9]+(?:\.[0-9]+)?)\)")  # CD3 (159)
 _UM_PER_UNIT: dict[int, float] = {tifffile.RESUNIT.CENTIMETER: 1e4, tifffile.RESUNIT.INCH: 25400.0}
 _SAYS_NOTHING = re.compile(r"|n/?a|none|null|unknown|unnamed|[-–—_. ]+", re.IGNORECASE)
+_NAME_KEYS = ("channel_names", "channels", "names", "Labels", "labels", "markers")
+_WORDS = re.compile(r"[^{<=\r\n][^=\r\n]{0,59}")
 _IMAGEJ_PLACE = re.compile(r"(?:[czt]:\d+/\d+\s*)+(?:-\s*)?")
 
 
@@ -42,6 +44,9 @@ def read_names(
     if series.kind == "imagej":
         labels = _imagej_labels(file)
         return TiffNames(labels if len(labels or ()) == _num_channels(series) else None)
+    described = _described_names(file, pages)
+    if described is not None and len(described) == _num_channels(series):
+        return TiffNames(described)
     if len(pages) != _num_channels(series):
         return TiffNames()  # planes without pages of their own
     page_names = [str(page.tags.valueof(_PAGE_NAME, "")).strip() for page in pages]
@@ -51,6 +56,19 @@ def read_names(
         return TiffNames(named(page_names))
     names, masses = _split_masses(page_names)
     return TiffNames(named(list(names)), masses, _pixel_size(pages[0]))
+
+
+def _described_names(file: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage]) -> tuple[str, ...] | None:
+    """The channels in tifffile's description of the file, else what every page alone is described as."""
+    for described in file.shaped_metadata or ():
+        channel = described.get("Channel")
+        for names in (channel.get("Name") if isinstance(channel, dict) else None, *map(described.get, _NAME_KEYS)):
+            if isinstance(names, list) and all(isinstance(name, str | int) for name in names):
+                return named([str(name) for name in names])
+    words = [page.description.strip() for page in pages]
+    if len(words) > 1 and len(set(words)) == len(words) and all(map(_WORDS.fullmatch, words)):
+        return named(words)
+    return None
 
 
 def _num_channels(series: tifffile.TiffPageSeries) -> int:

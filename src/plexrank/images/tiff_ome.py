@@ -78,6 +78,12 @@ def _find_document(path: Path, text: str) -> OmeDocument:
             f"{path}: its metadata (channel names, order of planes) lie in {companion.name}, which is not beside it; "
             "copy that too, or convert the set into one OME-TIFF with bioformats2raw and raw2ometiff"
         )
+    with companion.open("rb") as opened:
+        if opened.read(2) in (b"II", b"MM"):
+            raise ImageDataError(
+                f"{path}: part of a set of files that is one image; name the file with its metadata instead, "
+                f"{document.metadata_file}"
+            )
     try:
         described = parse_ome_xml(companion.read_text(encoding="utf-8"))
     except ValueError as error:
