@@ -230,6 +230,20 @@ def test_names_and_planes_of_a_set_with_both_byte_orders(tmp_path: Path) -> None
     np.testing.assert_array_equal(open_image(files[0]).data.compute(), pixels)
 
 
+def test_channels_that_differ_in_type_or_meaning_are_told(tmp_path: Path) -> None:
+    pixels = noise((2, 20, 30))
+    files = write_set(tmp_path, pixels, ("DAPI", "CD3"))
+    text = tifffile.tiffcomment(files[1]).encode()
+    for plane, photometric, words in (
+        (pixels[1].astype("float32"), "minisblack", "plane 2 is 20 × 30 px float32, but plane 1 20 × 30 px uint16"),
+        (pixels[1], "miniswhite", "plane 2 is 20 × 30 px uint16, 0 is white"),
+        (pixels[1, 1:], "minisblack", "plane 2 is 19 × 30 px"),
+    ):
+        tifffile.imwrite(files[1], plane, description=text, metadata=None, photometric=photometric)
+        with pytest.raises(ImageDataError, match=words):
+            open_image(files[0])
+
+
 def test_what_tifffile_writes_is_read_as_it_reads_it(tmp_path: Path) -> None:
     path = write_ome(tmp_path / "a.ome.tif", noise((3, 20, 30)))
     np.testing.assert_array_equal(open_image(path).data.compute(), tifffile.imread(path))

@@ -139,11 +139,9 @@ def _open_pixels(path: Path) -> _TxtPixels:
         raise ValueError(f"its last line has {num_cells} of {len(_LEADING) + num_channels} cells")
     x, y = _place(last)
     if x != width - 1 or y == 0:
-        line = f"ends at pixel {x + 1} of line {y + 1}" if y else f"holds one line, of {width} pixels,"
-        raise ImageDataError(
-            f"{path}: {line} of the image, as after a stopped acquisition; take that line out of the table, or "
-            "leave the image out"
-        )
+        found = f"ends at pixel {x + 1} of line {y + 1}" if y else f"holds one line, of {width} pixels,"
+        remedy = "take that line out of the table, or leave the image out" if y else "leave the image out"
+        raise ImageDataError(f"{path}: {found} of the image, as after a stopped acquisition; {remedy}")
     return _TxtPixels(path, header_bytes, tail_start + len(tail), (num_channels, y + 1, width))
 
 

@@ -245,7 +245,8 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
 def _describe(page: tifffile.TiffPage) -> str:
     apart = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
     samples = f" of {page.samplesperpixel} samples{' apart' if apart else ''}" if page.samplesperpixel > 1 else ""
-    return f"{page.imagelength} × {page.imagewidth} px {page.dtype}{samples}"
+    white = ", 0 is white" if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else ""
+    return f"{page.imagelength} × {page.imagewidth} px {page.dtype}{samples}{white}"
 
 
 def _cut(part: slice, side: int) -> Iterator[tuple[int, slice, slice]]:
