@@ -7,7 +7,8 @@ import pytest
 from plexrank.cohort import deal_folds, patient_strata, read_cohort, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, problems_of
 from plexrank.image_path import join_image_path, size_and_mtime, split_image_path
-from plexrank.panel import Channel, Panel, locate_channels, read_panel
+from plexrank.panel import Channel, Panel, read_panel
+from plexrank.panel_match import locate_channels
 from plexrank.settings import CohortSettings
 
 HEADER = "image_id,path,patient_id,grade,site\n"
@@ -233,8 +234,17 @@ def test_a_wrong_panel_is_refused(tmp_path: Path, text: str, words: str) -> None
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("channel_number,marker_name\n1,A\n1,B\n", "channel_number must count the planes of the image: 1 to 2"),
-        ("channel_number,marker_name\n1,A\nx,B\n", "channel_number must count the planes"),
+        (
+            "channel_number,marker_name\n1,A\n1,B\n",
+            "line 3: channel_number 1 stands on line 2 too; channel_number must",
+        ),
+        ("channel_number,marker_name\n1,A\n3,B\n", "channel_number leaves out 2; channel_number must count the planes"),
+        ("channel_number,marker_name\n1,A\nx,B\n", "line 3: channel_number must be a whole number, found 'x'"),
+        ("channel_number,marker_name\n1.5,A\n2,B\n", "line 2: channel_number must be a whole number, found '1.5'"),
+        ("channel_number,marker_name\n1,A\n,B\n", "line 3: channel_number must be a whole number, found ''"),
+        ("channel_number,cycle_number,marker_name\n1,1,A\n3,1,B\n1,2,C\n", "line 4: channel_number 1 stands on line 2"),
+        ("cycle_number,marker_name\n1,A\n2,B\n1,C\n", "line 4: cycle_number goes back"),
+        ("channel_number,cycle_number,marker_name\n1,2,A\n2,1,B\n", "channel_number and cycle_number do not agree"),
         (
             "channel_number,marker_name,remove\n1,A,maybe\n",
             "line 2: remove must be TRUE, FALSE or empty, found 'maybe'",
@@ -264,15 +274,48 @@ def test_markers_of_mcmicro_are_a_panel(tmp_path: Path) -> None:
     assert (located.names, located.indices) == (("CD3", "CD8"), (2, 4))
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("channel_number,cycle_number,marker_name\n2,2,D\n1,1,A\n2,1,B\n1,2,C\n", "ABCD"),
+        ("channel_number,cycle_number,marker_name\n0,1,A\n1,1,B\n0,2,C\n", "ABC"),
+        ("channel_number,cycle_number,marker_name\n2,1,C\n0,1,A\n1,1,B\n", "ABC"),
+        ("channel_number,marker_name\n2.0,B\n1.0,A\n", "AB"),
+        ("channel,cycle,marker_name,Filter\n3,2,C,x\n1,1,A,\n2,1,B,\n", "ABC"),
+        ("channel_number,cycle_number,marker_name\n,,A\n,,B\n", "AB"),
+        ("channel,name\n3,C\n1,A\n2,B\n", "ABC"),
+        ("channel,name\n2.0,C\n0.0,A\n1.0,B\n", "ABC"),
+        (
+            "channel,name,keep\nchannel 10,J,1\n"
+            + "".join(f"channel {n},{'ABCDEFGHI'[n - 1]},1\n" for n in range(1, 10)),
+            "ABCDEFGHIJ",
+        ),
+        ("channel,name\nNd142,B\nPr141,A\n", "BA"),
+    ],
+)
+def test_numbers_order_a_panel_whatever_the_order_of_its_rows(tmp_path: Path, text: str, names: str) -> None:
+    path = tmp_path / "panel.csv"
+    path.write_text(text)
+    assert locate_channels(read_panel(path), None, len(names), "image.tiff").names == tuple(names)
+
+
 def test_a_missing_panel_is_missing_input(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError):
         read_panel(tmp_path / "panel.csv")
 
 
-PANEL = Panel(Path("panel.csv"), (Channel("Nd1", "CD3"), Channel("Nd2", "junk", keep=False), Channel("Nd3", "CD-8")))
+PANEL = Panel(
+    Path("panel.csv"),
+    (Channel("Nd142", "CD3"), Channel("Nd143", "junk", keep=False), Channel("Nd144", "CD-8")),
+)
+
+NUMBERED = Panel(Path("panel.csv"), tuple(Channel(str(n), name) for n, name in enumerate(("C3", "CD8", "CD4"), 1)))
 
 MARKERS = Panel(Path("panel.csv"), tuple(Channel(name, name) for name in ("CD3", "CD8", "ER", "PR")))
 
+
+CROSSED = Panel(Path("panel.csv"), (Channel("CD3", "CD8"), Channel("CD4", "CD3"), Channel("x", "CD5")))
+MASSES = Panel(Path("panel.csv"), tuple(Channel(mass, mass) for mass in ("159", "89", "150")), is_ordered=False)
 
 KEPT = ("CD3", "CD-8")
 
@@ -282,15 +325,20 @@ KEPT = ("CD3", "CD-8")
     [
         (PANEL, None, 3, KEPT, (0, 2)),
         (PANEL, None, 2, KEPT, (0, 1)),
-        (PANEL, ("Nd3", "Nd2", "Nd1"), 3, KEPT, (2, 0)),
+        (PANEL, ("Nd144", "Nd143", "Nd142"), 3, KEPT, (2, 0)),
         (PANEL, ("CD 8", "cd3", "junk"), 3, KEPT, (1, 0)),
         (PANEL, ("CD 8", "cd3"), 2, KEPT, (1, 0)),
-        (PANEL, ("x", "y", "z"), 3, KEPT, (0, 2)),
-        (PANEL, ("x", "y"), 2, KEPT, (0, 1)),
-        (PANEL, ("CD3", "y", "z"), 3, KEPT, (0, 2)),
-        (PANEL, ("Nd1", "Nd2", "Nd4"), 3, ("CD3",), (0,)),
-        (PANEL, ("Nd9_x", "Nd3_a", "Nd1_b", "Nd2_c"), 4, KEPT, (2, 1)),
-        (PANEL, ("Nd3_a",), 1, ("CD-8",), (0,)),
+        (PANEL, ("Channel 1", "Channel 2", "Channel 3"), 3, KEPT, (0, 2)),
+        (PANEL, ("0", "1"), 2, KEPT, (0, 1)),
+        (PANEL, ("144Nd", "Nd143Di", "142nd"), 3, KEPT, (2, 0)),
+        (PANEL, ("142Nd_CD4", "x", "CD8(Nd144Di)"), 3, KEPT, (0, 2)),
+        (MARKERS, ("DAPI", "FITC", "DAPI", "FITC"), 4, ("CD3", "CD8", "ER", "PR"), (0, 1, 2, 3)),
+        (MARKERS, ("CD8", "CD3", "oestrogen", "progesterone"), 4, ("CD3", "CD8"), (1, 0)),
+        (NUMBERED, ("3", "1", "2"), 3, ("C3", "CD8", "CD4"), (1, 2, 0)),
+        (NUMBERED, ("CD4", "CD8", "C3"), 3, ("C3", "CD8", "CD4"), (2, 1, 0)),
+        (PANEL, ("Nd142", "Nd143", "Nd145"), 3, ("CD3",), (0,)),
+        (PANEL, ("Nd150_x", "Nd144_a", "Nd142_b", "Nd143_c"), 4, KEPT, (2, 1)),
+        (PANEL, ("Nd144_a",), 1, ("CD-8",), (0,)),
         (MARKERS, ("PR", "x", "ER"), 3, ("ER", "PR"), (2, 0)),
         (None, ("b", "a"), 2, ("b", "a"), (0, 1)),
     ],
@@ -307,8 +355,8 @@ def test_channels_that_a_panel_does_not_list_are_told() -> None:
 @pytest.mark.parametrize(
     ("found", "found_ids"),
     [
-        (("CD8", "rubbish", "CD three"), ("Nd3", "Nd2", "Nd1")),
-        (("CD8_12((99))Nd3", "x_Nd2", "Nd1_Nd1"), None),
+        (("CD8", "rubbish", "CD three"), ("Nd144", "Nd143", "Nd142")),
+        (("CD8_12((99))Nd144", "x_Nd143", "Nd142_Nd142"), None),
     ],
 )
 def test_ids_beside_or_within_the_names_decide_the_order(found, found_ids) -> None:
@@ -321,13 +369,19 @@ def test_ids_beside_or_within_the_names_decide_the_order(found, found_ids) -> No
     [
         (PANEL, None, 4, "3 rows (2 of them kept), but image.tiff has 4 channels; give one row for every"),
         (MARKERS, None, 3, "panel.csv: 4 rows, but image.tiff has 3 channels; give one row for every"),
-        (MARKERS, ("a", "b", "c"), 3, "3 channels, most of them with names that are not in it (a, b, c)"),
+        (MARKERS, ("a", "b", "c"), 3, "image.tiff: 0 of its 3 channels are in its panel, fewer than half fit"),
+        (PANEL, ("x", "y", "z"), 3, "0 of its 3 channels are in its panel"),
+        (PANEL, ("CD3", "y", "z"), 3, "1 of its 3 channels are in its panel"),
+        (MARKERS, ("x", "CD3", "oestrogen", "y"), 4, "1 of its 4 channels are in its panel"),
         (None, None, 2, "names no channels"),
         (None, ("CD4", "cd4"), 2, "holds it 2 times"),
-        (PANEL, ("junk", "y"), 2, "another order: 'junk' (channel 1 of the image, row 2 of the panel)"),
+        (None, ("Pr141", "141Pr"), 2, "'Pr141': the image holds it 2 times"),
+        (MARKERS, ("CD3", "cd-3", "ER", "PR"), 4, "'CD3': the image holds it 2 times"),
+        (PANEL, ("junk", "y"), 2, "holds none of the channels that panel.csv keeps; it holds: junk"),
         (PANEL, ("junk",), 1, "holds none of the channels that panel.csv keeps; it holds: junk"),
-        (MARKERS, ("CD8", "CD3", "oestrogen", "progesterone"), 4, "another order: 'CD8' (channel 1 of the image"),
-        (MARKERS, ("x", "CD3", "oestrogen", "y"), 4, "'CD3' (channel 2 of the image, row 1 of the panel)"),
+        (PANEL, ("142Nd_CD8", "144Nd_CD3", "x"), 3, "called 'CD3': in image.tiff 'Nd142' is '142Nd_CD8'"),
+        (CROSSED, ("CD3", "x"), 2, "the rows 'CD8' and 'CD3' are both 'CD3' of image.tiff; correct one"),
+        (MASSES, None, 3, "leave gaps and do not stand in order"),
     ],
 )
 def test_channels_that_do_not_fit_are_refused(panel, found, count, words) -> None:

@@ -18,6 +18,7 @@ from plexrank.draft import FILES, draft_study
 from plexrank.errors import MissingInputError, StudyError
 from plexrank.images.find import find_images
 from plexrank.panel import read_panel
+from plexrank.panel_match import locate_channels
 from plexrank.study import load_study
 
 
@@ -175,7 +176,8 @@ def test_a_run_directory_is_not_searched(tmp_path: Path) -> None:
     [
         ("channel,name,keep\nA,a,1\nB,b,0\nC,c,1\n", ("a", "b", "c"), "3, from panel.csv"),
         ("channel,name,keep\nA,a,1\nX,x,0\nB,b,1\nC,c,1\n", ("a", "x", "b", "c"), "3, from panel.csv"),
-        ("channel,name\nA,a\nB,b\n", NAMES, "panel.csv is not used: 2 rows for images of 3 channels"),
+        ("channel,name\nA,a\nB,b\n", NAMES, "is not used: img/a.ome.tiff: 0 of its 3 channels are in its panel"),
+        ("channel,name\nA,a\nB,b\nC,c\n", NAMES, "is not used: img/a.ome.tiff: 0 of its 3 channels are in its panel"),
         ("marker\nA\n", NAMES, "panel.csv is not used: panel.csv: column 'channel' is missing"),
     ],
 )
@@ -183,10 +185,34 @@ def test_a_panel_beside_the_images_is_used_where_it_fits(
     tmp_path: Path, text: str, names: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / "img").mkdir()
-    write_ome(tmp_path / "img" / "a.ome.tiff", noise())
+    write_ome(tmp_path / "img" / "a.ome.tiff", noise(), None if "from" in said else NAMES)
     (tmp_path / "panel.csv").write_text(text)
     assert said in notes(tmp_path, tmp_path / "out")
     assert tuple(channel.name for channel in read_panel(tmp_path / "out" / "panel.csv").channels) == names
+
+
+def test_no_names_of_one_image_for_others_that_differ(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(8):
+        names = ("CD3", "CD8", "DNA") if number // 2 % 2 else ("DNA", "CD3", "CD31")
+        write_ome(data / f"{number}.ome.tiff", other(number), names)
+    said = notes(data, tmp_path / "out")
+    assert "0.ome.tiff has DNA, CD3, CD31; 2.ome.tiff has CD3, CD8, DNA): no panel.csv is drafted" in said
+    assert not (tmp_path / "out" / "panel.csv").exists()
+    fill_in_labels(tmp_path / "out")
+    result = check_study(load_study(tmp_path / "out" / "study.yaml"))
+    assert not result.problems
+    assert result.cost is not None
+    assert result.cost.n_channels >= 2
+
+
+def test_images_that_name_one_panel_in_several_orders_share_it(tmp_path: Path) -> None:
+    write_ome(tmp_path / "a.ome.tiff", other(1), ("CD3", "CD8", "DNA"))
+    write_ome(tmp_path / "b.ome.tiff", other(2), ("DNA", "cd8", "CD-3"))
+    notes(tmp_path, tmp_path / "out")
+    panel = read_panel(tmp_path / "out" / "panel.csv")
+    assert locate_channels(panel, ("DNA", "cd8", "CD-3"), 3, "b").indices == (2, 1, 0)
 
 
 def test_markers_of_mcmicro_become_the_panel(tmp_path: Path) -> None:
@@ -201,6 +227,20 @@ def test_markers_of_mcmicro_become_the_panel(tmp_path: Path) -> None:
         ("CD3", True),
         ("DNA", False),
     ]
+    fill_in_labels(tmp_path / "out")
+    assert not check_study(load_study(tmp_path / "out" / "study.yaml")).problems
+
+
+def test_panels_that_differ_stay_with_their_images(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number in range(8):
+        (data / f"s{number}").mkdir(parents=True)
+        write_ome(data / f"s{number}" / "a.ome.tiff", other(number), None)
+        third = ("CD31", "DNA")[number // 2 % 2]
+        (data / f"s{number}" / "markers.csv").write_text(f"channel_number,marker_name\n2,CD8\n1,CD3\n3,{third}\n")
+    assert "the panels beside the images differ" in notes(data, tmp_path / "out")
+    assert not (tmp_path / "out" / "panel.csv").exists()
+    assert rows(tmp_path / "out")[3]["panel"] == str(data / "s3" / "markers.csv")
     fill_in_labels(tmp_path / "out")
     assert not check_study(load_study(tmp_path / "out" / "study.yaml")).problems
 

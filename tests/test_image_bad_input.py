@@ -17,7 +17,7 @@ from ome_zarr.format import FormatV04, FormatV05
 from image_files import IMC, noise, write_mcd, write_ome, write_ome_zarr, write_tiff_folder, write_txt
 from plexrank.errors import ImageDataError, StudyError
 from plexrank.images.open import READERS, open_image
-from plexrank.panel import locate_channels
+from plexrank.panel_match import locate_channels
 
 
 def cut(path: Path, share: float) -> Path:
@@ -36,6 +36,11 @@ def replace_text(path: Path, old: str, new: str, encoding: str = "utf-8") -> Pat
     content = path.read_bytes()
     assert old.encode(encoding) in content
     path.write_bytes(content.replace(old.encode(encoding), new.encode(encoding), 1))
+    return path
+
+
+def drop_lines(path: Path, count: int) -> Path:
+    path.write_text("\n".join([*path.read_text().splitlines()[:-count], ""]))
     return path
 
 
@@ -73,6 +78,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "txt cut within a line": (
         lambda f: cut(write_txt(f / "a.txt", noise()), 0.505),
         "not readable as IMC table .*line",
+    ),
+    "stopped table": (
+        lambda f: drop_lines(write_txt(f / "a.txt", noise()), 10),
+        r"a\.txt: ends at pixel 40 of line 40 of the image, as after a stopped acquisition; take that line out",
+    ),
+    "table stopped in its first line": (
+        lambda f: drop_lines(write_txt(f / "a.txt", noise()), 39 * 50 + 7),
+        "holds one line, of 43 pixels, of the image, as after a stopped acquisition",
     ),
     "txt without pixels": (lambda f: cut(write_txt(f / "a.txt", noise()), 0.0015), "not readable as IMC table"),
     "txt with another column": (
@@ -160,6 +173,28 @@ def test_imc_damage_within_the_pixels_is_found_when_they_are_read(tmp_path: Path
     with pytest.raises(ImageDataError, match="pixels cannot be decoded") as caught:
         image.data.compute()
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("end", ["\n", "\n\n", "", "\r\n \t\r\n"])
+def test_blank_lines_at_the_end_of_a_table_do_not_count(tmp_path: Path, end: str) -> None:
+    path = write_txt(tmp_path / "a.txt", noise())
+    with path.open("w", newline="") as file:
+        file.write(write_txt(tmp_path / "b.txt", noise()).read_text().rstrip("\n") + end)
+    np.testing.assert_array_equal(open_image(path).data.compute(), noise())
+
+
+def test_a_table_in_the_code_page_of_windows(tmp_path: Path) -> None:
+    path = write_txt(tmp_path / "a.txt", noise(), ("µCD3", "CD8", "DNA"))
+    path.write_bytes(path.read_text(encoding="utf-8").encode("cp1252"))
+    assert open_image(path).channel_names == ("µCD3", "CD8", "DNA")
+
+
+def test_an_acquisition_beside_unfinished_ones_is_read(tmp_path: Path) -> None:
+    path = write_mcd(tmp_path / "a.mcd", {1: noise(), 2: noise((3, 0, 0))}, ("CD3", "", "DNA ®"))
+    path.write_bytes(path.read_bytes() + b"\0\0")
+    image = open_image(tmp_path / "a.mcd#1")
+    assert image.channel_names == ("CD3", "Nd148", "DNA ®")
+    np.testing.assert_array_equal(image.data.compute(), noise())
 
 
 def test_a_link_out_of_a_folder_of_tiffs_is_refused(tmp_path: Path) -> None:

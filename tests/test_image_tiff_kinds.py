@@ -47,7 +47,10 @@ def test_a_mibitiff_is_named_by_its_pages(tmp_path: Path) -> None:
     [
         (["CD3", "Ki-67"], ("CD3", "Ki-67"), None),
         (["CD3 (159)", "Ki-67"], ("CD3 (159)", "Ki-67"), None),
-        (["CD3", ""], None, None),
+        (["CD3 (1)", "CD8 (1)"], ("CD3 (1)", "CD8 (1)"), None),
+        (["CD3", ""], ("CD3", "unnamed_2"), None),
+        (["", ""], None, None),
+        (["slide 7", "slide 7"], None, None),
     ],
 )
 def test_page_names_of_other_tiffs(tmp_path: Path, page_names: list[str], names: Any, ids: Any) -> None:

@@ -154,7 +154,7 @@ def test_pixel_sizes_are_told_in_micrometres(size: object, unit: str | None, exp
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image><Pixels '
         f'PhysicalSizeX="{size}" PhysicalSizeY="{size}" {units}/></Image></OME>'
     )
-    found = parse_ome_xml(xml).pixel_size_um
+    found = parse_ome_xml(xml).images[0].pixel_size_um
     assert found == (None if expected is None else pytest.approx((expected, expected)))
 
 
@@ -177,7 +177,7 @@ def test_channels_without_any_name_have_none(tmp_path: Path) -> None:
 
 def test_an_unnamed_channel_among_named_ones_is_numbered() -> None:
     xml = '<OME><Image><Pixels><Channel Name="A"/><Channel/><Channel Name=" "/></Pixels></Image></OME>'
-    assert parse_ome_xml(xml).channel_names == ("A", "unnamed_2", "unnamed_3")
+    assert parse_ome_xml(xml).images[0].channel_names == ("A", "unnamed_2", "unnamed_3")
 
 
 @pytest.mark.parametrize(("xml", "message"), [("<OME><Image>", "damaged"), ("<OME/>", "no image")])

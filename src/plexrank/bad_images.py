@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError
-from plexrank.panel import fold_name
+from plexrank.names import fold_name
 from plexrank.rundir import reading_output, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
 

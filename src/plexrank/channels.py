@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from plexrank.cohort import Cohort
 from plexrank.errors import ImageDataError, PlexrankError, StudyError, raise_problems
-from plexrank.panel import Panel, fold_name
+from plexrank.names import fold_name
+from plexrank.panel import Panel
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.tables import did_you_mean
 

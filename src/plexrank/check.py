@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
+from plexrank.bad_images import SHOWN, SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
@@ -203,6 +203,7 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
     plan = Plan(rundir or RunDir(Path()), study, cohort, Split({}))
     panel_is_wrong = study.cohort.panel is not None and cohort.panel is None
     unlisted: Counter[str] = Counter()
+    doubtful: list[str] = []
     num_small = 0
     for record in cohort.images:
         stored = plan.stored_channels(record) if rundir is not None else None
@@ -221,11 +222,18 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
                 looked.located.append(located)
                 looked.held[record.image_id] = located.channels.names
                 unlisted.update(located.channels.unlisted)
+                doubtful += located.image.warnings
         except PlexrankError as error:
             looked.bad.append(BadImage(record, error))
     if unlisted:
         named = ", ".join(f"{name} (in {count})" for name, count in unlisted.items())
         looked.warnings.append(f"channels of images that their panel does not list, and that are not used: {named}")
+    if doubtful:
+        shown = "; ".join(doubtful[:SHOWN]) + ("; …" if len(doubtful) > SHOWN else "")
+        looked.warnings.append(
+            f"{len(doubtful)} images lack chunks, which read as empty: where not all of them were without signal, the "
+            f"copy is incomplete: {shown}"
+        )
     if num_small:
         looked.warnings.append(
             f"{num_small} images are less than half as high or wide as a tile of {study.tile.tile_px} px: what lies "

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
 from plexrank.images.find import FoundImage, find_images, show_the_same
+from plexrank.names import fold_name
 from plexrank.panel import Channel, Panel, read_panel
+from plexrank.panel_match import locate_channels
 from plexrank.rundir import write_text
 
 FILES = ("samplesheet.csv", "panel.csv", "study.yaml")
@@ -23,6 +25,7 @@ _LARGEST_TILE_PX, _SMALLEST_TILE_PX = 256, 16
 _PIXELS_IN_MEMORY = 10**9  # float32: 4 GB, which a laptop has
 _SHOWN = 5
 _COFACTORS = "1 for IMC and MIBI counts, 5 for 8-bit images, 100 and more for 16-bit fluorescence"
+_PANELS_DIFFER = "the panels beside the images differ: each image has its own, in the column panel of the samplesheet"
 _COMPARED = 3  # pairs of images that must show the same before a folder is taken for a copy
 
 
@@ -65,14 +68,15 @@ def draft_study(images: Path, out: Path) -> Draft:
         raise MissingInputError(f"{images}: no image that can be read is in it{reasons}")
     chosen, notes = _choose(root, found.images)
     notes += [("passed over", _inside(root, reason)) for reason in found.passed_over]
-    panel, panel_notes = _draft_panel(root, chosen)
+    own_panels = _own_panels(root, chosen)
+    panel, panel_notes = (None, [("channels", _PANELS_DIFFER)]) if own_panels else _draft_panel(root, chosen)
     sizes = _choose_sizes(chosen)
-    write_text(out / "samplesheet.csv", _samplesheet(root, chosen))
-    write_text(
-        out / "panel.csv", _table(("channel", "name", "keep"), [(c.channel_id, c.name, int(c.keep)) for c in panel])
-    )
+    write_text(out / "samplesheet.csv", _samplesheet(root, chosen, own_panels))
+    if panel is not None:
+        rows = [(c.channel_id, c.name, int(c.keep)) for c in panel]
+        write_text(out / "panel.csv", _table(("channel", "name", "keep"), rows))
     cofactor = 1 if all(image.reader.startswith("IMC") for image in chosen) else 5
-    write_text(out / "study.yaml", _study(root, out.resolve(), sizes, cofactor))
+    write_text(out / "study.yaml", _study(root, out.resolve(), sizes, cofactor, has_panel=panel is not None))
     notes += [
         *panel_notes,
         ("tiles", _describe_sizes(sizes)),
@@ -120,43 +124,75 @@ def _same_images(known: Sequence[FoundImage], group: Sequence[FoundImage]) -> bo
     return 2 * len(pairs) > len(group) and all(show_the_same(*pair) for pair in pairs[:_COMPARED])
 
 
-def _draft_panel(root: Path, images: Sequence[FoundImage]) -> tuple[list[Channel], list[tuple[str, str]]]:
-    """The panel file beside the images, else the names in them, else numbers."""
+def _draft_panel(root: Path, images: Sequence[FoundImage]) -> tuple[list[Channel] | None, list[tuple[str, str]]]:
+    """The panel file beside the images, else the names in them, else numbers; None where images differ in names."""
     notes: list[tuple[str, str]] = []
     num_channels = images[0].shape[0]
     for path in _panel_files(root, images):
         where = _inside(root, str(path))
         try:
             panel: Panel = read_panel(path)
+            for image in images:
+                source = str(image.path)
+                locate_channels(panel, image.channel_names, image.shape[0], source, image.channel_ids)
         except PlexrankError as error:
             notes.append(("panel", f"{where} is not used: {_inside(root, str(error))}"))
             continue
-        if num_channels in (len(panel.channels), len(panel.kept_names)):
-            return _with_own_ids(panel.channels), [*notes, ("channels", f"{num_channels}, from {where}")]
-        notes.append(
-            ("panel", f"{where} is not used: {len(panel.channels)} rows for images of {num_channels} channels")
-        )
-    names = images[0].channel_names
-    if names is None:
-        numbered = [Channel(str(number), f"channel {number}") for number in range(1, num_channels + 1)]
+        named = any(image.names_channels for image in images)
+        channels = list(panel.channels) if named else _with_own_ids(panel.channels)
+        return channels, [*notes, ("channels", f"{num_channels}, from {where}")]
+    if all(not image.names_channels for image in images):
         notes.append(("channels", f"{num_channels}, which the images do not name: give the names in panel.csv"))
-        return numbered, notes
+        names = images[0].channel_names or [f"channel {number}" for number in range(1, num_channels + 1)]
+        is_plain = len({fold_name(name) for name in names}) == num_channels
+        return [
+            Channel(str(number), name if is_plain else f"channel {number} {name}")
+            for number, name in enumerate(names, start=1)
+        ], notes
+    first = _names_of(images[0])
+    other = next((image for image in images if _names_of(image) != first), None)
+    if other is not None:
+        one, two = (", ".join(image.channel_names or ("no names",)) for image in (images[0], other))
+        count = sum(_names_of(image) != first for image in images)
+        places = f"{_inside(root, str(images[0].path))} has {one}; {_inside(root, str(other.path))} has {two}"
+        sentence = (
+            f"{count} images name theirs otherwise than the first ({places}): no panel.csv is drafted, and channels "
+            "are joined by the names in the images"
+        )
+        return None, [*notes, ("channels", sentence)]
+    names = images[0].channel_names or ()
     notes.append(("channels", f"{num_channels}, as the images name them"))
-    others = sum(image.channel_names != names for image in images)
-    if others:
-        notes.append(("channels", f"{others} images name theirs otherwise than {_inside(root, str(images[0].path))}"))
-    return _unique(names, images[0].channel_ids or names, notes), notes
+    ids = images[0].channel_ids if len({image.names_and_ids for image in images}) == 1 else None
+    return _unique(names, ids or names, notes), notes
+
+
+def _own_panels(root: Path, images: Sequence[FoundImage]) -> list[Path]:
+    """The panel that lies nearest to each image, where all have one that fits and these are not all the same."""
+    nearest: list[Path] = []
+    read: dict[Path, Panel] = {}
+    for image in images:
+        paths = _panel_files(root, [image])
+        if not paths:
+            return []
+        try:
+            panel = read.setdefault(paths[0], read_panel(paths[0]))
+            locate_channels(panel, image.channel_names, image.shape[0], str(image.path), image.channel_ids)
+        except PlexrankError:
+            return []
+        nearest.append(paths[0])
+    return nearest if len({panel.channels for panel in read.values()}) > 1 else []
+
+
+def _names_of(image: FoundImage) -> Counter[str]:
+    """The names of an image's channels, whatever their order; none where they tell no more than a place."""
+    return Counter(map(fold_name, image.channel_names or ())) if image.names_channels else Counter()
 
 
 def _with_own_ids(channels: Sequence[Channel]) -> list[Channel]:
-    """Markers of MCMICRO have their names for ids, and those that are removed may share one."""
-    counts = Counter(channel.channel_id.casefold() for channel in channels)
-    return [
-        Channel(f"{number} {channel.channel_id}", channel.name, channel.keep)
-        if counts[channel.channel_id.casefold()] > 1
-        else channel
-        for number, channel in enumerate(channels, start=1)
-    ]
+    """Markers of MCMICRO have their names for ids; numbers keep their order when the rows are sorted."""
+    if any(channel.channel_id != channel.name for channel in channels):
+        return list(channels)
+    return [Channel(str(number), one.name, one.keep) for number, one in enumerate(channels, start=1)]
 
 
 def _unique(names: Sequence[str], ids: Sequence[str], notes: list[tuple[str, str]]) -> list[Channel]:
@@ -205,7 +241,7 @@ def _describe_images(root: Path, images: Sequence[FoundImage]) -> str:
     return f"{len(images)} images of {images[0].shape[0]} channels, {size} px, in {shown}"
 
 
-def _samplesheet(root: Path, images: Sequence[FoundImage]) -> str:
+def _samplesheet(root: Path, images: Sequence[FoundImage], panels: Sequence[Path]) -> str:
     plain = [_image_id(image.name) for image in images]
     ids: list[str] = []
     for own, image in zip(plain, images, strict=True):
@@ -213,6 +249,9 @@ def _samplesheet(root: Path, images: Sequence[FoundImage]) -> str:
         numbered = (f"{wanted}-{number}" for number in range(2, len(images) + 2))
         ids.append(next(candidate for candidate in (wanted, *numbered) if candidate not in ids))
     rows = [(own, image.path.relative_to(root).as_posix(), "", "") for own, image in zip(ids, images, strict=True)]
+    if panels:
+        with_panels = [(*row, str(path)) for row, path in zip(rows, panels, strict=True)]
+        return _table(("image_id", "path", "patient_id", "label", "panel"), with_panels)
     return _table(("image_id", "path", "patient_id", "label"), rows)
 
 
@@ -229,16 +268,17 @@ def _image_id(name: str) -> str:
     return own if re.match("[A-Za-z0-9]", own) else f"i{own}"
 
 
-def _study(root: Path, out: Path, sizes: _Sizes, cofactor: int) -> str:
+def _study(root: Path, out: Path, sizes: _Sizes, cofactor: int, *, has_panel: bool) -> str:
     start = root.relative_to(out) if root.is_relative_to(out) else root
     name = re.sub("[^A-Za-z0-9._-]", "-", root.name).lstrip("._-")[:64] or "study"
+    panel = "panel: panel.csv             " if has_panel else "# panel: panel.csv           "
     return f"""\
 # Drafted by plexrank init. Every key: docs/study.md
 name: {json.dumps(name)}
 cohort:
   samplesheet: samplesheet.csv   # fill in label; patient_id where patients have several images
   root: {json.dumps(str(start), ensure_ascii=False)}
-  panel: panel.csv               # keep 0 leaves a channel out
+  {panel}  # keep 0 leaves a channel out
   label: label
   exclude_channels: []           # negative controls, such as DNA: shown, but out of the ranking
 tile: {{tile_px: {sizes.tile_px}, downsample: {sizes.downsample}}}

@@ -8,7 +8,7 @@ from plexrank.errors import naming_input
 from plexrank.images.lazy import LazyImage
 from plexrank.images.mask import LazyMask, open_mask
 from plexrank.images.open import open_image
-from plexrank.panel import LocatedChannels, locate_channels
+from plexrank.panel_match import LocatedChannels, locate_channels
 from plexrank.samplesheet import ImageRecord
 from plexrank.settings import TileSettings
 from plexrank.tiles.resampling import Resampling, find_resampling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,18 @@ from plexrank.image_path import join_image_path
 from plexrank.images.imc_mcd import list_acquisitions, why_no_mcd
 from plexrank.images.ome_zarr import why_no_ome_zarr
 from plexrank.images.open import find_reader, open_image
-from plexrank.images.tiff_folder import why_no_tiff_folder
+from plexrank.images.rounds import rounds_of_one
+from plexrank.images.tiff_folder import round_folders, why_no_tiff_folder
+from plexrank.names import say_only_places
 
-_IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr)", re.IGNORECASE)
+_IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr(\.zip)?|ozx)", re.IGNORECASE)
 _ENDING = re.compile(rf"{_IMAGE_ENDING.pattern}$|\.txt$", re.IGNORECASE)
 _IMCTOOLS_NAME = re.compile(r"(?P<slide>.+)_s[0-9]+_a(?P<acquisition>[0-9]+)_ac")
 _NO_IMAGES = re.compile(
     r"masks?|labels?|segmentations?|(cell|nuclei|nuclear)_?masks?|deepcell(_output)?", re.IGNORECASE
 )
+_MCMICRO_IMAGES = ("dearray", "background", "registration")  # the last step first
+_MCMICRO_STEPS = frozenset({"raw", "illumination", "probability-maps", "segmentation", "quantification", "qc"})
 _INNER_FOLDER = "tifs"
 _COMPARED_PX = 64
 _RUN_FILES = ("study.yaml", "provenance.json")
@@ -47,6 +51,16 @@ class FoundImage:
     shape: tuple[int, int, int]
     channel_names: tuple[str, ...] | None
     channel_ids: tuple[str, ...] | None
+
+    @property
+    def names_channels(self) -> bool:
+        """Whether its file says more of its channels than their places."""
+        return self.channel_names is not None and not (self.channel_ids is None and say_only_places(self.channel_names))
+
+    @property
+    def names_and_ids(self) -> frozenset[tuple[str, str]]:
+        """Which id each name has."""
+        return frozenset(zip(self.channel_names or (), self.channel_ids or (), strict=False))
 
 
 @dataclass(frozen=True)
@@ -105,10 +119,12 @@ def show_the_same(first: Path, second: Path) -> bool:
 
 def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
     """Files and folders that may be images, in the order of their paths."""
-    for part in sorted(folder.iterdir()):
-        if part.name.startswith("."):
-            continue
-        if not part.is_dir():
+    parts = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
+    not_final = {**_unjoined_rounds(parts), **_steps_of_mcmicro(parts)}
+    for part in parts:
+        if part in not_final:
+            passed_over.append(not_final[part])
+        elif not part.is_dir():
             yield part
         elif _NO_IMAGES.fullmatch(part.name):
             passed_over.append(f"{part}: taken for masks by its name")
@@ -118,12 +134,40 @@ def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
             yield from _walk(part, passed_over)
 
 
+def _unjoined_rounds(parts: Sequence[Path]) -> dict[Path, str]:
+    """Files or folders that are staining rounds of an image: why they are no images of their own."""
+    files = {part.name: part for part in parts if _IMAGE_ENDING.search(part.name) or part.is_dir()}
+    return {
+        files[
+            name
+        ]: f"{files[name]}: one of {len(group)} staining rounds of an image ({group[0]} to {group[-1]}); register"
+        " and join them, for example with MCMICRO, and draft from the images that come of it"
+        for group in rounds_of_one(list(files))
+        for name in group
+    }
+
+
+def _steps_of_mcmicro(parts: Sequence[Path]) -> dict[Path, str]:
+    """Folders of an MCMICRO project beside that of its last images."""
+    folders = {part.name.lower(): part for part in parts if part.is_dir()}
+    final = next((folders[name] for name in _MCMICRO_IMAGES if name in folders and any(folders[name].iterdir())), None)
+    if final is None or not folders.keys() & _MCMICRO_STEPS:
+        return {}
+    return {
+        part: f"{part}: a step of MCMICRO, whose images are those in {final.name}"
+        for name, part in folders.items()
+        if name in _MCMICRO_STEPS.union(_MCMICRO_IMAGES) and part != final
+    }
+
+
 def _is_one_image(folder: Path) -> bool:
-    """An OME-Zarr; or single-channel TIFFs: in a folder TIFs, or two or more without folders beside them."""
+    """An OME-Zarr; or single-channel TIFFs: in a folder TIFs, in rounds, or two or more without folders beside them."""
     if why_no_ome_zarr(folder) is None:
         return True
+    if round_folders(folder):
+        return why_no_tiff_folder(folder) is None
     parts = [part for part in folder.iterdir() if not part.name.startswith(".")]
-    folders = [part for part in parts if part.is_dir()]
+    folders = [part for part in parts if part.is_dir() and not _NO_IMAGES.fullmatch(part.name)]
     if any(part.name.lower() == _INNER_FOLDER for part in folders):
         return why_no_tiff_folder(folder) is None
     return not folders and len(parts) > 1 and why_no_tiff_folder(folder) is None

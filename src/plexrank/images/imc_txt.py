@@ -26,10 +26,11 @@ _SCAN_BYTES = 2**22
 
 @dataclass(frozen=True)
 class _TxtPixels:
-    """``header_bytes`` is where the first pixel's line starts, ``shape`` (c, y, x)."""
+    """``header_bytes`` is where the first pixel's line starts, ``end`` where the last ends, ``shape`` (c, y, x)."""
 
     path: Path
     header_bytes: int
+    end: int
     shape: tuple[int, int, int]
     dtype = np.dtype(np.float32)
 
@@ -43,16 +44,15 @@ class _TxtPixels:
     def line_starts(self) -> list[int]:
         """Where each line of the image starts, and where the last one ends, bytes; found by one pass over the file."""
         _, height, width = self.shape
-        starts, lines, offset, last = [self.header_bytes], 0, self.header_bytes, b""
+        starts, lines, offset = [self.header_bytes], 0, self.header_bytes
         with self.path.open("rb") as file:
             file.seek(offset)
-            while block := file.read(_SCAN_BYTES):
+            while block := file.read(min(_SCAN_BYTES, self.end - offset)):
                 breaks = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
                 starts += (offset + breaks[(width - 1 - lines) % width :: width] + 1).tolist()
-                lines, offset, last = lines + len(breaks), offset + len(block), block[-1:]
-        if last != b"\n":  # the last line may do without a break
-            lines += 1
-            starts += [offset] if lines % width == 0 else []
+                lines, offset = lines + len(breaks), offset + len(block)
+        lines += 1  # the last, whose break comes after the end
+        starts += [self.end] if lines % width == 0 else []
         if len(starts) != height + 1 or lines != height * width:
             raise ValueError(f"{lines} pixels; expected {height} × {width}")
         return starts
@@ -89,11 +89,11 @@ def open_txt(path: Path) -> LazyImage:
     """Open an IMC table, which does not say how large its pixels are.
 
     Raises:
-        ImageDataError: a column is no channel, or the table is cut short.
+        ImageDataError: a column is no channel, the table is cut short, or the acquisition was stopped.
     """
     try:
         with path.open("rb") as file:
-            columns = file.readline().decode().rstrip("\r\n").split("\t")[len(_LEADING) :]
+            columns = _decode(file.readline()).rstrip("\r\n").split("\t")[len(_LEADING) :]
         pixels = _open_pixels(path)
     except DAMAGE as error:
         raise ImageDataError(f"{path}: not readable as IMC table ({one_line(error)}); {REMEDY}") from error
@@ -109,24 +109,40 @@ def open_txt(path: Path) -> LazyImage:
     return LazyImage(ImagePixels(path, _open_pixels, pixels), named(labels), None, metals)
 
 
+def _decode(header: bytes) -> str:
+    """UTF-8, or the code page of Windows that older software writes (µ)."""
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("cp1252")
+
+
 def _open_pixels(path: Path) -> _TxtPixels:
-    """Size from the first line of the image and the last of the file.
+    """Size from the first line of the image and the last of the file; blank lines at the end do not count.
 
     Raises:
-        ValueError: there is no pixel, or the last pixel is not that of a full line.
+        ImageDataError: the last pixel is not that of a full line of the image, as after a stopped acquisition.
+        ValueError: there is no pixel, or the last is cut short.
     """
     with path.open("rb") as file:
         num_channels = len(file.readline().split(b"\t")) - len(_LEADING)
         header_bytes = file.tell()
-        width = sum(1 for _ in itertools.takewhile(lambda line: _place(line)[1] == 0, file))
-        file.seek(max(header_bytes, path.stat().st_size - _TAIL_BYTES))
-        lines = file.read().splitlines()
+        width = sum(1 for _ in itertools.takewhile(lambda line: line.strip() and _place(line)[1] == 0, file))
+        tail_start = max(header_bytes, path.stat().st_size - _TAIL_BYTES)
+        file.seek(tail_start)
+        tail = file.read().rstrip()
     if width == 0 or num_channels < 1:
         raise ValueError("it holds no pixel in its first line, or no channel")
-    x, y = _place(lines[-1])
-    if x != width - 1 or len(lines[-1].split(b"\t")) != len(_LEADING) + num_channels:
-        raise ValueError(f"it ends at pixel {x} of line {y}, but a line has {width}")
-    return _TxtPixels(path, header_bytes, (num_channels, y + 1, width))
+    last = tail.splitlines()[-1]
+    num_cells = len(last.split(b"\t"))
+    if num_cells != len(_LEADING) + num_channels:
+        raise ValueError(f"its last line has {num_cells} of {len(_LEADING) + num_channels} cells")
+    x, y = _place(last)
+    if x != width - 1 or y == 0:
+        found = f"ends at pixel {x + 1} of line {y + 1}" if y else f"holds one line, of {width} pixels,"
+        remedy = "take that line out of the table, or leave the image out" if y else "leave the image out"
+        raise ImageDataError(f"{path}: {found} of the image, as after a stopped acquisition; {remedy}")
+    return _TxtPixels(path, header_bytes, tail_start + len(tail), (num_channels, y + 1, width))
 
 
 def _place(line: bytes) -> tuple[int, int]:

@@ -118,12 +118,14 @@ class LazyImage:
         pixel_size_um: (y, x) in micrometres; None where the file does not say.
         channel_ids: what else the file calls each channel: the metal in IMC (``Yb172``), the mass in MIBItiff
             (``159``); None where there is nothing else.
+        warnings: what makes its pixels doubtful.
     """
 
     pixels: PixelsInPieces
     channel_names: tuple[str, ...] | None
     pixel_size_um: tuple[float, float] | None
     channel_ids: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] = ()
 
     @functools.cached_property
     def data(self) -> da.Array:

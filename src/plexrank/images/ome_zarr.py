@@ -1,4 +1,4 @@
-"""OME-Zarr (NGFF) 0.4 and 0.5: the full resolution of an image group.
+"""OME-Zarr (NGFF) up to 0.5: the full resolution of an image group, alone or within bioformats2raw or SpatialData.
 
 https://ngff.openmicroscopy.org/0.4/ and https://ngff.openmicroscopy.org/0.5/.
 """
@@ -6,6 +6,7 @@ https://ngff.openmicroscopy.org/0.4/ and https://ngff.openmicroscopy.org/0.5/.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
+from plexrank.images.axes import refuse_other_axes
 from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
+from plexrank.images.zarr_chunks import count_chunks
 from plexrank.images.zarr_metadata import check_array, read_json
 
 if TYPE_CHECKING:
     import zarr
 
-_VERSIONS = ("0.4", "0.5")
+_VERSION = re.compile(r"0\.[1-5](?![0-9]).*")  # SpatialData writes 0.4-dev-spatialdata
+_IMPLICIT_AXES = re.compile(r"0\.[12](?![0-9]).*")
 _UM_PER_UNIT = {
     "angstrom": 1e-4,
     "picometer": 1e-6,
@@ -35,7 +39,7 @@ _SEVERAL = {
     "plate": "a plate of several images; name one field in it, such as {path}/A/1/0",
     "well": "a well of several images; name one field in it, such as {path}/0",
 }
-_DROPPED = {"t": "time points", "z": "focal planes"}
+_ZIPPED = (".ozx", ".zarr.zip")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class _ZarrPixels:
 
 def why_no_ome_zarr(path: Path) -> str | None:
     """Why this is no zarr group, or None."""
+    if path.is_file() and path.name.lower().endswith(_ZIPPED):
+        return None
     if not path.is_dir():
         return "a file, not a folder"
     if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray")):
@@ -84,94 +90,152 @@ def why_no_ome_zarr(path: Path) -> str | None:
 def open_ome_zarr(path: Path) -> LazyImage:
     """Open the full resolution of an OME-Zarr image.
 
+    Chunks that are missing, which zarr reads as fill values, are counted in the image's ``warnings``.
+
     Raises:
-        ImageDataError: the store is damaged or holds no pixels; holds several images, time points or focal planes;
-            is of another version of the format; uses codecs that are not read.
+        ImageDataError: the store is zipped, damaged or holds no pixels; holds several images, time points or focal
+            planes; is of another version of the format; uses codecs that are not read.
     """
+    if path.is_file():
+        raise ImageDataError(f"{path}: a zipped OME-Zarr; unpack it, and name the folder that comes of it")
     try:
         group, attributes = _find_image(path)
         multiscale = attributes["multiscales"][0]
-        pixels = _find_pixels(path, group, multiscale)
-        labels = [str(channel.get("label") or "") for channel in attributes.get("omero", {}).get("channels", [])]
+        pixels = _find_pixels(path, group, attributes)
+        labels = _labels(attributes)
         size = _pixel_size_um(multiscale)
+        stored = pixels.array.shards or pixels.array.chunks
+        chunks = count_chunks(_array_folder(path, group, multiscale), pixels.array.shape, stored, pixels.order[0])
     except DAMAGE as error:
         raise ImageDataError(f"{path}: not readable as OME-Zarr ({one_line(error)}); {REMEDY}") from error
     if labels and len(labels) != pixels.shape[0]:
         raise ImageDataError(
             f"{path}: it describes {len(labels)} channels, its array holds {pixels.shape[0]}; {REMEDY}"
         )
-    return LazyImage(ImagePixels(path, _open_pixels, pixels), named(labels), size)
+    if not chunks.found:
+        raise ImageDataError(f"{path}: its array holds no chunk, every pixel is missing; {REMEDY}")
+    warnings = []
+    if chunks.found < chunks.expected:
+        called = [labels[channel] if labels else f"{channel + 1}" for channel in chunks.empty_channels]
+        whole = f", all of channel {', '.join(called)}" if called else ""
+        warnings.append(f"{path}: {chunks.expected - chunks.found} of {chunks.expected} chunks are not there{whole}")
+    return LazyImage(ImagePixels(path, _open_pixels, pixels), named(labels), size, warnings=tuple(warnings))
 
 
 def _open_pixels(path: Path) -> _ZarrPixels:
-    group, attributes = _find_image(path)
-    return _find_pixels(path, group, attributes["multiscales"][0])
+    return _find_pixels(path, *_find_image(path))
+
+
+def _labels(attributes: dict[str, Any]) -> list[str]:
+    """The labels of the channels, which may be numbers; some tools write them into the multiscale.
+
+    Raises:
+        ValueError: they are given twice, and differ.
+    """
+    found = [
+        ["" if channel.get("label") is None else str(channel["label"]) for channel in place["omero"]["channels"]]
+        for place in (attributes, attributes["multiscales"][0])
+        if (place.get("omero") or {}).get("channels")
+    ]
+    if any(labels != found[0] for labels in found):
+        raise ValueError(f"two lists of channels: {', '.join(found[0])} and {', '.join(found[1])}")
+    return found[0] if found else []
 
 
 def _find_image(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The image group of a store, and its OME attributes; bioformats2raw puts a single image into the group ``0``."""
+    """The image group of a store, and its OME attributes; of a store of one image, that of the image."""
     attributes = _attributes(path)
-    if "bioformats2raw.layout" in attributes:
-        images = sorted(part.name for part in path.iterdir() if part.is_dir() and part.name.isdecimal())
+    images = _images_within(path, attributes)
+    if images is not None:
         if len(images) != 1:
-            raise ImageDataError(f"{path}: holds {len(images)} images; name one of them, such as {path}/{images[0]}")
-        path = path / images[0]
+            such = f"; name one of them, such as {images[0]}" if images else ""
+            raise ImageDataError(f"{path}: holds {len(images)} images{such}")
+        path = images[0]
         attributes = _attributes(path)
     for key, what in _SEVERAL.items():
         if key in attributes:
             raise ImageDataError(f"{path}: {what.format(path=path)}")
-    if not attributes.get("multiscales"):
+    multiscales = attributes.get("multiscales")
+    if not multiscales:
         raise ImageDataError(f"{path}: a zarr store without an image (multiscales) in it; name the image's group")
-    version = attributes.get("version") or attributes["multiscales"][0].get("version") or "0.4"
-    if version not in _VERSIONS:
-        raise ImageDataError(f"{path}: OME-Zarr of version {version}; versions {' and '.join(_VERSIONS)} are read")
+    if len({one["datasets"][0]["path"] for one in multiscales}) > 1:
+        raise ImageDataError(f"{path}: holds {len(multiscales)} images in one group; export the one to use on its own")
+    version = _version(attributes)
+    if not _VERSION.fullmatch(version):
+        raise ImageDataError(
+            f"{path}: OME-Zarr of version {version}; versions up to 0.5 are read: write it as 0.5, for example with"
+            " ome-zarr or ngff-zarr"
+        )
     return path, attributes
 
 
+def _images_within(path: Path, attributes: dict[str, Any]) -> list[Path] | None:
+    """The images of a store that keeps them in groups, as bioformats2raw and SpatialData do; None for others."""
+    if "bioformats2raw.layout" in attributes:
+        series = _attributes(path / "OME").get("series") if (path / "OME").is_dir() else None
+        names = series or sorted(part.name for part in path.iterdir() if part.is_dir() and part.name.isdecimal())
+        found = [path / str(name) for name in names]
+        if any(not image.resolve().is_relative_to(path.resolve()) for image in found):
+            raise ImageDataError(f"{path}: an image of it lies outside of it; copy the store as a whole")
+        return found
+    if "multiscales" not in attributes and (path / "images").is_dir():
+        return sorted(part for part in (path / "images").iterdir() if part.is_dir() and not part.name.startswith("."))
+    return None
+
+
+def _version(attributes: dict[str, Any]) -> str:
+    return str(attributes.get("version") or attributes["multiscales"][0].get("version") or "0.4")
+
+
 def _attributes(group: Path) -> dict[str, Any]:
+    """Those of OME: under ``ome`` from 0.5 on, at the top before; some writers of zarr v3 leave them there."""
     if (group / "zarr.json").is_file():
         attributes: dict[str, Any] = read_json(group / "zarr.json").get("attributes", {})
-        ome: dict[str, Any] = attributes.get("ome", {})
-        return ome
-    return read_json(group / ".zattrs") if (group / ".zattrs").is_file() else {}
+    elif (group / ".zattrs").is_file():
+        attributes = read_json(group / ".zattrs")
+    else:
+        return {}
+    return {**attributes, **(attributes.get("ome") or {})}
 
 
-def _find_pixels(path: Path, group: Path, multiscale: dict[str, Any]) -> _ZarrPixels:
+def _array_folder(path: Path, group: Path, multiscale: dict[str, Any]) -> Path:
+    folder: Path = group / multiscale["datasets"][0]["path"]
+    if not folder.resolve().is_relative_to(path.resolve()):
+        raise ImageDataError(f"{path}: its array lies outside of it ({folder}); copy the store as a whole")
+    return folder
+
+
+def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPixels:
     import zarr  # images of other formats do without
     from zarr.storage import LocalStore
 
-    folder = group / multiscale["datasets"][0]["path"]
-    if not folder.resolve().is_relative_to(path.resolve()):
-        raise ImageDataError(f"{path}: its array lies outside of it ({folder}); copy the store as a whole")
+    multiscale = attributes["multiscales"][0]
+    folder = _array_folder(path, group, multiscale)
     zarr_format = check_array(folder)
     array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
+    if "axes" not in multiscale and _IMPLICIT_AXES.fullmatch(_version(attributes)):
+        multiscale["axes"] = list("tczyx")
     names = [_axis(axis)[0] for axis in multiscale["axes"]]
     if not isinstance(array, zarr.Array) or len(names) != array.ndim or 0 in array.shape:
         raise ValueError(f"axes {names} of an array of shape {array.shape}")
     if not {"y", "x"} <= set(names):
         raise ValueError(f"axes {names}; expected channels, y and x")
-    for name, side in zip(names, array.shape, strict=True):
+    sides = dict(zip(names, array.shape, strict=True))
+    refuse_other_axes(path, {name.upper(): side for name, side in sides.items()})
+    for name, side in sides.items():
         if name not in ("c", "y", "x") and side > 1:
-            what = _DROPPED.get(name, f"planes along {name}")
-            raise ImageDataError(f"{path}: holds {side} {what}; export one of them, or a projection")
-    if not _holds_chunks(folder):
-        raise ValueError("its array holds no chunk, every pixel is missing")
+            raise ImageDataError(f"{path}: holds {side} planes along {name}; export one of them, or a projection")
     order = (names.index("c") if "c" in names else None, names.index("y"), names.index("x"))
     return _ZarrPixels(array, order, np.dtype(array.dtype).newbyteorder("="))
 
 
-def _holds_chunks(folder: Path) -> bool:
-    """Zarr gives missing chunks as fill values: a store that lost all of them would read as an empty image."""
-    return any(
-        part.is_file() and not part.name.startswith(".z") and part.name != "zarr.json" for part in folder.rglob("*")
-    )
-
-
 def _axis(axis: Any) -> tuple[str, str | None]:
-    """Name and unit of an axis; c for that of the type channel."""
+    """Name and unit of an axis; c for that of the type channel. Before 0.4 an axis was its name alone."""
+    if isinstance(axis, str):
+        return axis.lower(), None
     if axis.get("type") == "channel":
         return "c", None
-    return str(axis["name"]), axis.get("unit")
+    return str(axis["name"]).lower(), axis.get("unit")
 
 
 def _pixel_size_um(multiscale: dict[str, Any]) -> tuple[float, float] | None:
@@ -179,7 +243,7 @@ def _pixel_size_um(multiscale: dict[str, Any]) -> tuple[float, float] | None:
     scale = [1.0] * len(axes)
     transforms = [*multiscale["datasets"][0].get("coordinateTransformations", ())]
     for transform in [*transforms, *multiscale.get("coordinateTransformations", ())]:
-        if transform["type"] == "scale":
+        if transform["type"] == "scale" and "output" not in transform:  # SpatialData's lead to other systems
             scale = [own * float(factor) for own, factor in zip(scale, transform["scale"], strict=True)]
     sizes = [_size_um(axes, scale, name) for name in ("y", "x")]
     return None if sizes[0] is None or sizes[1] is None else (sizes[0], sizes[1])

@@ -58,7 +58,14 @@ def open_image(path: Path) -> LazyImage:
         ImageDataError: no reader takes it, or it is damaged, or it is no stack of channels.
     """
     file, acquisition = split_image_path(path)
-    return find_reader(file).open(file, acquisition)
+    image = find_reader(file).open(file, acquisition)
+    num_planes, height, width = image.pixels.shape
+    if image.channel_names is None and num_planes > width and height > width:
+        raise ImageDataError(
+            f"{path}: {num_planes} planes of {height} × {width} pixels, as if the channels stood last; write it with "
+            "the channels first, such as pixels.transpose(2, 0, 1) with axes CYX, or name its channels in the file"
+        )
+    return image
 
 
 def find_reader(file: Path) -> Reader:

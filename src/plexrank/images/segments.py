@@ -22,11 +22,15 @@ _PLAIN_STRIP_BYTES = 2**20  # uncompressed pixels can be read in strips of any h
 
 @dataclass(frozen=True)
 class Plane:
-    """Where a plane's segments lie, row by row, and how to decode (bytes, index) into (sample, y, x) pixels."""
+    """Where a plane's segments lie, row by row, and how to decode (bytes, index) into (sample, y, x) pixels.
+
+    Segments are of one ``segment_shape`` (y, x), but for the last rows and columns.
+    """
 
     path: Path
     offsets: Sequence[int]
     bytecounts: Sequence[int]
+    segment_shape: tuple[int, int]
     decode: Callable[[bytes, int], npt.NDArray[Any]]
 
     def check_extent(self, what: str) -> None:
@@ -43,18 +47,17 @@ class Plane:
 
 @dataclass(frozen=True)
 class SegmentedPixels:
-    """Planes of ``samples`` channels each, all cut into segments of the same ``segment_shape`` (y, x)."""
+    """Planes of ``samples`` channels each, every one cut into segments as its page says."""
 
     planes: Sequence[Plane]
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
-    segment_shape: tuple[int, int]
     samples: int = 1
 
     @property
     def chunks(self) -> tuple[int, int, int]:
-        """(c, y, x) whole segments to read at once."""
-        height, width = (segment * max(1, CHUNK_PX // segment) for segment in self.segment_shape)
+        """(c, y, x) whole segments of the first plane to read at once."""
+        height, width = (segment * max(1, CHUNK_PX // segment) for segment in self.planes[0].segment_shape)
         return self.samples, min(height, self.shape[1]), min(width, self.shape[2])
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
@@ -76,34 +79,46 @@ class SegmentedPixels:
             ValueError: a segment is smaller than it should be.
         """
         channels, ys, xs = key
-        height, width = self.segment_shape
-        num_across = -(-self.shape[2] // width)
         for number, c, own_c in _cut(channels, self.samples):
             plane = self.planes[number]
+            height, width = plane.segment_shape
+            num_across = -(-self.shape[2] // width)
             with plane.path.open("rb") as file:
                 for (row, y, own_y), (col, x, own_x) in itertools.product(_cut(ys, height), _cut(xs, width)):
                     segment = self._decode(plane, file, row * num_across + col)
                     piece = segment[own_c, own_y, own_x]
                     if piece.shape[1:] != (y.stop - y.start, x.stop - x.start):
-                        raise ValueError(f"a segment holds {segment.shape[1:]}, expected {self.segment_shape}")
+                        raise ValueError(f"a segment holds {segment.shape[1:]}, expected {plane.segment_shape}")
                     yield (c, y, x), piece
 
     def _decode(self, plane: Plane, file: BinaryIO, index: int) -> npt.NDArray[Any]:
         """(sample, y, x); a segment left out holds zeros."""
         if plane.bytecounts[index] == 0:
-            return np.zeros((self.samples, *self.segment_shape), self.dtype)
+            return np.zeros((self.samples, *plane.segment_shape), self.dtype)
         file.seek(plane.offsets[index])
         return plane.decode(file.read(plane.bytecounts[index]), index)
 
 
 @dataclass(frozen=True)
 class WholePixels:
-    """Channels that are interleaved with y or x over pages: read as a whole and its axes put in order."""
+    """Channels that are interleaved with y or x over pages: read as a whole and its axes put in order.
+
+    Attributes:
+        pages: numbers of the pages in the file.
+        stored_shape: of the pages' pixels one after the other.
+        order: the axes of that in the order c, y, x.
+    """
 
     path: Path
-    shape: tuple[int, int, int]
+    pages: Sequence[int]
+    stored_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     order: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        c, y, x = (self.stored_shape[axis] for axis in self.order)
+        return c, y, x
 
     @property
     def chunks(self) -> tuple[int, int, int]:
@@ -112,26 +127,59 @@ class WholePixels:
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
         with tifffile.TiffFile(self.path) as file:
-            stored: npt.NDArray[Any] = file.series[0].asarray()
-        return stored.transpose(self.order)[key].astype(self.dtype)
+            stored = np.stack([own_page(file, number).asarray() for number in self.pages]).reshape(self.stored_shape)
+        others = [axis for axis in range(stored.ndim) if axis not in self.order]
+        pixels: npt.NDArray[Any] = stored.transpose(*others, *self.order).reshape(self.shape)
+        return pixels[key].astype(self.dtype)
 
 
-def contiguous_pixels(
-    path: Path, offset: int, shape: tuple[int, int, int], stored: np.dtype[Any], samples: int
-) -> SegmentedPixels:
+def own_page(file: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
+    """A page with its own tags: as part of a series tifffile would take those of the first.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    page = file.pages.get(number, aspage=True, cache=False)
+    if not isinstance(page, tifffile.TiffPage):
+        raise ValueError(f"page {number + 1} cannot be read")
+    return page
+
+
+def stack_pages(pages: Sequence[tifffile.TiffPage]) -> SegmentedPixels:
+    """Pages of one size and type one after the other, each decoded by its own tags.
+
+    Raises:
+        ValueError: they differ, or one does not say how it is stored or reaches over the end of its file.
+    """
+    first = pages[0]
+    if first.dtype is None:
+        raise ValueError("unknown pixel type")
+    described = _describe(first)
+    for number, page in enumerate(pages, start=1):
+        if _describe(page) != described:
+            raise ValueError(f"plane {number} is {_describe(page)}, but plane 1 {described}")
+    planes = [plane for page in pages for plane in page_planes(page)]
+    for number, plane in enumerate(planes, start=1):
+        plane.check_extent(f"plane {number} of {len(planes)}")
+    samples = first.samplesperpixel * len(pages) // len(planes)
+    dtype: np.dtype[Any] = np.dtype(first.dtype).newbyteorder("=")
+    return SegmentedPixels(planes, (len(planes) * samples, first.imagelength, first.imagewidth), dtype, samples)
+
+
+def contiguous_planes(
+    path: Path, offset: int, count: int, size: tuple[int, int], stored: np.dtype[Any], samples: int
+) -> list[Plane]:
     """Uncompressed planes one after the other, cut into strips of our own choice.
 
     Args:
         path: the file.
         offset: where the first plane starts, bytes.
-        shape: (c, y, x).
+        count: number of planes.
+        size: (y, x).
         stored: type of a value with its byte order.
         samples: channels that lie interleaved within a plane.
-
-    Raises:
-        ValueError: the planes reach over the end of the file.
     """
-    num_channels, height, width = shape
+    height, width = size
     row_bytes = width * samples * stored.itemsize
     strip_rows = min(height, max(1, _PLAIN_STRIP_BYTES // row_bytes))
     starts = range(0, height, strip_rows)
@@ -142,25 +190,33 @@ def contiguous_pixels(
             raise ValueError("the file ends within its pixels")
         return np.frombuffer(content, stored).reshape(-1, width, samples).transpose(2, 0, 1)
 
-    planes = [
-        Plane(path, [offset + (plane * height + start) * row_bytes for start in starts], bytecounts, decode)
-        for plane in range(num_channels // samples)
+    return [
+        Plane(
+            path,
+            [offset + (plane * height + start) * row_bytes for start in starts],
+            bytecounts,
+            (strip_rows, width),
+            decode,
+        )
+        for plane in range(count)
     ]
-    planes[-1].check_extent(f"plane {len(planes)} of {len(planes)}")
-    return SegmentedPixels(planes, shape, stored.newbyteorder("="), (strip_rows, width), samples)
 
 
-def page_planes(page: tifffile.TiffPage | tifffile.TiffFrame) -> list[Plane]:
+def page_planes(page: tifffile.TiffPage) -> list[Plane]:
     """The planes of a page: one, or one a sample where these lie apart.
 
     Raises:
         ValueError: the page does not say how it is stored.
     """
-    keyframe = page.keyframe
-    if keyframe is None:
-        raise ValueError("a page does not say how it is stored")
-    apart = keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and keyframe.samplesperpixel > 1
-    num_planes = keyframe.samplesperpixel if apart else 1
+    apart = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+    num_planes = page.samplesperpixel if apart else 1
+    path = Path(page.parent.filehandle.path)
+    if page.is_final and page.dtype is not None:
+        stored = np.dtype(f"{page.parent.byteorder}{page.dtype.char}")
+        size = page.imagelength, page.imagewidth
+        return contiguous_planes(
+            path, page.dataoffsets[0], num_planes, size, stored, page.samplesperpixel // num_planes
+        )
     tables = {} if page.jpegtables is None else {"jpegtables": page.jpegtables}
     num_segments, rest = divmod(len(page.dataoffsets), num_planes)
     if rest:
@@ -168,7 +224,7 @@ def page_planes(page: tifffile.TiffPage | tifffile.TiffFrame) -> list[Plane]:
 
     def decoder(first: int) -> Callable[[bytes, int], npt.NDArray[Any]]:
         def decode(content: bytes, index: int) -> npt.NDArray[Any]:
-            segment, _, _ = keyframe.decode(content, first + index, **tables)
+            segment, _, _ = page.decode(content, first + index, **tables)
             if segment is None:
                 raise ValueError("a segment is empty")
             pixels: npt.NDArray[Any] = segment[0].transpose(2, 0, 1)
@@ -176,11 +232,21 @@ def page_planes(page: tifffile.TiffPage | tifffile.TiffFrame) -> list[Plane]:
 
         return decode
 
-    path = Path(page.parent.filehandle.path)
+    if page.is_tiled:
+        segment_shape = page.tilelength, page.tilewidth
+    else:
+        segment_shape = min(page.rowsperstrip, page.imagelength), page.imagewidth
     return [
-        Plane(path, page.dataoffsets[first:end], page.databytecounts[first:end], decoder(first))
+        Plane(path, page.dataoffsets[first:end], page.databytecounts[first:end], segment_shape, decoder(first))
         for first, end in ((plane * num_segments, (plane + 1) * num_segments) for plane in range(num_planes))
     ]
+
+
+def _describe(page: tifffile.TiffPage) -> str:
+    apart = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+    samples = f" of {page.samplesperpixel} samples{' apart' if apart else ''}" if page.samplesperpixel > 1 else ""
+    white = ", 0 is white" if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else ""
+    return f"{page.imagelength} × {page.imagewidth} px {page.dtype}{samples}{white}"
 
 
 def _cut(part: slice, side: int) -> Iterator[tuple[int, slice, slice]]:

@@ -6,6 +6,7 @@ tifffile reads the structure, once. Pixels are read later from the file itself, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 import tifffile
 
 from plexrank.errors import ImageDataError
+from plexrank.images.axes import check_grey, refuse_other_axes
 from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, Pixels, one_line
-from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_pixels, page_planes
+from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_planes, own_page, stack_pages
 from plexrank.images.tiff_extent import check_extent
-from plexrank.images.tiff_names import TiffNames, choose_series, read_names
+from plexrank.images.tiff_names import TiffNames, read_names
+from plexrank.images.tiff_ome import read_ome
+from plexrank.images.tiff_series import choose_series
 
-_GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
 _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
 
 
@@ -59,20 +62,27 @@ def _read_structure(path: Path) -> tuple[Pixels, TiffNames]:
     try:
         check_extent(path)
         with tifffile.TiffFile(path) as file:
-            all_series = choose_series(file)
-            if len(all_series) != 1:
-                raise ImageDataError(
-                    f"{path}: holds {len(all_series)} images of differing kinds; export the one to use on its own"
-                )
-            names = read_names(file, all_series[0])
-            return _find_pixels(path, all_series[0], file.byteorder), names
+            if file.is_ome and file.ome_metadata:
+                return read_ome(path, file)
+            series = choose_series(path, file)
+            if series.kind == "imagej":
+                _refuse_further_pages(path, file, series)
+            pages = _own_pages(file, series)
+            return _find_pixels(path, series, pages), read_names(file, series, pages)
     except DAMAGE as error:
         raise ImageDataError(f"{path}: not readable as TIFF ({one_line(error)}); {REMEDY}") from error
 
 
-def _find_pixels(path: Path, series: tifffile.TiffPageSeries, byteorder: str) -> Pixels:
-    page = series.keyframe
-    axis = _channel_axis(path, series, page)
+def _own_pages(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
+    """The pages of a series with their own tags; a single one may stand for all planes."""
+    return [own_page(file, page.index) for page in series.pages if page is not None and page.offset is not None]
+
+
+def _find_pixels(path: Path, series: tifffile.TiffPageSeries, pages: Sequence[tifffile.TiffPage]) -> Pixels:
+    for page in pages:
+        check_grey(path, page)
+    page = pages[0]
+    axis = _channel_axis(path, series)
     if page.dtype is None:
         raise ValueError("unknown pixel type")
     dtype: np.dtype[Any] = np.dtype(page.dtype).newbyteorder("=")
@@ -80,50 +90,40 @@ def _find_pixels(path: Path, series: tifffile.TiffPageSeries, byteorder: str) ->
     shape = (sides.get(axis, 1), sides["Y"], sides["X"])
     if math.prod(shape) != math.prod(series.shape) or 0 in shape:
         raise ValueError(f"axes {series.axes} of {series.shape} are not channels, y and x")
-    samples = 1
-    if not series.axes.endswith("YX"):
-        if len(series.pages) > 1 or page.samplesperpixel != shape[0] or _planes_lie_apart(page):
-            axes = [name for name in series.axes if name in (axis, "Y", "X")]
-            return WholePixels(path, shape, dtype, tuple(axes.index(name) for name in (axis, "Y", "X")))
-        samples = shape[0]
-    if series.dataoffset is not None:
-        stored = np.dtype(f"{byteorder}{dtype.char}")
-        return contiguous_pixels(path, series.dataoffset, shape, stored, samples)
-    planes = [plane for page in series.pages if page is not None for plane in page_planes(page)]
-    if len(planes) * samples != shape[0]:
-        raise ValueError(f"{len(planes)} of {shape[0] // samples} planes are there")
-    for number, plane in enumerate(planes, start=1):
-        _check_folder(path, plane.path)
-        plane.check_extent(f"plane {number} of {len(planes)}")
-    height, width = _segment_shape(page)
-    return SegmentedPixels(planes, shape, dtype, (height, width), samples)
+    num_planes = math.prod(series.shape) // math.prod(page.shape)
+    if len(pages) == 1 and num_planes > 1 and series.dataoffset is not None:  # one page for all, as ImageJ may write it
+        if not series.axes.endswith("YX"):
+            raise ValueError(f"axes {series.axes} of {series.shape} behind a single page")
+        stored = np.dtype(f"{page.parent.byteorder}{dtype.char}")
+        planes = contiguous_planes(path, series.dataoffset, shape[0], shape[1:], stored, 1)
+        planes[-1].check_extent(f"plane {len(planes)} of {len(planes)}")
+        return SegmentedPixels(planes, shape, dtype)
+    if len(pages) != num_planes:
+        raise ValueError(f"{len(pages)} of {num_planes} planes are there")
+    is_of_samples = len(pages) == 1 and page.samplesperpixel == shape[0]
+    if not series.axes.endswith("YX") and not is_of_samples:
+        order = tuple(series.axes.index(name) for name in (axis, "Y", "X"))
+        return WholePixels(path, [page.index for page in pages], series.shape, dtype, order)
+    pixels = stack_pages(pages)
+    if pixels.shape != shape:
+        raise ValueError(f"its pages hold {pixels.shape}, but are described as {shape}")
+    return pixels
 
 
-def _channel_axis(path: Path, series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> str:
+def _channel_axis(path: Path, series: tifffile.TiffPageSeries) -> str:
     """The letter of the axis that holds channels, ``C`` for a single plane."""
-    if page.photometric not in _GREY:
-        kind = tifffile.PHOTOMETRIC(page.photometric).name
-        raise ImageDataError(f"{path}: a {kind} picture, not a stack of channels; export the channels as grey planes")
     others = {name: side for name, side in zip(series.axes, series.shape, strict=True) if name not in "YX" and side > 1}
-    for name, meaning in (("T", "time points"), ("Z", "focal planes")):
-        if name in others:
-            raise ImageDataError(f"{path}: holds {others[name]} {meaning}; export one of them, or a projection")
+    channels = math.prod(side for name, side in others.items() if name not in "TZ")
+    refuse_other_axes(path, {**others, "C": channels})
     if len(others) > 1:
         raise ImageDataError(f"{path}: axes {series.axes} of {series.shape}; expected channels, y and x")
     return next(iter(others), "C")
 
 
-def _planes_lie_apart(page: tifffile.TiffPage) -> bool:
-    return bool(page.planarconfig == tifffile.PLANARCONFIG.SEPARATE)
-
-
-def _segment_shape(page: tifffile.TiffPage) -> tuple[int, int]:
-    if page.is_tiled:
-        return page.tilelength, page.tilewidth
-    return min(page.rowsperstrip, page.imagelength), page.imagewidth
-
-
-def _check_folder(path: Path, part: Path) -> None:
-    """A set of OME-TIFFs names its files itself: they must lie beside or below the first."""
-    if not part.resolve().is_relative_to(path.resolve().parent):
-        raise ImageDataError(f"{path}: its OME-XML names {part}, outside its folder; move the set into one folder")
+def _refuse_further_pages(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
+    """ImageJ's description counts planes; pages beyond them, or fewer, are of another image."""
+    num_planes = math.prod(series.shape) // math.prod(series.keyframe.shape)
+    if len(file.pages) not in (1, num_planes):
+        raise ImageDataError(
+            f"{path}: ImageJ's description is of {num_planes} planes, the file holds {len(file.pages)}; save it again"
+        )

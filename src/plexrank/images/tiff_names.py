@@ -1,8 +1,9 @@
-"""Channel names and pixel size of a TIFF: from OME-XML, QPTIFF descriptions, or page names (MIBItiff)."""
+"""Channel names and pixel size of a TIFF: from QPTIFF descriptions, ImageJ labels or page names (MIBItiff)."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 import tifffile
 
 from plexrank.images.lazy import named
-from plexrank.images.ome_xml import parse_ome_xml
 
 _PAGE_NAME = 285
 _NAME_AND_MASS = re.compile(r"(?P<name>.*\S)\s*\((?P<mass>[0-9]+(?:\.[0-9]+)?)\)")  # CD3 (159)
-_UM_PER_CM = 1e4
+_UM_PER_UNIT: dict[int, float] = {tifffile.RESUNIT.CENTIMETER: 1e4, tifffile.RESUNIT.INCH: 25400.0}
+_SAYS_NOTHING = re.compile(r"|n/?a|none|null|unknown|unnamed|[-–—_. ]+", re.IGNORECASE)
+_NAME_KEYS = ("channel_names", "channels", "names", "Labels", "labels", "markers")
+_WORDS = re.compile(r"[^{<=\r\n][^=\r\n]{0,59}")
+_IMAGEJ_PLACE = re.compile(r"(?:[czt]:\d+/\d+\s*)+(?:-\s*)?")
 
 
 @dataclass(frozen=True)
@@ -27,47 +31,48 @@ class TiffNames:
     pixel_size_um: tuple[float, float] | None = None
 
 
-def choose_series(file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """The series that may be the image.
-
-    Of a QPTIFF the full resolution, without thumbnail, macro and label; of a MIBItiff the masses, without the optical
-    and label pictures; otherwise all.
-    """
-    series = list(file.series)
-    if file.is_qpi:
-        return series[:1]
-    masses = [part for part in series if _mibi_kind(part.keyframe) == "SIMS"]
-    return masses or series
-
-
-def read_names(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> TiffNames:
-    """Names of the channels of a series.
+def read_names(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: Sequence[tifffile.TiffPage]
+) -> TiffNames:
+    """Names of the channels of a series that is no OME-TIFF's.
 
     Raises:
-        ValueError: the OME-XML or a description is damaged.
+        ValueError: a description is damaged.
     """
-    if file.is_ome and file.ome_metadata:
-        ome = parse_ome_xml(file.ome_metadata)
-        return TiffNames(ome.channel_names, None, ome.pixel_size_um)
-    pages = _own_pages(file, series)
-    if not pages:
-        return TiffNames()
     if file.is_qpi:
-        return TiffNames(named([_qptiff_name(page.description) for page in pages]), None, _centimetre_pixel(pages[0]))
+        return TiffNames(_qptiff_names(pages), None, _pixel_size(pages[0]))
+    if series.kind == "imagej":
+        labels = _imagej_labels(file)
+        return TiffNames(labels if len(labels or ()) == _num_channels(series) else None)
+    described = _described_names(file, pages)
+    if described is not None and len(described) == _num_channels(series):
+        return TiffNames(described)
+    if len(pages) != _num_channels(series):
+        return TiffNames()  # planes without pages of their own
     page_names = [str(page.tags.valueof(_PAGE_NAME, "")).strip() for page in pages]
-    if not all(page_names):
-        return TiffNames()
+    if len(pages) > 1 and len(set(page_names)) == 1:
+        return TiffNames()  # the name of the image
+    if mibi_kind(pages[0]) is None:
+        return TiffNames(named(page_names))
     names, masses = _split_masses(page_names)
-    is_mibi = masses is not None and _mibi_kind(pages[0]) is not None
-    return TiffNames(names, masses, _centimetre_pixel(pages[0]) if is_mibi else None)
+    return TiffNames(named(list(names)), masses, _pixel_size(pages[0]))
 
 
-def _own_pages(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
-    """The pages of a series with all their tags; none where a plane has no page of its own to carry a name."""
-    if any(page is None for page in series.pages):
-        return []
-    pages = (file.pages.get(page.index, aspage=True, cache=False) for page in series.pages if page is not None)
-    return [page for page in pages if isinstance(page, tifffile.TiffPage)]
+def _described_names(file: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage]) -> tuple[str, ...] | None:
+    """The channels in tifffile's description of the file, else what every page alone is described as."""
+    for described in file.shaped_metadata or ():
+        channel = described.get("Channel")
+        for names in (channel.get("Name") if isinstance(channel, dict) else None, *map(described.get, _NAME_KEYS)):
+            if isinstance(names, list) and all(isinstance(name, str | int) for name in names):
+                return named([str(name) for name in names])
+    words = [page.description.strip() for page in pages]
+    if len(words) > 1 and len(set(words)) == len(words) and all(map(_WORDS.fullmatch, words)):
+        return named(words)
+    return None
+
+
+def _num_channels(series: tifffile.TiffPageSeries) -> int:
+    return math.prod(side for axis, side in zip(series.axes, series.shape, strict=True) if axis not in "YX")
 
 
 def _split_masses(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
@@ -79,16 +84,43 @@ def _split_masses(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
     return tuple(match["name"] for match in found), tuple(match["mass"] for match in found)
 
 
-def _qptiff_name(description: str) -> str:
-    """Biomarker before Name: the name is that of the dye."""
+def _qptiff_names(pages: Sequence[tifffile.TiffPage]) -> tuple[str, ...] | None:
+    """Biomarker before Name, which is that of the dye; Name where a biomarker says nothing or comes again."""
+    roots = [qptiff_description(page) for page in pages]
+    dyes, markers = (
+        [(root.findtext(tag) or "").strip() for root in roots if root is not None] for tag in ("Name", "Biomarker")
+    )
+    names = [
+        dye if _SAYS_NOTHING.fullmatch(marker) or (dye and markers.count(marker) > 1) else marker
+        for dye, marker in zip(dyes, markers, strict=True)
+    ]
+    return named(names) if len(names) == len(pages) else None
+
+
+def qptiff_description(page: tifffile.TiffPage) -> ET.Element | None:
+    """What a page of a QPTIFF says of itself, None where it says nothing.
+
+    Raises:
+        ValueError: the description is damaged.
+    """
+    if not page.description.strip():
+        return None
     try:
-        root = ET.fromstring(description)
+        return ET.fromstring(page.description)
     except ET.ParseError as error:
         raise ValueError(f"a QPTIFF description is damaged ({error})") from error
-    return (root.findtext("Biomarker") or "").strip() or (root.findtext("Name") or "").strip()
 
 
-def _mibi_kind(page: tifffile.TiffPage) -> str | None:
+def _imagej_labels(file: tifffile.TiffFile) -> tuple[str, ...] | None:
+    """The labels of slices, without the place (``c:1/3 - ``) and what stands below it; None where they are no names."""
+    labels = (file.imagej_metadata or {}).get("Labels")
+    if not isinstance(labels, list):
+        return None
+    lines = [_IMAGEJ_PLACE.sub("", str(label).partition("\n")[0]).strip() for label in labels]
+    return named(lines) if len(set(lines)) == len(lines) else None
+
+
+def mibi_kind(page: tifffile.TiffPage) -> str | None:
     """``SIMS``, ``Optical``, … where the page is one of a MIBItiff."""
     if not page.description.startswith("{"):
         return None
@@ -99,9 +131,8 @@ def _mibi_kind(page: tifffile.TiffPage) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _centimetre_pixel(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """(y, x) size in micrometres from the resolution, where that is in pixels per centimetre."""
-    if page.resolutionunit != tifffile.RESUNIT.CENTIMETER:
-        return None
+def _pixel_size(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    """(y, x) size in micrometres from the resolution, where that is per centimetre or inch."""
+    um = _UM_PER_UNIT.get(page.resolutionunit)
     per_x, per_y = page.resolution
-    return (_UM_PER_CM / per_y, _UM_PER_CM / per_x) if per_x > 0 and per_y > 0 else None
+    return (um / per_y, um / per_x) if um is not None and per_x > 0 and per_y > 0 else None
