@@ -11,12 +11,14 @@ from pathlib import Path
 from plexrank.bad_images import SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
+from plexrank.differences import image_differences
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.images.open import open_image
 from plexrank.located import LocatedImage, locate_image
 from plexrank.models.parameters import n_parameters, published_weights
 from plexrank.panel import wrong_exclusions
-from plexrank.plan import INNER_FOLDS, Plan
+from plexrank.plan import Plan
+from plexrank.roles import Findings, role_findings
 from plexrank.rundir import RunDir
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.settings import Study
@@ -56,10 +58,6 @@ class Cost:
     n_trainings: int
     tile_store_gb: float
     memory_gb: float
-
-
-Findings = tuple[Sequence[PlexrankError], Sequence[str]]
-"""Problems and warnings."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +227,7 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
             f"{num_small} images are less than half as high or wide as a tile of {study.tile.tile_px} px: what lies "
             "beyond their edges is mirrored; lower tile.tile_px"
         )
+    looked.warnings.extend(image_differences(study.tile, looked.located))
     fitting = [image for image in cohort.images if image.image_id in looked.held]
     try:
         misfits = find_misfits(fitting, looked.held)
@@ -249,7 +248,7 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
     problems = class_problems(study.cohort, cohort.classes, members, study.train.dealt_folds, num_left_out)
     problems += order_problems(study.rank.ordered, cohort.classes)
-    return (problems, ()) if problems else _check_roles(study, cohort)
+    return (problems, ()) if problems else role_findings(study, cohort)
 
 
 def _check_channels(
@@ -311,48 +310,6 @@ def _check_truth(truth: Path | None) -> list[PlexrankError]:
         for column in ("channel", "informative")
         if column not in columns
     ]
-
-
-def _check_roles(study: Study, cohort: Cohort) -> Findings:
-    """Whether every class is among the training images of every fold (a problem) and in validation (a warning)."""
-    folds = study.train.folds
-    try:
-        plan = Plan(RunDir(Path()), study, cohort, split_patients(study, cohort.images))
-    except PlexrankError as error:
-        return problems_of(error), ()
-    absent: dict[str, dict[str, list[int]]] = {"training": {}, "validation": {}}
-    for fold in range(folds):
-        for role, without in absent.items():
-            present = {cohort.images[index].label for index in plan.images(fold, role)}
-            for label in cohort.classes:
-                if label not in present:
-                    without.setdefault(label, []).append(fold)
-    problems: list[PlexrankError] = [
-        StudyError(
-            f"{study.cohort.samplesheet}: column {study.cohort.label!r}: no patient of class {label!r} is left to "
-            f"train on in fold {_listed(without)}, which holds out all of them; set train.split: folds, or empty the "
-            "label of these images"
-        )
-        for label, without in absent["training"].items()
-    ]
-    warnings = [
-        f"class {label!r} has no patient among the validation patients of fold {_listed(without)}, which decide when "
-        f"training stops; with {folds} folds this takes {_patients_needed(folds, INNER_FOLDS - 1)} patients"
-        for label, without in absent["validation"].items()
-    ]
-    return problems, warnings
-
-
-def _patients_needed(folds: int, training: int) -> int:
-    """Patients of a class of which at least so many are trained on in every fold, besides some for validation."""
-    patients = folds
-    while (inside := patients - -(-patients // folds)) - -(-inside // INNER_FOLDS) < training:
-        patients += 1
-    return patients
-
-
-def _listed(folds: list[int]) -> str:
-    return ", ".join(map(str, folds))
 
 
 def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels: int) -> Cost:

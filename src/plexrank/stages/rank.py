@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from plexrank.attribution.store import AttributionStore
+from plexrank.bad_images import brightness_warnings, read_signal
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.refit import LinearClassifier
 from plexrank.plan import Plan
@@ -106,6 +107,9 @@ def _warnings(plan: Plan) -> list[str]:
         warnings.append(
             f"{plan.cohort.unlabelled} images are left out because their {plan.study.cohort.label} is empty"
         )
+    images = plan.cohort.images
+    signal = {image.image_id: read_signal(plan.rundir.image_tiles(image.image_id)) for image in images}
+    warnings += brightness_warnings(images, signal)
     for image_id, content in _tiling(plan):
         warnings += [f"{image_id}: {warning}" for warning in content["warnings"]]
     return warnings
