@@ -23,10 +23,11 @@ from plexrank.rundir import RunDir
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.settings import Study
 from plexrank.splits import Split, split_patients
-from plexrank.study import survey_study
+from plexrank.study import load_study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.layout import tiling_memory_bytes, usable_cores
+from plexrank.trial import run_minutes, training_memory_bytes, try_training
 
 BYTES_PER_PIXEL = 4
 TILE_CACHE_BYTES = 4 * 2**30
@@ -40,12 +41,16 @@ class Cost:
     Attributes:
         n_images, n_patients, n_channels, n_classes: size of the cohort.
         unlabelled_images: images left out because their label is empty.
+        n_source_pixels: of all channels that are kept, before downsampling.
         n_tiles: tiles, at most.
         n_parameters: weights of the network that is trained.
         n_trainings: folds × seeds.
         tile_store_gb: size of the tile stores without compression, 10⁹ bytes.
-        memory_gb: what the largest stage needs at once: the tiles of a training as float32, or the
-            region of an image that is tiled at once on this machine's cores, with 1 GB for the program itself.
+        tiling_gb: memory of tiling: the region of an image that is worked on at once on this machine's cores, and 1 GB
+            for the program itself.
+        memory_gb: memory of the largest stage: tiling, or training as :func:`measure_cost` finds it; before, with 1 GB
+            and the tiles as float32 for training.
+        minutes: how long a run takes on this machine, where that was measured.
     """
 
     n_images: int
@@ -53,11 +58,14 @@ class Cost:
     n_channels: int
     n_classes: int
     unlabelled_images: int
+    n_source_pixels: int
     n_tiles: int
     n_parameters: int
     n_trainings: int
     tile_store_gb: float
+    tiling_gb: float
     memory_gb: float
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class CheckResult:
     def to_text(self) -> str:
         """For a person: all but the problems."""
         cost = asdict(self.cost) if self.cost and not self.problems else {}
-        lines = [f"{key:18} {value:,}" for key, value in cost.items()]
+        lines = [f"{key:18} {value:,}" for key, value in cost.items() if value is not None]
         warnings = "".join(f"warning: {warning}\n" for warning in self.warnings)
         return warnings + describe_classes(self.classes) + "".join(f"{line}\n" for line in lines)
 
@@ -161,6 +169,27 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
         _count_classes(survey.cohort.classes, usable.images if skip else records),
         skipped_images(looked.bad) if skip else (),
     )
+
+
+def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> CheckResult:
+    """The same result with memory and time of training measured on this machine, by a few small steps.
+
+    Args:
+        path, overrides: those of the study that was checked.
+        result: nothing is measured where it has no cost.
+    """
+    cost = result.cost
+    if cost is None:
+        return result
+    study = load_study(path, overrides)
+    trial = try_training(study, cost.n_channels, cost.n_classes)
+    if trial is None:
+        note = "memory and time of training could not be measured on this machine: memory_gb counts its tiles only"
+        return replace(result, warnings=(*result.warnings, note))
+    peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, TILE_CACHE_BYTES)
+    memory_gb = max(round(peak / 1e9, 2), cost.tiling_gb)
+    minutes = round(run_minutes(study, trial, cost.n_tiles, cost.n_source_pixels), 1)
+    return replace(result, cost=replace(cost, memory_gb=memory_gb, minutes=minutes))
 
 
 def describe_classes(classes: Sequence[ClassCounts]) -> str:
@@ -340,9 +369,11 @@ def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels:
         n_channels=n_channels,
         n_classes=len(cohort.classes),
         unlabelled_images=cohort.unlabelled,
+        n_source_pixels=sum(len(part.channels.names) * math.prod(part.image.data.shape[1:]) for part in located),
         n_tiles=n_tiles,
         n_parameters=n_parameters(study.model, n_channels, len(cohort.classes)),
         n_trainings=study.train.folds * study.train.seeds,
         tile_store_gb=round(store_bytes / 1e9, 3),
+        tiling_gb=round(1.0 + tiling_bytes / 1e9, 2),
         memory_gb=round(1.0 + max(min(tile_bytes, TILE_CACHE_BYTES), tiling_bytes) / 1e9, 2),
     )

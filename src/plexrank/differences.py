@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from plexrank.bad_images import brightness_warnings
 from plexrank.errors import PlexrankError
+from plexrank.images.lazy import Pixels
 from plexrank.located import LocatedImage
 from plexrank.settings import TileSettings
 
@@ -106,15 +107,23 @@ def _read_middles(located: Sequence[LocatedImage]) -> dict[LocatedImage, npt.NDA
     step = max(1, -(-sum(num_pixels) // _PIXELS_TO_READ))
     middles = {}
     for image in located[::step]:
-        pixels = image.image.pixels
-        y, x = (_middle(side, chunk) for side, chunk in zip(pixels.shape[1:], pixels.chunks[1:], strict=True))
         try:
-            middle = np.stack([pixels[slice(c, c + 1), y, x][0] for c in image.channels.indices])
+            middle = read_middle(image.image.pixels, image.channels.indices)
         except PlexrankError:  # tiling names what cannot be decoded
             continue
         if middle.dtype.kind in "biuf" and np.isfinite(middle).all():
             middles[image] = middle
     return middles
+
+
+def read_middle(pixels: Pixels, channels: Sequence[int]) -> npt.NDArray[np.generic]:
+    """(channel, y, x) pixels from the middle of an image, of the chunk that lies there at most.
+
+    Raises:
+        ImageDataError: they cannot be decoded.
+    """
+    y, x = (_middle(side, chunk) for side, chunk in zip(pixels.shape[1:], pixels.chunks[1:], strict=True))
+    return np.stack([pixels[slice(channel, channel + 1), y, x][0] for channel in channels])
 
 
 def _middle(side: int, chunk: int) -> slice:
