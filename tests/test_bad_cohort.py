@@ -131,7 +131,7 @@ BAD = {
         link_out, r"sheet\.csv: line \d+: path 'link\.ome\.tiff' leads out of .*; move the file there or .*", "check"
     ),
     "gone": Bad(
-        lambda folder: "gone.tiff", r"sheet\.csv: line \d+: .*gone\.tiff: no such image; mend the path .*", "check"
+        lambda folder: "gone.tiff", r"sheet\.csv: line \d+: .*gone\.tiff: no such image; fix the path .*", "check"
     ),
     "other": Bad(another_panel, r"other\.ome\.tiff: holds 0 of the 3 channels that most images have, .*", "check"),
 }
@@ -257,7 +257,7 @@ def test_a_fault_that_many_images_share_is_told_once(plexrank: Plexrank, tmp_pat
     gone, empty = refused.stderr.splitlines()
     folder = tmp_path / "c"
     places = ", ".join(f"{folder}/good{number}.ome.tiff (line {number + 2})" for number in range(3))
-    assert f"4 images: no such image; mend the path or leave the row out: {places}, …." in gone
+    assert f"4 images: no such image; fix the path or leave the row out: {places}, …." in gone
     assert gone.endswith(f"cohort.root, {folder}")
     assert "4 images: empty file (0 bytes); copy or export the file again:" in empty
 

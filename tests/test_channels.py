@@ -13,7 +13,7 @@ import tifffile
 
 from conftest import Plexrank
 from image_files import noise, write_ome
-from plexrank.bad_images import find_empty
+from plexrank.bad_images import brightness_warnings, find_empty
 from plexrank.channels import CohortChannels, find_misfits, settle_channels
 from plexrank.cohort import Cohort
 from plexrank.errors import StudyError
@@ -135,6 +135,30 @@ def test_an_image_that_lacks_a_bright_channel_is_not_empty() -> None:
     signal["i1"] = {"cd3": 1.0, "CD8": 2.0}
     signal["i2"] = {"CD3": 0.01, "CD8": 0.02}
     assert [image.record.image_id for image in find_empty(images, signal)] == ["i2"]
+
+
+@pytest.mark.parametrize("lacked", [("DNA",), ("CD3", "CD8"), ("CD8", "DNA"), ("CD3", "DNA")])
+def test_images_of_a_class_without_a_bright_marker_are_not_empty(lacked: tuple[str, ...]) -> None:
+    images = cohort_of(20).images
+    usual = {"CD3": 3.0, "CD8": 5.0, "CD20": 400.0, "DNA": 5000.0}
+    signal = {image.image_id: dict(usual) for image in images}
+    for image in images[:9]:
+        signal[image.image_id] |= {name: usual[name] * 0.001 for name in lacked}
+    signal["i19"] = {name: value * 0.01 for name, value in usual.items()}
+    assert [image.record.image_id for image in find_empty(images, signal)] == ["i19"]
+
+
+def test_images_on_another_scale_are_warned_of() -> None:
+    images = cohort_of(12).images
+    signal = {image.image_id: {"CD3": 1.0, "CD8": 2.0, "DNA": 40.0} for image in images}
+    signal["i1"] = {"CD3": 3.0, "CD8": 8.0, "DNA": 1000.0}
+    assert brightness_warnings(images, signal) == []
+    signal["i2"] = {name: 257 * value for name, value in signal["i0"].items()}
+    signal["i3"] = {name: value / 16 for name, value in signal["i0"].items()}
+    (warning,) = brightness_warnings(images, signal)
+    assert warning.startswith("2 of 12 images are 10 times as bright or as dark as the median image")
+    assert "i2 (257 times, " in warning
+    assert "i3 (0.0625 times, " in warning
 
 
 def write_mixed_cohort(folder: Path) -> Path:

@@ -139,7 +139,7 @@ def test_an_image_may_have_a_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mask", "message", "code"),
     [
-        ("g.tiff", r"line 2: .*g\.tiff: no such mask; mend the path or empty the cell", 66),
+        ("g.tiff", r"line 2: .*g\.tiff: no such mask; fix the path or empty the cell", 66),
         ("../g.tiff", r"line 2: mask '\.\./g\.tiff' leads out of", 64),
     ],
 )

@@ -12,11 +12,11 @@ import tifffile
 from ome_zarr.format import FormatV05
 
 from image_files import IMC, METALS, NAMES, noise, write_mcd, write_ome, write_ome_zarr, write_tiff_folder, write_txt
-from plexrank import draft
+from plexrank import draft_sizes
 from plexrank.check import check_study
 from plexrank.draft import FILES, draft_study
 from plexrank.errors import MissingInputError, StudyError
-from plexrank.images.find import find_images
+from plexrank.images.find import FoundImage, find_images
 from plexrank.panel import read_panel
 from plexrank.panel_match import locate_channels
 from plexrank.study import load_study
@@ -260,12 +260,19 @@ def test_the_panel_beside_the_folder_is_found(tmp_path: Path) -> None:
     assert read_panel(tmp_path / "out" / "panel.csv").kept_names == ("CD3", "CD8")
 
 
-def test_the_cofactor_is_guessed_from_the_format(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scale", "dtype", "cofactor"),
+    [(1, "float32", 1), (5, "uint8", 5), (200, "uint16", 100), (1 / 250, "float32", 0.02)],
+)
+def test_the_cofactor_follows_from_the_pixels_in_any_format(
+    tmp_path: Path, scale: float, dtype: str, cofactor: float
+) -> None:
+    pixels = (np.random.default_rng(0).integers(0, 45, (3, 40, 50)) * scale).astype(dtype)
     for folder in ("imc", "tiff"):
         (tmp_path / folder).mkdir()
-    write_mcd(tmp_path / "imc" / "a.mcd", {1: noise()})
-    write_ome(tmp_path / "tiff" / "a.tiff", noise())
-    for folder, cofactor in (("imc", 1), ("tiff", 5)):
+    write_mcd(tmp_path / "imc" / "a.mcd", {1: pixels})
+    write_ome(tmp_path / "tiff" / "a.tiff", pixels)
+    for folder in ("imc", "tiff"):
         assert f"cofactor: {cofactor}; 1 for IMC" in notes(tmp_path / folder, tmp_path / folder / "out")
         assert load_study(tmp_path / folder / "out" / "study.yaml").intensity.cofactor == cofactor
 
@@ -284,21 +291,142 @@ def test_channels_of_one_name_are_not_kept(tmp_path: Path) -> None:
     assert not check_study(load_study(tmp_path / "out" / "study.yaml")).problems
 
 
+def write_sized(path: Path, side: int, um: float | None, names: tuple[str, ...] = ("CD3", "CD8", "DNA")) -> None:
+    metadata: dict[str, object] = {"axes": "CYX", "Channel": {"Name": list(names)}}
+    if um is not None:
+        metadata |= {"PhysicalSizeX": um, "PhysicalSizeY": um}
+    pixels = np.random.default_rng(side).integers(1, 200, (len(names), side, side)).astype("uint16")
+    tifffile.imwrite(path, pixels, ome=True, photometric="minisblack", metadata=metadata)
+
+
 @pytest.mark.parametrize(
-    ("sides", "tile_px"), [([(40, 50)], 32), ([(10, 10)], 16), ([(300, 900), (400, 300), (20, 20)], 256)]
+    ("um", "names", "downsample"),
+    [
+        (0.25, ("CD3",), 4),
+        (0.5, ("CD3",), 2),
+        (1.0, ("CD3",), 1),
+        (2.0, ("CD3",), 1),
+        (None, ("CD3",), 2),
+        (None, ("Ir191", "In113"), 1),
+    ],
 )
-def test_the_tile_fits_half_of_the_images(tmp_path: Path, sides: list[tuple[int, int]], tile_px: int) -> None:
-    for number, side in enumerate(sides):
-        write_ome(tmp_path / f"{number}.ome.tiff", noise((3, *side)))
-    study = load_study(draft_study(tmp_path, tmp_path / "out").study)
-    assert (study.tile.tile_px, study.train.crop_px, study.tile.downsample) == (tile_px, tile_px, 1)
+def test_a_cell_is_drafted_with_five_to_ten_pixels(
+    tmp_path: Path, um: float | None, names: tuple[str, ...], downsample: int
+) -> None:
+    write_sized(tmp_path / "a.ome.tiff", 80, um, names)
+    said = notes(tmp_path, tmp_path / "out")
+    tile = load_study(tmp_path / "out" / "study.yaml").tile
+    assert (tile.downsample, tile.um_per_px) == (downsample, None)
+    assert f"a cell of 10 µm is {10 / (downsample * (um or (1 if len(names) == 2 else 0.5))):.3g} px" in said
+    assert ("not given by the images: taken for" in said) == (um is None)
 
 
-def test_large_images_are_reduced_until_they_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft, "_PIXELS_IN_MEMORY", 3 * 40 * 50 // 4)
-    write_ome(tmp_path / "a.ome.tiff", noise())
-    study = load_study(draft_study(tmp_path, tmp_path / "out").study)
-    assert (study.tile.downsample, study.tile.tile_px) == (2, 16)
+def test_images_of_several_pixel_sizes_are_brought_to_one(tmp_path: Path) -> None:
+    for number in range(6):
+        write_sized(tmp_path / f"{number}.ome.tiff", 80, 1.0 if number % 2 else 0.5)
+    tile = load_study(draft_study(tmp_path, tmp_path / "out").study).tile
+    assert (tile.downsample, tile.um_per_px) == (1, 1.0)
+
+
+def found(side: int, channels: int, count: int) -> list[FoundImage]:
+    return [
+        FoundImage(Path(f"/{n}.tiff"), str(n), frozenset(), "TIFF", (channels, side, side), None, None)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("side", "channels", "count"), [(1024, 41, 79), (4000, 40, 100), (20000, 30, 10), (60, 5, 15)])
+def test_a_drafted_study_fits_a_laptop(side: int, channels: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_sizes, "_pixel_size", lambda path: 0.5)
+    sizes = draft_sizes.choose_sizes(found(side, channels, count), ["a"])
+    tiles = count * (-(-(side // sizes.downsample) // sizes.tile_px)) ** 2
+    pixels = tiles * channels * sizes.tile_px**2
+    assert pixels <= 25 * 10**7
+    assert sizes.batch_tiles * channels * sizes.tile_px**2 <= 12 * 10**6
+    trained = pixels * 0.8 * (1 - 1 / sizes.folds) * sizes.folds * sizes.seeds * sizes.epochs
+    assert trained / (8 * 10**6) <= 600
+
+
+@pytest.mark.parametrize("name", ["P1", "dcis-2"])
+@pytest.mark.parametrize("below", ["", "images", "img/tiff"])
+def test_a_study_is_named_after_the_folder(tmp_path: Path, name: str, below: str) -> None:
+    folder = tmp_path / name / below
+    folder.mkdir(parents=True)
+    write_sized(folder / "a.ome.tiff", 40, 1.0)
+    assert load_study(draft_study(folder, tmp_path / "out").study).name == name
+
+
+def write_images(folder: Path, *paths: str) -> Path:
+    for number, path in enumerate(paths):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_sized(folder / path, 40 + number, 1.0)
+    return folder
+
+
+@pytest.mark.parametrize("key", ["{}", "{}.ome.tiff", "data/images/{}.ome.tiff", "{}\u200b"])
+def test_labels_are_joined_to_images(tmp_path: Path, key: str) -> None:
+    data = write_images(tmp_path / "data", "c1.ome.tiff", "c2.ome.tiff", "c10.ome.tiff", "c3.ome.tiff")
+    cells = {"c1": "hi", "c10": "lo", "c2": "NA", "c99": "lo"}
+    text = "core;case_id;response\n" + "".join(f"{key.format(own)};P{own};{cell}\n" for own, cell in cells.items())
+    (tmp_path / "clinical.csv").write_text(text)
+    drafted = draft_study(data, tmp_path / "out", tmp_path / "clinical.csv", "core", "response")
+    said = "\n".join(sentence for _, sentence in drafted.notes)
+    assert {row["image_id"]: (row["response"], row["case_id"]) for row in rows(tmp_path / "out")} == {
+        "c1": ("hi", "Pc1"),
+        "c2": ("", "Pc2"),
+        "c10": ("lo", "Pc10"),
+    }
+    assert load_study(drafted.study).cohort.label == "response"
+    for words in (
+        "3 of 4 images have a row",
+        "no row for 1 images, which are left out: c3",
+        "'NA' in column 'response'",
+    ):
+        assert words in said
+    assert "1 rows name no image: " in said
+
+
+def test_a_table_of_patients_labels_all_images_of_each(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", "P1/a.ome.tiff", "P1/b.ome.tiff", "P10/a.ome.tiff", "x_P2_a.ome.tiff")
+    (tmp_path / "clinical.csv").write_text("pid,grade\nP1,hi\nP2,lo\nP10,lo\n")
+    draft_study(data, tmp_path / "out", tmp_path / "clinical.csv", "pid")
+    found_rows = {row["path"]: (row["grade"], row["patient_id"]) for row in rows(tmp_path / "out")}
+    assert found_rows == {
+        "P1/a.ome.tiff": ("hi", "P1"),
+        "P1/b.ome.tiff": ("hi", "P1"),
+        "P10/a.ome.tiff": ("lo", "P10"),
+        "x_P2_a.ome.tiff": ("lo", "P2"),
+    }
+
+
+def test_a_samplesheet_beside_the_images_is_found(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "images", "a.ome.tiff", "b.ome.tiff")
+    (tmp_path / "samplesheet.csv").write_text("image_id,path,patient_id,grade,age\na,x/a.ome.tiff,1,hi,3\nb,b,2,lo,4\n")
+    drafted = draft_study(data, tmp_path / "out")
+    assert drafted.label is None
+    assert ("labels", "give the column to separate by --label: grade, age") in drafted.notes
+    assert [(row["patient_id"], row["grade"], row["label"]) for row in rows(tmp_path / "out")] == [
+        ("1", "hi", ""),
+        ("2", "lo", ""),
+    ]
+    assert draft_study(data, tmp_path / "out2", label="grade").label == "grade"
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "told"),
+    [
+        ("core,grade\nz1,hi\n", "core", "column 'core' names no image: it has z1; the images are a, b"),
+        ("core,grade\na,hi\na,lo\n", "core", "lines 2, 3 all name the image a and differ"),
+        ("core,grade\na,hi\n", "corr", "--by corr: no column has that name; did you mean 'core'?"),
+        ("core,grade\na,hi\n", None, "give the column that names the images, by --by: core, grade"),
+    ],
+)
+def test_labels_that_cannot_be_joined_are_refused(tmp_path: Path, text: str, by: str | None, told: str) -> None:
+    data = write_images(tmp_path / "data", "a.ome.tiff", "b.ome.tiff")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(StudyError) as caught:
+        draft_study(data, tmp_path / "out", tmp_path / "t.csv", by)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("name", FILES)

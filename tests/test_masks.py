@@ -275,7 +275,7 @@ def test_a_cohort_with_masks_is_checked_and_tiled(tmp_path: Path, plexrank: Plex
     set_masks("mask.npz", "small.npz", "absent.npz")
     found = [str(problem) for problem in check_study_file(study).problems]
     assert len(found) == 2
-    assert "absent.npz: no such mask; mend the path or empty the cell" in found[0]
+    assert "absent.npz: no such mask; fix the path or empty the cell" in found[0]
     assert "small.npz: a mask of 40 × 48 pixels for an image of 48 × 48" in found[1]
 
     set_masks("mask.npz")

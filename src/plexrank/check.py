@@ -11,21 +11,23 @@ from pathlib import Path
 from plexrank.bad_images import SHOWN, SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
+from plexrank.differences import image_differences
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
-from plexrank.fold_checks import check_folds
 from plexrank.images.open import open_image
 from plexrank.located import LocatedImage, locate_image
 from plexrank.models.parameters import n_parameters, published_weights
 from plexrank.panel import wrong_exclusions
 from plexrank.plan import Plan
+from plexrank.roles import Findings, role_findings
 from plexrank.rundir import RunDir
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.settings import Study
 from plexrank.splits import Split, split_patients
-from plexrank.study import survey_study
+from plexrank.study import load_study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.layout import tiling_memory_bytes, usable_cores
+from plexrank.trial import run_minutes, training_memory_bytes, try_training
 
 BYTES_PER_PIXEL = 4
 TILE_CACHE_BYTES = 4 * 2**30
@@ -39,13 +41,17 @@ class Cost:
     Attributes:
         n_images, n_patients, n_channels, n_classes: size of the cohort.
         unlabelled_images: images left out because their label is empty.
+        n_source_pixels: of all channels that are kept, before downsampling.
         n_tiles: tiles, at most.
         n_parameters: weights of the network that is trained.
         n_trainings: folds × seeds.
         n_null_trainings: permutations of the labels × folds, each of which costs about as much as a training.
         tile_store_gb: size of the tile stores without compression, 10⁹ bytes.
-        memory_gb: what the largest stage needs at once: the tiles of a training as float32, or the
-            region of an image that is tiled at once on this machine's cores, with 1 GB for the program itself.
+        tiling_gb: memory of tiling: the region of an image that is worked on at once on this machine's cores, and 1 GB
+            for the program itself.
+        memory_gb: memory of the largest stage: tiling, or training as :func:`measure_cost` finds it; before, with 1 GB
+            and the tiles as float32 for training.
+        minutes: how long a run takes on this machine, where that was measured.
     """
 
     n_images: int
@@ -53,16 +59,15 @@ class Cost:
     n_channels: int
     n_classes: int
     unlabelled_images: int
+    n_source_pixels: int
     n_tiles: int
     n_parameters: int
     n_trainings: int
     n_null_trainings: int
     tile_store_gb: float
+    tiling_gb: float
     memory_gb: float
-
-
-Findings = tuple[Sequence[PlexrankError], Sequence[str]]
-"""Problems and warnings."""
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class CheckResult:
     def to_text(self) -> str:
         """For a person: all but the problems."""
         cost = asdict(self.cost) if self.cost and not self.problems else {}
-        lines = [f"{key:18} {value:,}" for key, value in cost.items()]
+        lines = [f"{key:18} {value:,}" for key, value in cost.items() if value is not None]
         warnings = "".join(f"warning: {warning}\n" for warning in self.warnings)
         return warnings + describe_classes(self.classes) + "".join(f"{line}\n" for line in lines)
 
@@ -165,6 +170,27 @@ def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: Ru
         _count_classes(survey.cohort.classes, usable.images if skip else records),
         skipped_images(looked.bad) if skip else (),
     )
+
+
+def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> CheckResult:
+    """The same result with memory and time of training measured on this machine, by a few small steps.
+
+    Args:
+        path, overrides: those of the study that was checked.
+        result: nothing is measured where it has no cost.
+    """
+    cost = result.cost
+    if cost is None:
+        return result
+    study = load_study(path, overrides)
+    trial = try_training(study, cost.n_channels, cost.n_classes)
+    if trial is None:
+        note = "memory and time of training could not be measured on this machine: memory_gb counts its tiles only"
+        return replace(result, warnings=(*result.warnings, note))
+    peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, TILE_CACHE_BYTES)
+    memory_gb = max(round(peak / 1e9, 2), cost.tiling_gb)
+    minutes = round(run_minutes(study, trial, cost.n_tiles, cost.n_source_pixels), 1)
+    return replace(result, cost=replace(cost, memory_gb=memory_gb, minutes=minutes))
 
 
 def describe_classes(classes: Sequence[ClassCounts]) -> str:
@@ -239,6 +265,7 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
             f"{num_small} images are less than half as high or wide as a tile of {study.tile.tile_px} px: what lies "
             "beyond their edges is mirrored; lower tile.tile_px"
         )
+    looked.warnings.extend(image_differences(study.tile, looked.located))
     fitting = [image for image in cohort.images if image.image_id in looked.held]
     try:
         misfits = find_misfits(fitting, looked.held)
@@ -259,7 +286,7 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
     problems = class_problems(study.cohort, cohort.classes, members, study.train.dealt_folds, num_left_out)
     problems += order_problems(study.rank.ordered, cohort.classes)
-    return (problems, ()) if problems else check_folds(study, cohort)
+    return (problems, ()) if problems else role_findings(study, cohort)
 
 
 def _check_channels(
@@ -357,10 +384,12 @@ def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels:
         n_channels=n_channels,
         n_classes=len(cohort.classes),
         unlabelled_images=cohort.unlabelled,
+        n_source_pixels=sum(len(part.channels.names) * math.prod(part.image.data.shape[1:]) for part in located),
         n_tiles=n_tiles,
         n_parameters=n_parameters(study.model, n_channels, len(cohort.classes)),
         n_trainings=study.train.folds * study.train.seeds,
         n_null_trainings=study.train.folds * study.rank.null_trainings,
         tile_store_gb=round(store_bytes / 1e9, 3),
+        tiling_gb=round(1.0 + tiling_bytes / 1e9, 2),
         memory_gb=round(1.0 + max(min(tile_bytes, TILE_CACHE_BYTES), tiling_bytes) / 1e9, 2),
     )

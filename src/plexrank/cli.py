@@ -132,26 +132,35 @@ def simulate(
 def init(
     images: Annotated[Path, typer.Option(help="A folder of images, searched with all folders below it.")],
     out: Annotated[Path, typer.Option(help="Where to write samplesheet.csv, panel.csv and study.yaml.")],
+    labels: Annotated[Path | None, typer.Option(metavar="TABLE", help="CSV; else samplesheet.csv there.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column that names images or patients.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column to separate.")] = None,
 ) -> None:
-    """Draft a study from a folder of images; fill in the labels, then check it."""
+    """Draft a study from a folder of images, and of a table of labels where there is one; then check it."""
     from plexrank.draft import draft_study
 
-    draft = draft_study(images, out)
+    draft = draft_study(images, out, labels, by, label)
     for topic, sentence in draft.notes:
         print(f"{topic:12} {sentence}")
-    print(f"next: fill in the column label in {out / 'samplesheet.csv'} and, where patients have several images,")
-    print(f"patient_id; then: plexrank check {draft.study}")
+    first = "" if draft.label else f"fill in label and patient_id in {out / 'samplesheet.csv'}, or give --labels; then "
+    print(f"next: {first}plexrank check {draft.study}")
 
 
 @app.command()
 def check(
-    study: StudyArgument, set_: SetOption = None, skip_bad: SkipBadOption = False, as_json: JsonOption = False
+    study: StudyArgument,
+    set_: SetOption = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not measure what training takes.")] = False,
 ) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
-    from plexrank.check import check_study_file
+    from plexrank.check import check_study_file, measure_cost
     from plexrank.launch.opening import imagenet_folder
 
-    result = check_study_file(study, _overrides(set_, skip_bad), imagenet_folder=imagenet_folder())
+    overrides = _overrides(set_, skip_bad)
+    result = check_study_file(study, overrides, imagenet_folder=imagenet_folder())
+    result = result if quick else measure_cost(study, overrides, result)
     print(json.dumps(result.to_dict(), indent=1) + "\n" if as_json else result.to_text(), end="")
     raise_problems(result.problems)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plexrank.errors import PlexrankError, StudyError, problems_of, raise_problems
-from plexrank.panel import Panel, read_panel, wrong_exclusions
+from plexrank.panel import Panel, dates_for_names, read_panel, wrong_exclusions
 from plexrank.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
 from plexrank.settings import CohortSettings
 
@@ -198,7 +198,8 @@ def deal_folds(strata: Mapping[str, Sequence[str]], folds: int, seed: int) -> di
 
 
 def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[ImageRecord]) -> list[str]:
-    notes = []
+    panels = dict.fromkeys(image.panel for image in images if image.panel is not None)
+    notes = [*sheet.notes, *(note for panel in panels for note in dates_for_names(panel))]
     if not sheet.has_patients:
         notes.append(
             f"{settings.samplesheet}: no column patient_id, or an empty one: every image counts as a patient of its own"

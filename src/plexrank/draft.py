@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import re
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plexrank.draft_labels import JoinedLabels, find_samplesheet, join_labels
+from plexrank.draft_sizes import Sizes, choose_cofactor, choose_sizes
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
 from plexrank.images.find import FoundImage, find_images, show_the_same
 from plexrank.names import fold_name
@@ -21,8 +22,9 @@ from plexrank.rundir import write_text
 
 FILES = ("samplesheet.csv", "panel.csv", "study.yaml")
 _PANELS = ("panel.csv", "markers.csv")
-_LARGEST_TILE_PX, _SMALLEST_TILE_PX = 256, 16
-_PIXELS_IN_MEMORY = 10**9  # float32: 4 GB, which a laptop has
+_PLAIN_FOLDERS = frozenset(
+    {"", "images", "image", "img", "imgs", "data", "raw", "tif", "tiff", "tiffs", "ome", "ometiff", "input", "mcd"}
+)
 _SHOWN = 5
 _COFACTORS = "1 for IMC and MIBI counts, 5 for 8-bit images, 100 and more for 16-bit fluorescence"
 _PANELS_DIFFER = "the panels beside the images differ: each image has its own, in the column panel of the samplesheet"
@@ -31,30 +33,28 @@ _COMPARED = 3  # pairs of images that must show the same before a folder is take
 
 @dataclass(frozen=True)
 class Draft:
-    """The study file that was written, and what was found and guessed: (topic, sentence)."""
+    """The study file that was written, what was found and guessed: (topic, sentence), and the label that was joined."""
 
     study: Path
     notes: tuple[tuple[str, str], ...]
+    label: str | None = None
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    tile_px: int
-    downsample: int
-    folds: int
-    num_smaller: int
-
-
-def draft_study(images: Path, out: Path) -> Draft:
+def draft_study(
+    images: Path, out: Path, labels: Path | None = None, by: str | None = None, label: str | None = None
+) -> Draft:
     """Write samplesheet.csv, panel.csv and study.yaml for the images in a folder.
 
     Args:
         images: searched with all folders below it; image paths start there.
         out: where the three files go.
+        labels: a table with a row for each image or patient; by default a samplesheet in the folder or beside it.
+        by: its column that names the images.
+        label: its column to separate.
 
     Raises:
         MissingInputError: there is no such folder, or no image that opens.
-        StudyError: a file that would be written exists.
+        StudyError: a file that would be written exists, or the table of labels does not fit.
     """
     if not images.is_dir():
         raise MissingInputError(f"{images}: no such folder; give the folder of the images")
@@ -70,21 +70,26 @@ def draft_study(images: Path, out: Path) -> Draft:
     notes += [("passed over", _inside(root, reason)) for reason in found.passed_over]
     own_panels = _own_panels(root, chosen)
     panel, panel_notes = (None, [("channels", _PANELS_DIFFER)]) if own_panels else _draft_panel(root, chosen)
-    sizes = _choose_sizes(chosen)
-    write_text(out / "samplesheet.csv", _samplesheet(root, chosen, own_panels))
+    ids = _image_ids(chosen)
+    table = labels or find_samplesheet(root)
+    joined = None if table is None else join_labels(table, by, label, root, chosen, ids)
+    known = [channel.channel_id for channel in panel] if panel is not None else list(chosen[0].channel_names or ())
+    sizes, cofactor = choose_sizes(chosen, known), choose_cofactor(chosen)
+    write_text(out / "samplesheet.csv", _samplesheet(root, chosen, ids, joined, own_panels))
     if panel is not None:
         rows = [(c.channel_id, c.name, int(c.keep)) for c in panel]
         write_text(out / "panel.csv", _table(("channel", "name", "keep"), rows))
-    cofactor = 1 if all(image.reader.startswith("IMC") for image in chosen) else 5
-    write_text(out / "study.yaml", _study(root, out.resolve(), sizes, cofactor, has_panel=panel is not None))
+    column = joined.label if joined is not None and joined.label is not None else "label"
+    study = _study(root, out.resolve(), sizes, cofactor, column, has_panel=panel is not None)
+    write_text(out / "study.yaml", study)
     notes += [
         *panel_notes,
-        ("tiles", _describe_sizes(sizes)),
-        ("cofactor", f"{cofactor}; {_COFACTORS}"),
+        *(joined.notes if joined is not None else ()),
+        *sizes.describe(),
+        ("cofactor", f"{cofactor:g}; {_COFACTORS}"),
         *_of_one_slide(chosen),
-        ("folds", f"{sizes.folds}, for {len(chosen)} images"),
     ]
-    return Draft(out / "study.yaml", tuple(notes))
+    return Draft(out / "study.yaml", tuple(notes), None if joined is None else joined.label)
 
 
 def _choose(root: Path, images: Sequence[FoundImage]) -> tuple[list[FoundImage], list[tuple[str, str]]]:
@@ -213,26 +218,6 @@ def _panel_files(root: Path, images: Sequence[FoundImage]) -> list[Path]:
     return [folder / name for folder in folders for name in _PANELS if (folder / name).is_file()]
 
 
-def _choose_sizes(images: Sequence[FoundImage]) -> _Sizes:
-    """The largest tile that half of the images hold, reduced until the tiles of all fit into a laptop's memory."""
-    num_pixels = sum(c * y * x for c, y, x in (image.shape for image in images))
-    downsample = 1
-    while num_pixels / downsample**2 > _PIXELS_IN_MEMORY:
-        downsample *= 2
-    sides = [min(image.shape[1:]) // downsample for image in images]
-    tile_px = _LARGEST_TILE_PX
-    while tile_px > max(_SMALLEST_TILE_PX, statistics.median(sides)):
-        tile_px //= 2
-    folds = min(5, max(2, len(images) // 3))
-    return _Sizes(tile_px, downsample, folds, sum(side < tile_px for side in sides))
-
-
-def _describe_sizes(sizes: _Sizes) -> str:
-    reduced = f"after reducing by {sizes.downsample}" if sizes.downsample > 1 else "not reduced"
-    smaller = f"; images smaller than a tile: {sizes.num_smaller}" if sizes.num_smaller else ""
-    return f"{sizes.tile_px} px, {reduced}{smaller}"
-
-
 def _describe_images(root: Path, images: Sequence[FoundImage]) -> str:
     places = sorted({f"{_inside(root, str(image.path.parent))} ({image.reader})" for image in images})
     shown = ", ".join(places[:_SHOWN]) + (", …" if len(places) > _SHOWN else "")
@@ -241,18 +226,32 @@ def _describe_images(root: Path, images: Sequence[FoundImage]) -> str:
     return f"{len(images)} images of {images[0].shape[0]} channels, {size} px, in {shown}"
 
 
-def _samplesheet(root: Path, images: Sequence[FoundImage], panels: Sequence[Path]) -> str:
+def _image_ids(images: Sequence[FoundImage]) -> list[str]:
     plain = [_image_id(image.name) for image in images]
     ids: list[str] = []
     for own, image in zip(plain, images, strict=True):
         wanted = _image_id(f"{image.path.parent.name}_{own}") if plain.count(own) > 1 else own
         numbered = (f"{wanted}-{number}" for number in range(2, len(images) + 2))
         ids.append(next(candidate for candidate in (wanted, *numbered) if candidate not in ids))
-    rows = [(own, image.path.relative_to(root).as_posix(), "", "") for own, image in zip(ids, images, strict=True)]
-    if panels:
-        with_panels = [(*row, str(path)) for row, path in zip(rows, panels, strict=True)]
-        return _table(("image_id", "path", "patient_id", "label", "panel"), with_panels)
-    return _table(("image_id", "path", "patient_id", "label"), rows)
+    return ids
+
+
+def _samplesheet(
+    root: Path, images: Sequence[FoundImage], ids: Sequence[str], joined: JoinedLabels | None, panels: Sequence[Path]
+) -> str:
+    paths = [image.path.relative_to(root).as_posix() for image in images]
+    own = [(str(panel),) for panel in panels] if panels else [()] * len(images)
+    panel_column = ("panel",) if panels else ()
+    if joined is None:
+        rows = [(*row, "", "", *panel) for *row, panel in zip(ids, paths, own, strict=True)]
+        return _table(("image_id", "path", "patient_id", "label", *panel_column), rows)
+    more = () if joined.label is not None else ("label",)
+    rows = [
+        (image_id, path, *((row or {}).get(column, "") for column in joined.columns), *("" for _ in more), *panel)
+        for image_id, path, row, panel in zip(ids, paths, joined.rows, own, strict=True)
+        if row is not None
+    ]
+    return _table(("image_id", "path", *joined.columns, *more, *panel_column), rows)
 
 
 def _of_one_slide(images: Sequence[FoundImage]) -> list[tuple[str, str]]:
@@ -268,23 +267,35 @@ def _image_id(name: str) -> str:
     return own if re.match("[A-Za-z0-9]", own) else f"i{own}"
 
 
-def _study(root: Path, out: Path, sizes: _Sizes, cofactor: int, *, has_panel: bool) -> str:
+def _study_name(root: Path) -> str:
+    """That of the folder, or of the first above it that says more than that images are in it."""
+    named = next((folder.name for folder in (root, *root.parents) if folder.name.lower() not in _PLAIN_FOLDERS), "")
+    return re.sub("[^A-Za-z0-9._-]", "-", named).lstrip("._-")[:64] or "study"
+
+
+def _study(root: Path, out: Path, sizes: Sizes, cofactor: float, label: str, *, has_panel: bool) -> str:
     start = root.relative_to(out) if root.is_relative_to(out) else root
-    name = re.sub("[^A-Za-z0-9._-]", "-", root.name).lstrip("._-")[:64] or "study"
+    reduction = f"downsample: {sizes.downsample}" if sizes.um_per_px is None else f"um_per_px: {sizes.um_per_px}"
     panel = "panel: panel.csv             " if has_panel else "# panel: panel.csv           "
     return f"""\
 # Drafted by plexrank init. Every key: docs/study.md
-name: {json.dumps(name)}
+name: {json.dumps(_study_name(root))}
 cohort:
-  samplesheet: samplesheet.csv   # fill in label; patient_id where patients have several images
+  samplesheet: samplesheet.csv   # an empty label leaves the image out; patient_id where patients have several images
   root: {json.dumps(str(start), ensure_ascii=False)}
   {panel}  # keep 0 leaves a channel out
-  label: label
+  label: {json.dumps(label, ensure_ascii=False)}
   exclude_channels: []           # negative controls, such as DNA: shown, but out of the ranking
-tile: {{tile_px: {sizes.tile_px}, downsample: {sizes.downsample}}}
-intensity: {{cofactor: {cofactor}}}       # {_COFACTORS}
+tile: {{tile_px: {sizes.tile_px}, {reduction}}}
+intensity: {{cofactor: {cofactor:g}}}       # {_COFACTORS}
 model: {{backbone: shallow, weights: none}}   # runs on a CPU; resnet18 for a GPU
-train: {{epochs: 30, crop_px: {sizes.tile_px}, learning_rate: 1.0e-3, folds: {sizes.folds}, seeds: 3}}
+train:
+  epochs: {sizes.epochs}
+  batch_tiles: {sizes.batch_tiles}
+  crop_px: {sizes.tile_px}
+  learning_rate: 3.0e-3
+  folds: {sizes.folds}
+  seeds: {sizes.seeds}               # more where time allows: networks trained on few patients differ by chance
 """
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 _ACQUISITION = re.compile(r"(?P<file>.+)#(?P<acquisition>[0-9]{1,9})")
+_DRIVE = re.compile(r"(^|/)([A-Za-z]:\\|\\\\)")
 
 
 def split_image_path(path: Path) -> tuple[Path, int | None]:
@@ -22,6 +23,15 @@ def split_image_path(path: Path) -> tuple[Path, int | None]:
 def join_image_path(file: Path, acquisition: int | None) -> Path:
     """The inverse of :func:`split_image_path`."""
     return file if acquisition is None else file.with_name(f"{file.name}#{acquisition}")
+
+
+def backslash_hint(spelling: str) -> str:
+    """What to say of a path that is not there and is written as Windows writes paths; empty for others."""
+    if "\\" not in spelling:
+        return ""
+    if _DRIVE.search(spelling):
+        return "; it is a path of a Windows machine: give where the file lies on this one, with / between folders"
+    return "; it is written with backslashes: put / between folders"
 
 
 def size_and_mtime(file: Path) -> tuple[int, int]:

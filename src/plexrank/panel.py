@@ -10,10 +10,11 @@ from pathlib import Path
 
 from plexrank.errors import PlexrankError, StudyError, raise_problems
 from plexrank.names import count_from, fold_name, place_number
+from plexrank.spelling import reads_like_a_date, reads_missing
 from plexrank.tables import Table, did_you_mean, read_table
 
-FALSE_WORDS = frozenset({"0", "0.0", "false", "no"})
-TRUE_WORDS = frozenset({"1", "1.0", "true", "yes"})
+FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "n"})
+TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "y"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def read_panel(path: Path) -> Panel:
     else:
         panel, problems = _read_steinbock(table)
     problems += _doubled(path, "name", [channel.name for channel in panel.channels if channel.keep])
+    problems += _unnamed(path, panel.channels)
     if not any(channel.keep for channel in panel.channels):
         problems.append(StudyError(f"{path}: no channel is kept; keep those to rank"))
     raise_problems(problems)
@@ -187,6 +189,34 @@ def wrong_exclusions(excluded: Sequence[str], channels: Sequence[str], source: s
         StudyError(f"cohort.exclude_channels: {name!r} is no kept channel of {source}{did_you_mean(name, channels)}")
         for name in excluded
         if name not in channels
+    ]
+
+
+def dates_for_names(panel: Panel) -> list[str]:
+    """A warning where kept channels have the names that spreadsheets make of genes such as MARCH1 and SEPT9."""
+    dates = [one.name for one in panel.channels if one.keep and reads_like_a_date(one.name)]
+    if not dates:
+        return []
+    return [
+        f"{panel.path}: channels named {', '.join(dates)}: spreadsheets make dates of names such as MARCH2 (2-Mar) and "
+        "SEPT9 (Sep-09); if these are such, write the names again, in a column that is formatted as text"
+    ]
+
+
+def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
+    """Kept channels whose name is a word for a missing value; ``Na`` is sodium, which MIBI measures."""
+    found = [
+        one.name if one.name == one.channel_id else f"{one.name} ({one.channel_id})"
+        for one in channels
+        if one.keep and one.name != "Na" and reads_missing(one.name)
+    ]
+    if not found:
+        return []
+    return [
+        StudyError(
+            f"{path}: channels named {', '.join(found)}, which reads like a missing value; name them, or leave them "
+            "out (keep 0, remove TRUE)"
+        )
     ]
 
 

@@ -15,9 +15,10 @@ from plexrank.errors import (
     raise_problems,
     resolve_input,
 )
-from plexrank.image_path import join_image_path, split_image_path
+from plexrank.image_path import backslash_hint, join_image_path, split_image_path
 from plexrank.panel import Panel, read_panel
 from plexrank.settings import CohortSettings
+from plexrank.spelling import alike, reads_like_a_date, reads_missing, reads_shortened
 from plexrank.tables import Table, did_you_mean, read_table
 
 COLUMN_ALIASES = {
@@ -26,9 +27,6 @@ COLUMN_ALIASES = {
     "case_id": "patient_id",
     "patient": "patient_id",
 }
-MISSING_WORDS = frozenset({"na", "n/a", "nan", "null", "none", "<na>"})
-"""What tables write for an unknown value; as a class or a patient it would join what does not belong together."""
-
 IMAGE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}")
 
 
@@ -88,6 +86,7 @@ class Samplesheet:
         unlabelled: number of rows without a label.
         has_patients: whether it tells patients apart.
         problems: what is wrong with other cells.
+        notes: cells that read as if they were spelled wrongly.
     """
 
     images: tuple[ImageRecord, ...]
@@ -96,6 +95,7 @@ class Samplesheet:
     unlabelled: int
     has_patients: bool
     problems: tuple[PlexrankError, ...]
+    notes: tuple[str, ...]
 
 
 def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images: bool) -> Samplesheet:
@@ -164,6 +164,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         unlabelled=len(table.rows) - len(labelled),
         has_patients="patient_id" in table.columns,
         problems=tuple(problems),
+        notes=tuple(_odd_spellings(table, settings)),
     )
 
 
@@ -215,7 +216,8 @@ def _find_file(
                 raise StudyError(f"{where}: {column} {spelling!r} leads out of {root}; {remedy}")
             if need_images and not target.exists():
                 what, other = ("mask", "empty the cell") if column == "mask" else ("image", "leave the row out")
-                raise MissingInputError(f"{where}: {target}: no such {what}; mend the path or {other}")
+                hint = backslash_hint(spelling) or f"; fix the path or {other}"
+                raise MissingInputError(f"{where}: {target}: no such {what}{hint}")
     except PlexrankError as error:
         return path, error
     return path, None
@@ -240,17 +242,18 @@ def _why_twice(
 
 
 def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError]:
-    """Labels and patients that say they are unknown: neither a class nor silently left out."""
+    """Cells that say that they are unknown: neither a class, a patient or a site, nor silently left out."""
     problems: list[PlexrankError] = []
-    for column, remedy in (
-        (settings.label, "empty these cells to leave the images out, or give the class another name"),
-        ("patient_id", "give each image the patient it comes from"),
-    ):
-        found = [
-            (line, row[column])
-            for line, row in zip(table.line_numbers, table.rows, strict=True)
-            if row.get(column, "").casefold() in MISSING_WORDS
-        ]
+    remedies = {
+        settings.label: "empty these cells to leave the images out, or give the class another name",
+        "path": "give the image's file, or leave the row out",
+        "patient_id": "give each image the patient it comes from",
+        **dict.fromkeys(("site", "split", "mask", "panel"), "empty these cells"),
+    }
+    for column, remedy in remedies.items():
+        cells = [(line, row.get(column, "")) for line, row in zip(table.line_numbers, table.rows, strict=True)]
+        has_signs = any(cell == "+" for _, cell in cells)  # where - is negative
+        found = [(line, cell) for line, cell in cells if reads_missing(cell) and not (has_signs and cell == "-")]
         if found:
             lines = _listed([line for line, _ in found])
             problems.append(
@@ -260,6 +263,41 @@ def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError
                 )
             )
     return problems
+
+
+def _odd_spellings(table: Table, settings: CohortSettings) -> list[str]:
+    """What reads as if one value were spelled in several ways, or as if a spreadsheet had changed it."""
+    notes = []
+    for column, what in (
+        (settings.label, "counts as a class of its own"),
+        ("patient_id", "counts as a patient of its own, who may be trained on in the fold that holds out the other"),
+        ("site", "counts as a site of its own"),
+        ("split", "counts as a fold of its own"),
+    ):
+        lines: dict[str, list[int]] = {}
+        for line, row in zip(table.line_numbers, table.rows, strict=True):
+            if row.get(column):
+                lines.setdefault(row[column], []).append(line)
+        at = {value: f"{value!r} (line {_listed(own)})" for value, own in lines.items()}
+        groups = [" and ".join(at[value] for value in group) for group in alike(lines)]
+        if groups:
+            notes.append(
+                f"{table.path}: column {column!r}: these read like one value in several spellings, of which each "
+                f"{what}: {_some(groups)}; write one of them throughout"
+            )
+        dates = [at[value] for value in lines if reads_like_a_date(value)] if column != "split" else []
+        shortened = [at[value] for value in lines if reads_shortened(value)]
+        for changed, how in ((dates, "dates"), (shortened, "long numbers cut short")):
+            if changed:
+                notes.append(
+                    f"{table.path}: column {column!r} holds what spreadsheets make of other text, {how}: "
+                    f"{_some(changed)}; compare with the original table, and format the column as text"
+                )
+    return notes
+
+
+def _some(parts: list[str], most: int = 5) -> str:
+    return ", ".join(parts[:most]) + (f", … ({len(parts)} in all)" if len(parts) > most else "")
 
 
 def _shown(path: str) -> str:

@@ -6,6 +6,7 @@ This module is the only reader of study files.
 from __future__ import annotations
 
 import copy
+import datetime
 import difflib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -223,9 +224,27 @@ def _explain_one(model: type[Section], detail: Any) -> str:
         message = "expected a path"
     if detail["type"] == "tuple_type":
         message = "expected a list, such as [A, B]"
+    if detail["type"] == "string_type" and isinstance(found, bool | int | float | datetime.date | None):
+        return f"{key}: {_what_yaml_made(found)}; put what you mean in quotes, such as {_quoted(found)}"
     if detail["type"] == "string_pattern_mismatch":
         message = "letters, digits, '.', '_' and '-' only, at most 64, starting with a letter or digit"
     return f"{key}: {message[0].lower()}{message[1:]}, got {shown(found)}"
+
+
+def _what_yaml_made(found: object) -> str:
+    if found is None:
+        return "expected text, and YAML reads null, ~ or nothing as no value"
+    if isinstance(found, bool):
+        words = "yes, on and true" if found else "no, off and false"
+        return f"expected text, and YAML makes the truth value {found} of {words}"
+    kind = "date" if isinstance(found, datetime.date) else "number"
+    return f"expected text, and YAML reads {found} as a {kind}"
+
+
+def _quoted(found: object) -> str:
+    if found is None:
+        return '"null"'
+    return {True: '"yes"', False: '"no"'}[found] if isinstance(found, bool) else f'"{found}"'
 
 
 def _suggest(model: type[Section], location: Sequence[str]) -> str:

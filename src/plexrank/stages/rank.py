@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from plexrank.bad_images import brightness_warnings, read_signal
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
@@ -71,6 +72,9 @@ def _warnings(plan: Plan) -> list[str]:
         warnings.append(
             f"{plan.cohort.unlabelled} images are left out because their {plan.study.cohort.label} is empty"
         )
+    images = plan.cohort.images
+    signal = {image.image_id: read_signal(plan.rundir.image_tiles(image.image_id)) for image in images}
+    warnings += brightness_warnings(images, signal)
     for image_id, content in _tiling(plan):
         warnings += [f"{image_id}: {warning}" for warning in content["warnings"]]
     return warnings

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plexrank.bad_images import find_empty, problems_of_images, skipped_images, write_skipped
+from plexrank.bad_images import (
+    brightness_warnings,
+    find_empty,
+    problems_of_images,
+    read_signal,
+    skipped_images,
+    write_skipped,
+)
 from plexrank.channels import find_misfits
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
 from plexrank.located import locate_image
@@ -38,7 +45,7 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
     bad = _tile_images(plan, reporter, client)
     joins = plan.tiles_table() in plan.chosen_units("tile")
     if joins:
-        bad = _find_all_bad(plan, bad)
+        bad = _find_all_bad(plan, bad, reporter)
     problems = problems_of_images(bad, plan.study.cohort.root or plan.study.cohort.samplesheet.parent)
     if plan.study.cohort.skip_bad:
         for problem in problems:
@@ -93,8 +100,10 @@ def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> Non
     unit.finish(TileStore(store).digests())
 
 
-def _find_all_bad(plan: Plan, failed_here: list[BadImage]) -> list[BadImage]:
+def _find_all_bad(plan: Plan, failed_here: list[BadImage], reporter: Reporter) -> list[BadImage]:
     """All images that cannot be used: by their paths, since tiling failed, or beside the others of the cohort.
+
+    Says which of the others are on another scale than most.
 
     Raises:
         MissingInputError: an image was not tiled, and is not known to be bad.
@@ -109,19 +118,14 @@ def _find_all_bad(plan: Plan, failed_here: list[BadImage]) -> list[BadImage]:
             bad[record.image_id] = BadImage(record, _why_failed(plan, record))
             continue
         held[record.image_id] = stored
-        signal[record.image_id] = _signal(plan, record)
+        signal[record.image_id] = read_signal(plan.rundir.image_tiles(record.image_id))
     misfits = find_misfits([record for record in plan.cohort.images if record.image_id in held], held)
     bad |= {image.record.image_id: image for image in misfits}
     empty = find_empty([record for record in plan.cohort.images if record.image_id not in bad], signal)
-    return [*bad.values(), *empty]
-
-
-def _signal(plan: Plan, record: ImageRecord) -> dict[str, float]:
-    """Mean of every channel over the pixels of kept tiles."""
-    path = plan.rundir.image_tiles(record.image_id)
-    with reading_output(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(zip(content["channels"], map(float, content["statistics"]["mean"]), strict=True))
+    bad |= {image.record.image_id: image for image in empty}
+    for warning in brightness_warnings([one for one in plan.cohort.images if one.image_id not in bad], signal):
+        reporter.say(f"warning: {warning}")
+    return list(bad.values())
 
 
 def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
