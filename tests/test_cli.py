@@ -222,7 +222,8 @@ def test_images_are_checked_too(plexrank: Plexrank, tmp_path: Path) -> None:
     panel.write_text(panel.read_text() + "C99,C99,1\n")
     refused = plexrank("check", tmp_path / "study.yaml")
     assert refused.returncode == 64
-    assert "none of its 30 images holds the channel 'C99'" in refused.stderr
+    assert "30 images:" in refused.stderr
+    assert "panel.csv: 7 rows, but the image has 6 channels" in refused.stderr  # C01 … say no more than a place
     assert len(refused.stderr.splitlines()) == 3
 
 

@@ -154,7 +154,7 @@ def test_a_network_without_embedding_is_ranked_by_its_own_importance(
     assert ranking["score"].sum() == pytest.approx(1, abs=1e-5)
     assert ranking[["reliance", "reliance_q", "pattern_p", "pattern_q"]].isna().all(axis=None)
     assert ranking["mean_intensity_q"].notna().all()
-    assert not ranking["significant"].any()
+    assert set(ranking["found_by"].dropna()) <= {"intensity"}
     warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]
     assert any("no channel embedding" in warning for warning in warnings)
     values = AttributionStore(plan_of(tmp_path / "run").rundir.attribution(0, 0)).read().values

@@ -86,7 +86,7 @@ def find_empty(images: Sequence[ImageRecord], signal: Signal) -> list[BadImage]:
 
 def _has_tissue(channels: Sequence[tuple[float, float]]) -> bool:
     """Whether enough channels have what is usual: (own, median) means of each."""
-    bright = EMPTY_SHARE * max(median for _, median in channels)
+    bright = TISSUE_SHARE * max(median for _, median in channels)
     keeps = [(own >= TISSUE_SHARE * median, median >= bright) for own, median in channels if median > 0]
     return 2 * sum(kept for kept, _ in keeps) >= len(keeps) or any(kept and is_bright for kept, is_bright in keeps)
 

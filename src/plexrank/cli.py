@@ -24,8 +24,7 @@ from plexrank.progress import Reporter
 if TYPE_CHECKING:
     from plexrank.plan import Plan
 
-BUG_EXIT_CODE = 70
-STOPPED_EXIT_CODE = 75
+BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
 
 app = typer.Typer(
     no_args_is_help=True,

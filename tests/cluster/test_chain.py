@@ -34,7 +34,7 @@ def assert_close_ranking(run: Path, reference: Path) -> None:
     """To 1e-4: four processes, or libraries built for another Python."""
     found, expected = (pd.read_csv(folder / "ranking" / "ranking.csv") for folder in (run, reference))
     assert found["channel"].tolist() == expected["channel"].tolist()
-    for column in ("score", "pattern_p", "reliance"):
+    for column in ("score", "mean_intensity_association", "intensity_p"):
         assert (found[column] - expected[column]).abs().max() < 1e-4, column
 
 

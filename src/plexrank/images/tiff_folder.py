@@ -22,7 +22,7 @@ _SUFFIXES = (".tif", ".tiff")
 _INNER = "tifs"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _StackedPixels:
     """The channels of images of one size and type, one after the other."""
 
