@@ -153,8 +153,9 @@ def test_where_label_and_site_cannot_be_told_apart_nothing_is_significant() -> N
     content = json.loads(json.dumps(result.summary.to_dict(), allow_nan=False))
     assert (content["confounded"], content["at_chance"], content["held_out"]["p_value"]) == (True, False, None)
     assert not result.ranking["significant"].any()
-    assert result.ranking[["intensity_p", "pattern_p"]].isna().all(axis=None)
-    assert "every site holds patients of one label only" in content["not_tested"]["intensity"]
+    assert result.ranking[["intensity_p", "pattern_p", "reliance_p", "adds_p"]].isna().all(axis=None)
+    assert set(content["not_tested"]) == {"intensity", "pattern", "reliance", "adds"}
+    assert "patients of the same sites nearly all have the same label" in content["not_tested"]["intensity"]
     assert any("Cramér's V 1.00" in warning for warning in result.summary.warnings)
     assert content["sites"] == {"Basel": {"low": 32, "high": 0}, "Bern": {"low": 0, "high": 32}}
     assert content["skipped"] == [{"image_id": "image1", "reason": "cut off"}]
