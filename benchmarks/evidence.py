@@ -105,6 +105,7 @@ def sum_up_exact(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Kolmogorov-Smirnov tests that the exact p-values of all channels and cohorts are uniform."""
     names = [name for name in lines[0] if name.endswith("_exact_p")]
     values = {name: np.concatenate([line[name] for line in lines]) for name in names}
+    values = {name: p[np.isfinite(p)] for name, p in values.items()}
     return {name: {"ks_p": round(float(stats.kstest(p, "uniform").pvalue), 3), "at_0.05": float((p <= 0.05).mean())}
             for name, p in values.items()}  # fmt: skip
 
