@@ -45,14 +45,14 @@ def rank_features(
     The tests and columns are those of ``ranking.csv`` (docs/columns.md): ``channel`` holds the feature's name,
     ``intensity_*`` the exact permutation test of the feature, within sites where these are given; ``reliance`` and
     ``adds`` are measured on a logistic regression that is fitted in each fold to the other patients. Columns of trained
-    embeddings (``pattern_*``, ``reads``) are empty.
+    embeddings (``pattern_*``, ``reads``) are empty. Rows are matched by place; pandas objects with an index of names
+    must have the same one.
 
     Args:
         values: (patient, feature) real numbers, NaN where unknown. The columns of a DataFrame name the features.
         outcome: (patient,) label of each patient; patients without one (None, NaN, empty) are left out.
         patient: (patient,) ids, each once.
-        site: (patient,) where each patient comes from; None, NaN or empty is unknown. Rows are matched by place; where
-            arguments have an index of names, it must be the same.
+        site: (patient,) where each patient comes from; None, NaN or empty is unknown.
         features: names, where ``values`` has none.
         folds: into how many parts patients are dealt, fewer where a class has fewer patients.
         fdr: false-discovery rate of ``significant``.

@@ -163,12 +163,15 @@ def _arrangements(label: Array) -> Array:
     return result
 
 
-def columns_alike(values: Array) -> Iterator[tuple[Array, Array]]:
-    """Columns of (sample, column) that the same samples have: (sample,) bool who has them, (column,) int which.
+def columns_alike(values: Array, exchange: Exchange) -> Iterator[tuple[Array, Array, Exchange]]:
+    """Columns of (sample, column) that the same samples have: (sample,) bool who has them, (column,) int which, and
+    the exchange among these samples; without columns for which that allows one labelling only.
 
-    A test of these exchanges labels among those samples. Were they exchanged among all, and the label decided who has
-    a value, the labels would hardly differ where the values are.
+    Were labels exchanged among all samples, and the label decided who has a value, the labels would hardly differ
+    where the values are.
     """
     patterns, of_column = np.unique(~np.isnan(values), axis=1, return_inverse=True)
     for number, rows in enumerate(patterns.T):
-        yield rows, np.flatnonzero(of_column.ravel() == number)
+        among = exchange.among(rows)
+        if not among.is_fixed():
+            yield rows, np.flatnonzero(of_column.ravel() == number), among

@@ -93,10 +93,7 @@ def pattern_test(
         draws: labellings to compare with, where there are too many for all.
     """
     effect, z, p = np.full((3, held_out.shape[2]), np.nan)
-    for rows, columns in columns_alike(held_out[0]):
-        among = exchange.among(rows)
-        if among.is_fixed():
-            continue
+    for rows, columns, among in columns_alike(held_out[0], exchange):
         own = held_out[:, rows][..., columns], scores[:, rows][..., columns], fold[rows]
         found = _pattern_test(*own, among, variance, draws, rng)
         effect[columns], z[columns], p[columns] = found.effect, found.z, found.p

@@ -44,10 +44,7 @@ class RankTest:
             test: of the samples (sample,) bool, the columns (column,) int, and the exchange among these samples.
         """
         effect, p = np.full((2, values.shape[1]), np.nan)
-        for rows, columns in columns_alike(values):
-            among = exchange.among(rows)
-            if among.is_fixed():
-                continue
+        for rows, columns, among in columns_alike(values, exchange):
             found = test(rows, columns, among)
             effect[columns], p[columns] = found.effect, found.p
         return cls(effect, p)
