@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,7 @@ def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(
     overrides = ("cohort.exclude_channels=[C03]", "train.seeds=1", "train.epochs=1")
     done = plexrank(*run_arguments(tmp_path / "cohort" / "study.yaml", tmp_path / "run", *overrides), "--until", "rank")
     assert done.returncode == 0, done.stderr
+    assert re.search(r"rank: held-out AUC .*, label and site cannot be distinguished, of .*: none$", done.stderr, re.M)
     ranking = pd.read_csv(tmp_path / "run" / "ranking" / "ranking.csv")
     assert ranking["channel"].iloc[-1] == "C03"
     assert ranking["position"].isna().tolist() == [False] * 5 + [True]
