@@ -10,6 +10,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 
 from lazy_images import Image, lazy, names, noise, settings, whole_image
 from plexrank.check import check_study_file
@@ -138,6 +139,23 @@ def test_a_study_reduces_in_one_way(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="tile: downsample 2 and um_per_px 1 both say how far to reduce; keep one"):
         load_study(path)
     assert load_study(path, ["tile.downsample=1"]).tile.um_per_px == 1
+
+
+def test_a_study_says_how_large_pixels_are_where_images_do_not(tmp_path: Path) -> None:
+    study = simulate("demo", tmp_path / "cohort", images=8, channels=4, size_px=48, seed=0)  # pixels of 1 µm
+    images = sorted((tmp_path / "cohort" / "images").iterdir())
+    for path in images[:3]:
+        tifffile.imwrite(path, tifffile.imread(path), photometric="minisblack")
+    (warning,) = [one for one in check_study_file(study).warnings if "pixels" in one]
+    assert warning.startswith("3 of 8 images do not say how large their pixels are, which count as 1 µm in lengths")
+    problems = check_study_file(study, ["tile.um_per_px=2"]).problems
+    assert len(problems) == 3
+    assert all("does not say how large its pixels are" in str(problem) for problem in problems)
+    given = check_study_file(study, ["tile.um_per_px=2", "tile.image_um_per_px=0.5", "tile.tile_px=16"])
+    assert not given.problems
+    assert not [one for one in given.warnings if "pixels" in one]
+    assert given.cost is not None
+    assert given.cost.n_tiles == 5 * 4 + 3 * 1  # 24 and 12 px wide
 
 
 def test_check_tells_the_images_that_cannot_be_reduced_and_what_the_others_cost(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from plexrank.study import load_study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.layout import tiling_memory_bytes, usable_cores
+from plexrank.tiles.texture import unknown_pixel_sizes
 from plexrank.trial import run_minutes, training_memory_bytes, try_training
 
 BYTES_PER_PIXEL = 4
@@ -240,7 +241,7 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
                 with naming_input(str(record.path)):
                     open_image(record.path)
             else:
-                located = locate_image(record)
+                located = locate_image(record, study.tile)
                 resampling = located.find_resampling(study.tile)
                 located.open_mask()
                 height, width = resampling.shape(located.image.data.shape)[1:]
@@ -265,6 +266,8 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
             f"{num_small} images are less than half as high or wide as a tile of {study.tile.tile_px} px: what lies "
             "beyond their edges is mirrored; lower tile.tile_px"
         )
+    if unknown := unknown_pixel_sizes(part.image.pixel_size_um for part in looked.located):
+        looked.warnings.append(unknown)
     looked.warnings.extend(image_differences(study.tile, looked.located))
     fitting = [image for image in cohort.images if image.image_id in looked.held]
     try:

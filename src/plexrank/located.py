@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plexrank.errors import naming_input
 from plexrank.images.lazy import LazyImage
@@ -42,8 +42,11 @@ class LocatedImage:
         return find_resampling(settings, self.image.data.shape, self.image.pixel_size_um, str(self.record.path))
 
 
-def locate_image(record: ImageRecord) -> LocatedImage:
+def locate_image(record: ImageRecord, settings: TileSettings) -> LocatedImage:
     """Open an image and find its channels in it.
+
+    Args:
+        settings: with ``image_um_per_px``, the pixel size of an image that does not say it.
 
     Raises:
         ImageDataError, MissingInputError: the image cannot be opened.
@@ -51,6 +54,8 @@ def locate_image(record: ImageRecord) -> LocatedImage:
     """
     with naming_input(str(record.path)):
         image = open_image(record.path)
+    if image.pixel_size_um is None and settings.image_um_per_px is not None:
+        image = replace(image, pixel_size_um=(settings.image_um_per_px, settings.image_um_per_px))
     channels = locate_channels(
         record.panel, image.channel_names, image.data.shape[0], str(record.path), image.channel_ids
     )

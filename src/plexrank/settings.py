@@ -41,6 +41,9 @@ class TileSettings(Section):
     um_per_px: float | None = Field(
         None, gt=0, le=1000, description="instead of downsample: reduce every image to pixels of this size, µm"
     )
+    image_um_per_px: float | None = Field(
+        None, gt=0, le=1000, description="size of the pixels of images that do not say it, µm"
+    )
     min_tissue: float = Field(0.05, ge=0, le=1, description="least share of tissue in a tile that is kept")
 
     @model_validator(mode="after")

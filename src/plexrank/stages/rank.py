@@ -19,6 +19,7 @@ from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.stages.unit_tables import read_null_units, read_unit_tables
 from plexrank.statistics.pattern import OWN_ENCODERS, SHARED_ENCODER
+from plexrank.tiles.texture import unknown_pixel_sizes
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -76,7 +77,10 @@ def _warnings(plan: Plan) -> list[str]:
     images = plan.cohort.images
     signal = {image.image_id: read_signal(plan.rundir.image_tiles(image.image_id)) for image in images}
     warnings += brightness_warnings(images, signal)
-    for image_id, content in _tiling(plan):
+    contents = _tiling(plan)
+    if unknown := unknown_pixel_sizes(content["pixel_size_um"] for _, content in contents):
+        warnings.append(unknown)
+    for image_id, content in contents:
         warnings += [f"{image_id}: {warning}" for warning in content["warnings"]]
     return warnings
 
@@ -89,7 +93,8 @@ def _tiling(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
 def _read_tiling(path: Path) -> dict[str, Any]:
     with reading_output(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {"n_background": int(content["n_background"]), "warnings": list(content["warnings"])}
+        kept = {key: content[key] for key in ("pixel_size_um", "n_background")}
+        return {**kept, "warnings": list(content["warnings"])}
 
 
 def _left_out(plan: Plan) -> LeftOut:

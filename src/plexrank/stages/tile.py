@@ -26,7 +26,7 @@ from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
-from plexrank.tiles.texture import STATISTICS
+from plexrank.tiles.texture import STATISTICS, unknown_pixel_sizes
 from plexrank.tiles.tiling import DaskClient, tile_image
 from plexrank.tiles.tissue import TiledImage
 
@@ -82,7 +82,7 @@ def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> l
 def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> None:
     unit = plan.tile(record)
     unit.begin()
-    located = locate_image(record)
+    located = locate_image(record, plan.study.tile)
     channels = located.channels
     store = plan.rundir.tile_store(record.image_id)
     tiled = tile_image(
@@ -154,12 +154,8 @@ def _join_tiles(plan: Plan, reporter: Reporter) -> None:
     ]
     with replacing(plan.rundir.tile_statistics) as temporary:
         pd.concat(statistics, ignore_index=True).to_parquet(temporary, index=False)
-    unknown = sum(content["pixel_size_um"] is None for content in contents.values())
-    if unknown:
-        reporter.say(
-            f"{unknown} of {len(contents)} images do not say how large their pixels are: the lengths in "
-            f"{plan.rundir.tile_statistics.name} take them as 1 µm"
-        )
+    if unknown := unknown_pixel_sizes(content["pixel_size_um"] for content in contents.values()):
+        reporter.say(f"warning: {unknown}")
     stored = {image_id: content["channels"] for image_id, content in contents.items()}
     write_text(plan.rundir.channels, json.dumps(stored) + "\n")
     table.finish()

@@ -120,7 +120,7 @@ def _factors(um_per_px: float, pixel_size_um: tuple[float, float] | None, where:
     if pixel_size_um is None:
         raise ImageDataError(
             f"{where}: does not say how large its pixels are, which tile.um_per_px needs; write it into the file,"
-            " leave the image out, or set tile.downsample instead of tile.um_per_px"
+            " give it as tile.image_um_per_px, or set tile.downsample instead of tile.um_per_px"
         )
     factor_y, factor_x = (_snapped(um_per_px / size) for size in pixel_size_um)
     if min(factor_y, factor_x) < 1:

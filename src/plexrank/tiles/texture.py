@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -54,6 +54,17 @@ def block_sides(pixel_size_um: tuple[float, float] | None, factors: tuple[float,
     sizes = [size * factor for size, factor in zip(pixel_size_um or (1.0, 1.0), factors, strict=True)]
     side_y, side_x = (max(1, round(LENGTHS_UM[0] / size)) for size in sizes)
     return side_y, side_x
+
+
+def unknown_pixel_sizes(sizes: Iterable[object]) -> str:
+    """What follows where sizes of pixels are missing (None); empty where none is."""
+    given = [size is not None for size in sizes]
+    if all(given):
+        return ""
+    return (
+        f"{given.count(False)} of {len(given)} images do not say how large their pixels are, which count as 1 µm in "
+        "lengths such as clustering at 10 µm; set tile.image_um_per_px"
+    )
 
 
 @dataclass(frozen=True)
