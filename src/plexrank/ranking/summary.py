@@ -237,7 +237,7 @@ def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> lis
     if v >= TIED_CRAMERS_V and p < CHANCE_P:
         return [
             f"the label is confounded with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
-            "a difference between sites"
+            f"a difference between sites; tests compare within sites, {_comparable(label, site)}"
         ]
     tied = sorted((-cramers_v(label == k, site)[0], k) for k in range(samples.num_classes))
     warnings = []
@@ -251,9 +251,15 @@ def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> lis
             warnings.append(
                 f"class {name} is confounded with the site ({counts.max()} of {counts.sum()} patients at {most}; "
                 f"Cramér's V {v:.2f} against the other classes, p {p:.2g}): what marks it may be a difference between "
-                "sites"
+                f"sites; tests compare within sites, {_comparable(label, site)}"
             )
     return warnings
+
+
+def _comparable(label: np.ndarray, site: np.ndarray) -> str:
+    """How many samples have others of another class at their site."""
+    mixed = [own for own in np.unique(site) if len(np.unique(label[site == own])) > 1]
+    return f"where {np.isin(site, mixed).sum()} of {len(site)} patients have others of another class"
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
