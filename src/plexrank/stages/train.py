@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from plexrank.allocator import keep_freed_memory
+from plexrank.devices import log_line
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
@@ -24,6 +25,8 @@ def run(plan: Plan, reporter: Reporter) -> None:
     with _stop_signals() as should_stop, process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = on_first(lambda: units_to_do(plan.chosen_units("train"), reporter), info)
+        if todo:
+            reporter.say(f"train: {log_line(info.hardware, info.device, info.world_size)}")
         cohort = TiledCohort(plan)
         with reporter.counting("train", len(todo)) as counting:
             for fold in range(plan.study.train.folds):
@@ -66,7 +69,7 @@ def _train_one(
         report=report,
         should_stop=should_stop,
     )
-    on_first(unit.finish, info)
+    on_first(lambda: unit.finish(device=info.hardware), info)
     return (
         f"fold {fold} seed {seed}: best of {result.epochs} epochs is {result.best_epoch + 1},"
         f" validation AUC {result.validation_auc:.2f}"
