@@ -105,7 +105,7 @@ def test_a_gpu_that_does_not_compute_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_the_log_says_what_is_left_unused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "driver_version", lambda: "580.65.06")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert "no GPU was given" in log_line("CPU", torch.device("cpu"), 1)
+    assert "no GPU is visible though NVIDIA driver 580.65.06 is loaded" in log_line("CPU", torch.device("cpu"), 1)
     alone = log_line("NVIDIA A100", torch.device("cuda", 0), 1)
     assert alone.startswith("computing on NVIDIA A100 (driver 580.65.06, torch ")
     assert "only 1 of 4 GPUs" in alone

@@ -285,7 +285,15 @@ def test_a_dry_run_writes_scripts_and_submits_nothing(
     assert dry.returncode == 0, dry.stderr
     assert slurm.calls() == []
     script = Path(dry.stdout.strip())
-    by_hand = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
+    (slurm.bin / "sbatch").write_text(
+        (slurm.bin / "sbatch").read_text().replace("n=$((", f"env | grep ^S > {slurm.folder}/env\nn=$((")
+    )
+    surrounding = {"SLURM_JOB_ID": "9", "SLURM_NTASKS": "4", "SBATCH_TIMELIMIT": "1", "SBATCH_ARRAY_INX": "0-3"}
+    users = {"SLURM_JWT": "token", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "lab"}
+    environment = os.environ | surrounding | users
+    by_hand = subprocess.run(["bash", script], capture_output=True, text=True, check=True, env=environment)
+    reached = dict(line.split("=") for line in (slurm.folder / "env").read_text().split() if "=" in line)
+    assert {name: value for name, value in reached.items() if name.startswith(("SLURM_", "SBATCH_"))} == users
     assert by_hand.stdout.splitlines()[0] == "train: job 101"
     calls = slurm.calls()
     after = ["--hold", *(f"afterok:{number}" for number in (101, 102, 103))]

@@ -92,7 +92,7 @@ def log_line(hardware: str, device: torch.device, world_size: int) -> str:
     parts = [f"torch {torch.__version__}"]
     if device.type == "cpu":
         parts.insert(0, f"{torch.get_num_threads()} threads a process")
-        parts += ["no GPU was given"] if driver_version() else []
+        parts += [f"no GPU is visible though NVIDIA driver {driver} is loaded"] if (driver := driver_version()) else []
     else:
         parts.insert(0, f"driver {driver_version() or 'unknown'}")
         num_visible = torch.cuda.device_count()

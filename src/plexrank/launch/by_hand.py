@@ -10,6 +10,7 @@ from plexrank.launch.graph import Graph, SubmittedJob
 from plexrank.launch.options import variables_of
 from plexrank.launch.profile import Profile
 from plexrank.launch.script import Job, resources_of
+from plexrank.launch.slurm import USERS_SLURM
 from plexrank.rundir import RunDir, write_text
 
 BEGUN, COMPLETE = "begun.json", "complete.json"
@@ -20,6 +21,9 @@ SHELL = r"""#!/bin/bash
 # Submits the jobs of a dry run, each after the one before, and leaves their record, which plexrank status, cancel and
 # run read.
 set -uo pipefail
+if [ -n "${SLURM_JOB_ID:-}" ]; then # the settings of a job around it are not for these
+    unset $(compgen -e | grep -E '^(SLURM|SLURMD|SRUN|SBATCH_CPU_BIND|SBATCH_MEM_BIND)' | grep -vxE '@USERS@')
+fi
 here=@HERE@ record=@RECORD@ run=@RUN@
 if [ ! -e "$here/@COMPLETE@" ]; then
     echo "submitted before: plexrank status $run" >&2
@@ -81,7 +85,10 @@ def write_submit_script(
         rundir: whose they are.
         folder: with the scripts.
     """
-    first = [job for job in jobs if job.name == jobs[0].name] if jobs else []
+    if not jobs:
+        write_text(folder / "submit.sh", "#!/bin/bash\necho 'nothing to submit: all is done'\n")
+        return
+    first = [job for job in jobs if job.name == jobs[0].name]
     steps, submitted = [], []
     before: list[int] = []
     for number, job in enumerate(jobs):
@@ -113,6 +120,7 @@ def write_submit_script(
         "COMPLETE": COMPLETE,
         "PLACEHOLDER": str(PLACEHOLDER),
         "HELD": str(len(first)),
+        "USERS": USERS_SLURM,
     }.items():
         text = text.replace(f"@{name}@", value)
     write_text(folder / BEGUN, _json(graph))

@@ -114,9 +114,10 @@ def _examine_stage(stage: str, profile: Profile, largest: int) -> Finding:
         return Finding(stage, f"Slurm would refuse {what}: {said}; fix {stage} in the profile", is_bad=True)
     if "time" not in asked.options():
         return Finding(stage, f"Slurm would take {what}")
-    where = f"partition {asked.partition}" if asked.partition else "the default partition"
+    partition = asked.partition or os.environ.get("SBATCH_PARTITION")
+    where = f"partition {partition}" if partition else "the default partition"
     try:
-        longest_min = slurm.longest_min(asked.partition, _first_cluster(profile))
+        longest_min = slurm.longest_min(partition, _first_cluster(profile))
     except PlexrankError as error:
         unknown = f"whether {where} allows {stage}.time_min {asked.time_min} is not known"
         return Finding(stage, f"Slurm would take {what}; {unknown}: {error}")

@@ -32,7 +32,8 @@ MAX_ARRAY_SIZE = 1001
 """MaxArraySize of a Slurm that is not configured otherwise."""
 USERS = re.compile(r"(SBATCH|SLURM|SRUN)_.*")
 """Variables that are the user's own outside of any job."""
-USERS_IN_A_JOB = re.compile(r"SBATCH_(?!CPU_BIND|MEM_BIND).*|SLURM_(CONF|CONF_SERVER|CLUSTERS|JWT|JWKS|DEBUG)")
+USERS_SLURM = "SLURM_(CONF|CONF_SERVER|CLUSTERS|JWT|JWKS|DEBUG)"
+USERS_IN_A_JOB = re.compile(rf"SBATCH_(?!CPU_BIND|MEM_BIND).*|{USERS_SLURM}")
 """Those of them that Slurm does not set in a job."""
 TASTE = re.compile(r"(SQUEUE|SACCT|SINFO|SCANCEL)_.*")
 
