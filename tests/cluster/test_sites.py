@@ -56,22 +56,21 @@ def test_a_site_without_arrays_and_memory_runs_what_is_submitted_by_hand(site: S
     assert stat.S_IMODE(by_hand.stat().st_mode) == 0o755
 
 
-def test_a_job_with_gpus_that_torch_cannot_use_fails_and_says_so(site: Site, by_hand: Path, profile: Profile) -> None:
-    train = {**SMALL, "sbatch": {"gres": "gpu:tesla:1"}}
-    path = profile(train=train, clusters=CLUSTER, tile={**SMALL, "jobs": 5000})
-    said = site.plexrank("doctor", "--cluster", path).stdout
+def test_doctor_tries_what_a_run_would_submit(site: Site, profile: Profile) -> None:
+    many = {"tile": {**SMALL, "jobs": 5000}}
+    said = site.plexrank("doctor", "--cluster", profile(clusters=CLUSTER, **many)).stdout
     assert "tile         Slurm would take an array of 1001" in said
-    wrong = profile(train={**SMALL, "sbatch": {"gres": "gpu:h100:1"}})
-    refused = site.plexrank("doctor", "--cluster", wrong, check=False).stdout
-    assert "train        Slurm would refuse an array of 100: sbatch: allocation failure: Requested node" in refused
-    assert "sbatch.gres gpu:h100:1 in the profile; fix train in the profile" in refused
-    too_large = site.plexrank(
-        "doctor", "--cluster", profile(max_array_size=5000, tile={**SMALL, "jobs": 5000}), check=False
-    )
-    assert "Slurm would refuse an array of 5000: sbatch: allocation failure: Invalid job array" in too_large.stdout
+    typed = {**SMALL, "sbatch": {"gres": "gpu:h100:1"}}
+    said = site.plexrank("doctor", "--cluster", profile(max_array_size=5000, train=typed, **many), check=False).stdout
+    assert "tile         Slurm would refuse an array of 5000: sbatch: allocation failure: Invalid job array" in said
+    assert "train        Slurm would refuse an array of 100: sbatch: allocation failure: Requested node" in said
+    assert "sbatch.gres gpu:h100:1 in the profile; fix train in the profile" in said
+
+
+def test_a_job_with_gpus_that_torch_cannot_use_fails_and_says_so(site: Site, by_hand: Path, profile: Profile) -> None:
+    path = profile(train={**SMALL, "sbatch": {"gres": "gpu:tesla:1"}})
     site.submit(by_hand, path, *TINY, "--set", "train.learning_rate=0.001")
-    rows = site.wait(by_hand)
-    assert {row["State"] for row in rows.values()} == {"FAILED"}
+    assert {row["State"] for row in site.wait(by_hand).values()} == {"FAILED"}
     said = site.plexrank("status", by_hand).stdout
     assert "error: PLEXRANK_GPUS=1: this job was given GPUs, but torch " in said
     assert "no NVIDIA driver loaded" in said

@@ -170,7 +170,7 @@ def _examine_gpus() -> Finding:
             [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=120
         )
     except subprocess.TimeoutExpired:
-        return Finding("torch", f"{version('torch')}; no answer within two minutes", is_bad=True)
+        return Finding("torch", f"{version('torch')}; no answer within two minutes")
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1].removeprefix("plexrank.errors.PlexrankError: ")
         return Finding("torch", f"{version('torch')}; {said}", is_bad=True)
