@@ -28,11 +28,26 @@ def test_doctor_says_what_slurm_would_refuse_and_what_is_not_there(slurm: FakeSl
     bad = Profile.model_validate({"container": {"image": "/no/image.sif", "bind": ["/no/archive"]}})
     lines = [finding.line() for finding in examine_cluster(bad) if finding.is_bad]
     assert lines[:2] == [
-        "! container    /no/image.sif: no such image; build it (container/README.md), mend the profile",
-        "! bind         /no/archive: no such folder; mend container.bind in the profile",
+        "! container    /no/image.sif: no such image; build it (container/README.md), fix the profile",
+        "! bind         /no/archive: no such folder; fix container.bind in the profile",
     ]
     assert [line.split()[1] for line in lines[2:]] == ["attribute", "rank", "report"]
-    assert "Invalid qos specification; mend rank in the profile" in lines[3]
+    assert (
+        "its jobs: sbatch: Batch job submission failed: Invalid qos specification; the profile gives no qos" in lines[3]
+    )
+    assert lines[2].startswith("! attribute    Slurm would refuse an array of 100: sbatch: ")
+
+
+def test_doctor_tries_the_arrays_that_a_run_would_submit(slurm: FakeSlurm) -> None:
+    sbatch = slurm.bin / "sbatch"
+    sbatch.write_text(sbatch.read_text() + f'\ngrep -h -- "--array" "${{@: -1}}" >> {slurm.folder}/arrays || true\n')
+    slurm.answer(config="SLURM_CONF = /etc\nMaxArraySize            = 51\n")
+    profile = Profile.model_validate({"tile": {"jobs": 20}, "attribute": {"sbatch": {"array": None}}})
+    findings = {finding.topic: finding.text for finding in examine_cluster(profile)}
+    assert findings["tile"] == "Slurm would take an array of 20"
+    assert findings["train"] == "Slurm would take an array of 51"
+    assert findings["attribute"] == findings["rank"] == "Slurm would take its jobs"
+    assert (slurm.folder / "arrays").read_text() == "#SBATCH --array=0-19%1\n#SBATCH --array=0-50%1\n"
 
 
 @pytest.mark.parametrize(

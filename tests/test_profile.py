@@ -19,7 +19,7 @@ BAD_PROFILES = [
     ('account: "lab\\n#SBATCH --uid=0"', "account: one word without blanks or control characters"),
     ('setup: ["module load x\\nrm -rf y"]', "setup.0: one line of shell, got 'module load x\\nrm -rf y'"),
     ("sbatch: {'--mail-user': x}", "the long name of an option without dashes before it"),
-    ("train: {gpus_per_node: 2}", "train: tasks_per_node is 1 and gpus_per_node 2; set both alike"),
+    ("train: {gpus_per_node: 2, tasks_per_node: 1}", "train: tasks_per_node is 1 with 2 GPUs on each machine"),
     ("rank: {nodes: 2}", "rank: this stage is one process without GPU"),
     ("tile: {gpus_per_node: 1}", "tile.gpus_per_node must be 0"),
     ("tile: {nodes: 2}", "tile: nodes × tasks_per_node must be 1, or 3 and more"),

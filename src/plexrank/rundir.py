@@ -108,6 +108,10 @@ class Unit:
                 return f"{output.name} is missing or not as it was written"
         return None
 
+    def device(self) -> str:
+        """What a finished unit was computed on, as its done-record has it; empty where that does not say."""
+        return str(json.loads(self.record.read_text(encoding="utf-8")).get("device", ""))
+
     def begin(self) -> None:
         """Withdraw the done-record before outputs are touched, and clear what a killed attempt left.
 
@@ -120,11 +124,12 @@ class Unit:
         for path in (self.record, *self.outputs):
             clear_leftovers(path)
 
-    def finish(self, digests: Mapping[str, str] | None = None) -> None:
+    def finish(self, digests: Mapping[str, str] | None = None, device: str = "") -> None:
         """Write the done-record.
 
         Args:
             digests: what else tells the outputs from others, kept in the record.
+            device: what it was computed on, kept in the record.
 
         Raises:
             RunDirError: an output is missing.
@@ -138,6 +143,7 @@ class Unit:
             "depends": self.depends,
             "outputs": {output.name: size_bytes(output) for output in self.outputs},
             **({"digests": digests} if digests else {}),
+            **({"device": device} if device else {}),
             "finished": now(),
         }
         write_text(self.record, json.dumps(record, indent=1) + "\n")

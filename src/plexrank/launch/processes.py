@@ -7,11 +7,19 @@ import os
 from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES, EnvironmentNames
 from plexrank.errors import PlexrankError
 
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+"""Variables with the id of a job: of Slurm, PBS, LSF and Grid Engine."""
+
 
 def several_started_by() -> EnvironmentNames | None:
     """The launcher that started several processes, this one among them, by its names; or nothing."""
     launchers = (TORCHRUN_NAMES, SRUN_NAMES)
     return next((names for names in launchers if os.environ.get(names.world_size, "1") not in ("", "1")), None)
+
+
+def job_id() -> str:
+    """Id of the job that this process is in, by whichever scheduler; empty outside."""
+    return next((os.environ[name] for name in JOB_IDS if os.environ.get(name)), "")
 
 
 def refuse_several_processes(command: str) -> None:

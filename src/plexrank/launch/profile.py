@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from plexrank.errors import StudyError, raise_problems, resolve_input
+from plexrank.launch.options import MEMORY, Value, asks_for_gpus, gpus_per_node, problem_of
 from plexrank.settings import Section
 from plexrank.study import explain, read_mapping
 
@@ -39,34 +41,85 @@ OptionName = Annotated[str, AfterValidator(_option_name)]
 
 
 class Placement(Section):
-    """Where jobs go; a stage's own value stands before that of the profile."""
+    """Where jobs go and what else sbatch is given; a stage's own value comes before that of the profile."""
 
     partition: Word | None = Field(None, description="queue of the site; several separated by commas")
     account: Word | None = Field(None, description="what the time is charged to")
     qos: Word | None = Field(None, description="quality of service")
     constraint: Word | None = Field(None, description="features that a node must have")
+    sbatch: dict[OptionName, Word | int | bool | None] = Field(
+        {}, description="further options of sbatch, as reservation: x; null leaves a default out, as mem: null"
+    )
+
+    @field_validator("sbatch")
+    @classmethod
+    def _can_be_given(cls, sbatch: dict[str, Value]) -> dict[str, Value]:
+        problems = [problem for option, value in sbatch.items() if (problem := problem_of(option, value))]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return sbatch
 
 
 class Resources(Placement):
     """What a job of a stage asks for."""
 
     nodes: int = Field(1, ge=1, description="machines of one job")
-    tasks_per_node: int = Field(1, ge=1, description="processes on each; for GPUs as many as gpus_per_node")
+    tasks_per_node: int | None = Field(None, ge=1, description="processes on each; by default one for each GPU, or one")
     gpus_per_node: int = Field(0, ge=0, description="GPUs on each")
+    gpu_type: Word | None = Field(None, description="what Slurm calls the GPUs, as a100")
     cpus_per_task: int = Field(1, ge=1, description="cores of each process")
-    mem_gb: float = Field(8, gt=0, description="memory on each node, gigabytes")
+    mem_gb: float | None = Field(None, gt=0, description="memory on each node, gigabytes; null for the site's default")
     time_min: int = Field(60, ge=1, description="time limit, minutes; what is not done by then goes on in a new start")
 
+    @property
+    def processes(self) -> int:
+        """On each machine."""
+        return self.tasks_per_node or 1
+
+    @property
+    def gpus(self) -> int:
+        """On each machine, asked for in either way."""
+        return self.gpus_per_node or gpus_per_node(self.sbatch, self.nodes, self.tasks_per_node)
+
+    @property
+    def has_arrays(self) -> bool:
+        """Whether the site takes arrays."""
+        return "array" not in self.sbatch
+
     @model_validator(mode="after")
-    def _one_process_a_gpu(self) -> Resources:
-        if self.gpus_per_node and self.tasks_per_node != self.gpus_per_node:
-            raise ValueError(
-                f"tasks_per_node is {self.tasks_per_node} and gpus_per_node {self.gpus_per_node}; "
-                "set both alike, since one process drives one GPU"
-            )
+    def _said_once(self) -> Resources:
+        if self.mem_gb is not None and (both := MEMORY & self.sbatch.keys()):
+            raise ValueError(f"mem_gb and sbatch.{min(both)} both say how much memory; keep one")
+        asking = [option for option, value in self.sbatch.items() if asks_for_gpus(option, value)]
+        if self.gpus_per_node and asking:
+            raise ValueError(f"gpus_per_node and sbatch.{asking[0]} both ask for GPUs; keep one")
+        if self.gpu_type and not self.gpus_per_node:
+            raise ValueError("gpu_type needs gpus_per_node")
         return self
 
+    def options(self) -> dict[str, str | int | bool]:
+        """What sbatch is given for a job, without what depends on the job."""
+        gpu_type = f"{self.gpu_type}:" if self.gpu_type else ""
+        found: dict[str, Value] = {
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "nodes": self.nodes,
+            "ntasks-per-node": self.processes,
+            "gpus-per-node": f"{gpu_type}{self.gpus_per_node}" if self.gpus_per_node else None,
+            "cpus-per-task": self.cpus_per_task,
+            "mem": None if self.mem_gb is None else f"{self.mem_gb * 1024:.0f}M",
+            "time": self.time_min,
+            "kill-on-invalid-dep": "yes",
+            "requeue": "no-requeue" not in self.sbatch,
+            **self.sbatch,
+        }
+        return {option: value for option, value in found.items() if value is not None and value is not False}
 
+
+GPU_STAGES = ("train", "attribute")
+"""Stages that use GPUs; others may ask for them where a site wants that."""
 LEAST_DASK_PROCESSES = 3
 """A scheduler, a client and a worker, where several processes tile one image after the other."""
 
@@ -83,7 +136,7 @@ class OneProcess(Resources):
 
     @model_validator(mode="after")
     def _is_one_process(self) -> OneProcess:
-        if (self.nodes, self.tasks_per_node, self.gpus_per_node) != (1, 1, 0):
+        if (self.nodes, self.processes, self.gpus_per_node) != (1, 1, 0):
             raise ValueError("this stage is one process without GPU; leave out nodes, tasks_per_node and gpus_per_node")
         return self
 
@@ -93,7 +146,7 @@ STAGE_DEFAULTS: dict[str, dict[str, int]] = {
     "train": {"cpus_per_task": 8, "mem_gb": 32, "time_min": 480},
     "attribute": {"cpus_per_task": 4, "mem_gb": 16, "time_min": 120},
     "rank": {"cpus_per_task": 4, "mem_gb": 16, "time_min": 120},
-    "report": {"time_min": 20},
+    "report": {"mem_gb": 8, "time_min": 20},
 }
 
 
@@ -101,7 +154,8 @@ class Container(Section):
     """The image that every stage runs in."""
 
     image: Path = Field(description="file of the image, readable on every node; relative to the profile")
-    runtime: Word = Field("apptainer", description="the command, or its path on the nodes")
+    runtime: Word = Field("apptainer", description="the command, such as singularity, or its path on the nodes")
+    options: tuple[Line, ...] = Field((), description="further options of its exec, as [--bind, /dev/shm]")
     bind: tuple[Path, ...] = Field((), description="more folders to show inside, read-only, such as links' targets")
 
     @field_validator("bind")
@@ -113,13 +167,28 @@ class Container(Section):
         return bind
 
 
+class WholeRun(Section):
+    """What the one job of a whole study asks PBS, LSF or Grid Engine for."""
+
+    cpus: int = Field(8, ge=1, description="cores")
+    gpus: int = Field(0, ge=0, le=1, description="GPUs: none, or one, since there is one process")
+    mem_gb: float | None = Field(32, gt=0, description="memory, gigabytes; null for the site's default")
+    time_min: int = Field(480, ge=10, description="time limit, minutes")
+    header: tuple[Line, ...] = Field((), description="lines for the scheduler in place of those for resources and time")
+
+
 class Profile(Placement):
     """A site; read by :func:`load_profile`."""
 
+    scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field("slurm", description="other than slurm: one job, by hand")
+    run: WholeRun = Field(WholeRun(), description="that one job")
+    clusters: Word | None = Field(None, description="cluster to submit to, or several separated by commas")
+    max_array_size: int | None = Field(
+        None, ge=1, description="tasks of an array at most, where scontrol does not tell"
+    )
     container: Container | None = Field(None, description="without it, stages run with python on the nodes")
     python: Path | None = Field(None, description="without a container: the interpreter that has plexrank on the nodes")
     setup: tuple[Line, ...] = Field((), description="lines of shell before every job's work, such as module load")
-    sbatch: dict[OptionName, Word | int | bool] = Field({}, description="further options of sbatch, as reservation: x")
     srun: tuple[Word, ...] = Field((), description="further options of srun, such as --mpi=none")
     stop_before_s: int = Field(180, ge=5, le=3600, description="seconds before the time limit, to save progress")
     max_requeues: int = Field(20, ge=0, description="starts after the first, for a job that has more to do")
@@ -136,8 +205,10 @@ class Profile(Placement):
             return raw
         given = {key: value for key, value in raw.items() if value is not None}
         return given | {
-            stage: default | given[stage] if isinstance(given.get(stage), dict) else given.get(stage, default)
-            for stage, default in STAGE_DEFAULTS.items()
+            stage: _defaults(stage, given) | given[stage]
+            if isinstance(given.get(stage), dict)
+            else given.get(stage, _defaults(stage, given))
+            for stage in STAGE_DEFAULTS
         }
 
     @model_validator(mode="after")
@@ -146,18 +217,55 @@ class Profile(Placement):
             raise ValueError("python is for sites without a container, which brings its own; leave one of them out")
         if self.tile.gpus_per_node:
             raise ValueError("tile.gpus_per_node must be 0: tiling uses no GPU")
-        if 1 < self.tile.nodes * self.tile.tasks_per_node < LEAST_DASK_PROCESSES:
+        if 1 < self.tile.nodes * self.tile.processes < LEAST_DASK_PROCESSES:
             raise ValueError(
                 f"tile: nodes × tasks_per_node must be 1, or {LEAST_DASK_PROCESSES} and more for images beyond one "
                 "machine: a scheduler, a client and workers"
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_process_a_gpu(self) -> Profile:
+        for stage in STAGE_DEFAULTS:
+            self.resources(stage)
+        return self
+
     def resources(self, stage: str) -> Resources:
-        """What a stage asks for, with the profile's own placement where it has none."""
+        """What a stage asks for, with the profile's own placement and options where it has none.
+
+        Raises:
+            ValueError: there is not one process for each GPU.
+        """
         asked: Resources = getattr(self, stage)
-        inherited = {name: getattr(asked, name) or getattr(self, name) for name in Placement.model_fields}
-        return asked.model_copy(update=inherited)
+        general = {
+            option: value
+            for option, value in self.sbatch.items()
+            if not (asked.mem_gb is not None and option in MEMORY)
+            and not (asked.gpus_per_node and asks_for_gpus(option, value))
+        }
+        inherited = {
+            name: getattr(asked, name) or getattr(self, name) for name in Placement.model_fields if name != "sbatch"
+        }
+        asked = asked.model_copy(update={**inherited, "sbatch": general | asked.sbatch})
+        if stage not in GPU_STAGES:
+            return asked.model_copy(update={"tasks_per_node": asked.processes})
+        try:
+            gpus = asked.gpus
+        except ValueError as error:
+            raise ValueError(f"{stage}: {error}") from error
+        if gpus and asked.tasks_per_node not in (None, gpus):
+            raise ValueError(
+                f"{stage}: tasks_per_node is {asked.tasks_per_node} with {gpus} GPUs on each machine; "
+                "leave it out, since one process drives one GPU"
+            )
+        return asked.model_copy(update={"tasks_per_node": asked.tasks_per_node or gpus or 1})
+
+
+def _defaults(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a stage, without memory where the profile or the stage gives that as an option."""
+    given = [part.get("sbatch") for part in (profile, profile.get(stage)) if isinstance(part, dict)]
+    has_memory = any(isinstance(options, dict) and MEMORY & options.keys() for options in given)
+    return {key: value for key, value in STAGE_DEFAULTS[stage].items() if not (has_memory and key == "mem_gb")}
 
 
 def load_profile(path: Path) -> Profile:

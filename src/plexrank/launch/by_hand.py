@@ -1,0 +1,135 @@
+"""The scripts of a dry run, with one that submits them as ``plexrank run`` would and leaves the same record."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from plexrank.launch.graph import Graph, SubmittedJob
+from plexrank.launch.options import variables_of
+from plexrank.launch.profile import Profile
+from plexrank.launch.script import Job, resources_of
+from plexrank.launch.slurm import USERS_SLURM
+from plexrank.rundir import RunDir, write_text
+
+BEGUN, COMPLETE = "begun.json", "complete.json"
+PLACEHOLDER = 10**15
+"""Stands for the id of the first job in the record until the job has one; far above any id."""
+
+SHELL = r"""#!/bin/bash
+# Submits the jobs of a dry run, each after the one before, and leaves their record, which plexrank status, cancel and
+# run read.
+set -uo pipefail
+if [ -n "${SLURM_JOB_ID:-}" ]; then # the settings of a job around it are not for these
+    unset $(compgen -e | grep -E '^(SLURM|SLURMD|SRUN|SBATCH_CPU_BIND|SBATCH_MEM_BIND)' | grep -vxE '@USERS@')
+fi
+here=@HERE@ record=@RECORD@ run=@RUN@
+if [ ! -e "$here/@COMPLETE@" ]; then
+    echo "submitted before: plexrank status $run" >&2
+    exit 1
+fi
+if ! cmp -s "$record" "$here/before.json" && { [ -e "$record" ] || [ -e "$here/before.json" ]; }; then
+    echo "jobs were submitted since the dry run: make it again" >&2
+    exit 1
+fi
+ids=() clusters=() on=()
+give_up() {
+    echo "$1" >&2
+    [ ${#ids[@]} -eq 0 ] || scancel ${on[@]+"${on[@]}"} "${ids[@]}"
+    [ -e "$here/before.json" ] && cp -- "$here/before.json" "$record" || rm -f -- "$record"
+    exit 1
+}
+trap 'give_up "stopped: what was submitted is cancelled"' INT TERM
+submit() { # what it is called, then the command
+    local label=$1 said found
+    shift
+    said=$("$@") || give_up "$label: Slurm refuses it; what was submitted before is cancelled"
+    found=$(grep -E '^(Submitted batch job )?[0-9]+(;[A-Za-z0-9._-]+)?[[:space:]]*$' <<<"$said" | tail -n 1)
+    found=${found#Submitted batch job } found=${found%%[[:space:]]*}
+    [ -n "$found" ] || give_up "$label: expected the id of a job, sbatch said: $said"
+    id=${found%%;*}
+    ids+=("$id")
+    [ "$found" = "$id" ] || on=(--clusters="${found#*;}")
+    echo "$label: job $id"
+}
+cp -- "$here/@BEGUN@" "$record"
+@STEPS@
+edits=() number=0
+for id in "${ids[@]}"; do
+    edits+=(-e "s/\"$((@PLACEHOLDER@ + number))\"/\"$id\"/")
+    number=$((number + 1))
+done
+cluster=${on[*]-} cluster=${cluster#--clusters=}
+sed "${edits[@]}" -e "s/\"cluster\": \"\"/\"cluster\": \"$cluster\"/" "$here/@COMPLETE@" > "$record.tmp" &&
+    mv -- "$record.tmp" "$record" || give_up "$record: cannot be written; what was submitted is cancelled"
+trap - INT TERM
+for id in "${ids[@]:0:@HELD@}"; do
+    scontrol ${on[@]+"${on[@]}"} release "$id"
+done
+rm -f -- "$here/@COMPLETE@"
+echo "follow it: plexrank status $run --watch"
+"""
+
+
+def write_submit_script(
+    jobs: Sequence[Job], graph: Graph, profile: Profile, study: str, rundir: RunDir, folder: Path
+) -> None:
+    """Write ``submit.sh`` and the records that it completes.
+
+    Args:
+        jobs: in their order, scripts written.
+        graph: of no job yet.
+        profile: of the cluster.
+        study: its name.
+        rundir: whose they are.
+        folder: with the scripts.
+    """
+    if not jobs:
+        write_text(folder / "submit.sh", "#!/bin/bash\necho 'nothing to submit: all is done'\n")
+        return
+    first = [job for job in jobs if job.name == jobs[0].name]
+    steps, submitted = [], []
+    before: list[int] = []
+    for number, job in enumerate(jobs):
+        if number and job.name != jobs[number - 1].name:
+            before = [position for position in range(number) if jobs[position].name == jobs[number - 1].name]
+        hidden = [part for name in variables_of(resources_of(job, profile).options()) for part in ("-u", name)]
+        options = [f"--job-name={job.full_name(study, graph.token)}", *["--hold"] * (job in first)]
+        options += [f"--clusters={profile.clusters}"] * (profile.clusters is not None and number == 0)
+        command = shlex.join(["env", *hidden, "sbatch", "--parsable", *options])
+        after = f' "--dependency=afterok:{":".join(f"${{ids[{position}]}}" for position in before)}"' if before else ""
+        script = shlex.quote(str(folder / f"{job.label}.sh"))
+        steps.append(f'submit {job.label} {command} ${{on[@]+"${{on[@]}}"}}{after} {script}')
+        submitted.append(
+            SubmittedJob(
+                name=job.name,
+                stage=job.stage,
+                job_id=str(PLACEHOLDER + number),
+                is_array=job.is_array,
+                shares=job.shares,
+                after=tuple(str(PLACEHOLDER + position) for position in before),
+            )
+        )
+    text = SHELL.replace("@STEPS@", "\n".join(steps))
+    for name, value in {
+        "HERE": shlex.quote(str(folder)),
+        "RECORD": shlex.quote(str(rundir.graph)),
+        "RUN": shlex.quote(str(rundir.path)),
+        "BEGUN": BEGUN,
+        "COMPLETE": COMPLETE,
+        "PLACEHOLDER": str(PLACEHOLDER),
+        "HELD": str(len(first)),
+        "USERS": USERS_SLURM,
+    }.items():
+        text = text.replace(f"@{name}@", value)
+    write_text(folder / BEGUN, _json(graph))
+    write_text(folder / COMPLETE, _json(graph.model_copy(update={"jobs": tuple(submitted), "released": True})))
+    (folder / "before.json").unlink(missing_ok=True)
+    if rundir.graph.is_file():
+        write_text(folder / "before.json", rundir.graph.read_text(encoding="utf-8"))
+    write_text(folder / "submit.sh", text)
+
+
+def _json(graph: Graph) -> str:
+    return graph.model_dump_json(indent=1) + "\n"
