@@ -314,6 +314,11 @@ class Plan:
         else:
             yield self.report()
 
+    def trained_on(self) -> str:
+        """What the trainings were computed on, in words; empty where no done-record says."""
+        found = {_read_record(unit.record, "device") for unit in self.units("train")}
+        return ", ".join(sorted(map(str, found - {None})))
+
     def choose(self, stage: str, records: Sequence[str]) -> Plan:
         """The same plan, to work on some units of a stage only, while other processes may work on others.
 

@@ -108,10 +108,6 @@ class Unit:
                 return f"{output.name} is missing or not as it was written"
         return None
 
-    def device(self) -> str:
-        """What a finished unit was computed on, as its done-record has it; empty where that does not say."""
-        return str(json.loads(self.record.read_text(encoding="utf-8")).get("device", ""))
-
     def begin(self) -> None:
         """Withdraw the done-record before outputs are touched, and clear what a killed attempt left.
 

@@ -35,7 +35,6 @@ def run(plan: Plan, reporter: Reporter) -> None:
         ranking_figure(ranking, temporary / "ranking.png", planted)
         if summary["faithfulness"]:
             faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png")
-    trained_on = ", ".join(sorted({unit.device() for unit in plan.units("train")} - {""}))
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
@@ -46,7 +45,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
             faithfulness_figure=rundir.figures / "faithfulness.png" if summary["faithfulness"] else None,
             planted=planted,
             study_text=dump_study(plan.study),
-            provenance=rundir.last_command() | {"trained on": trained_on},
+            provenance=rundir.last_command() | {"trained on": plan.trained_on()},
         )
     )
     write_text(rundir.report_page, page)
