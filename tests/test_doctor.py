@@ -10,7 +10,7 @@ import pytest
 import plexrank
 from fake_slurm import FakeSlurm, slurm
 from plexrank.errors import PlexrankError
-from plexrank.launch.doctor import examine_cluster, examine_machine
+from plexrank.launch.doctor import examine_cluster, examine_machine, examine_nodes
 from plexrank.launch.opening import resume_run
 from plexrank.launch.profile import Profile
 
@@ -75,6 +75,12 @@ def test_doctor_says_what_it_cannot_ask_apart_from_what_is_refused(slurm: FakeSl
     assert "whether partition low allows train.time_min" in findings["train"].text
     assert [finding.topic for finding in findings.values() if finding.is_bad] == ["report"]
     assert findings["report"].text.startswith("Slurm would refuse its jobs: sbatch: Batch job submission failed")
+
+
+def test_doctor_looks_at_nodes_of_slurm_only(slurm: FakeSlurm, tmp_path: Path) -> None:
+    (finding,) = examine_nodes(Profile.model_validate({"scheduler": "lsf"}), tmp_path)
+    assert finding.line() == "  node         not looked at: only Slurm is given a job for that, not lsf"
+    assert slurm.calls() == []
 
 
 def test_a_job_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_gpus_are_counted_however_they_are_asked_for(
         ({"sbatch": {"time": 30}}, "time has a key of its own; give time_min, or time: null to leave it out"),
         ({"tile": {"sbatch": {"array": "0-3"}}}, "array has a key of its own; give jobs and at_once"),
         ({"sbatch": {"output": "x.log"}}, "output is set by plexrank"),
+        ({"scheduler": "pbs", "run": {"time_min": 10}, "stop_before_s": 600}, "stop_before_s is 600, but run.time_min"),
         ({"sbatch": {"signal": None}}, "signal is set by plexrank"),
     ],
 )
@@ -122,7 +123,7 @@ def test_what_the_profile_says_comes_before_the_users_variables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "about"),
     [
         ("Invalid qos specification", "see qos long in the profile"),
         ("Invalid account or account/partition combination specified", "see SBATCH_ACCOUNT=lab in the environment"),
@@ -137,11 +138,11 @@ def test_what_the_profile_says_comes_before_the_users_variables() -> None:
         ("Socket timed out on send/recv operation", "operation"),
     ],
 )
-def test_a_refusal_names_the_option_and_where_it_comes_from(message: str, told: str) -> None:
+def test_a_refusal_names_the_option_and_where_it_comes_from(message: str, about: str) -> None:
     options: dict[str, str | int | bool] = {"qos": "long", "time": 120, "gres": "gpu:a100:4", "reservatoin": "x"}
     users = {"SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "y"}
     said = explain(message, options, clusters="north", num_tasks=2000, environment=users)
-    assert said.split("; ")[-1].endswith(told)
+    assert said.split("; ")[-1].endswith(about)
 
 
 def test_wrong_profiles_name_the_file(tmp_path: Path) -> None:

@@ -90,13 +90,9 @@ def examine_cluster(profile: Profile) -> Iterator[Finding]:
     if not slurm.is_available():
         yield Finding("slurm", "sbatch: not found; do this where jobs are submitted", is_bad=True)
         return
-    largest = profile.max_array_size or slurm.max_array_size(_first_cluster(profile))
+    largest = profile.max_array_size or slurm.max_array_size(profile.first_cluster)
     for stage in STAGES:
         yield _examine_stage(stage, profile, largest)
-
-
-def _first_cluster(profile: Profile) -> str:
-    return (profile.clusters or "").split(",")[0]
 
 
 def _examine_stage(stage: str, profile: Profile, largest: int) -> Finding:
@@ -117,7 +113,7 @@ def _examine_stage(stage: str, profile: Profile, largest: int) -> Finding:
     partition = asked.partition or os.environ.get("SBATCH_PARTITION")
     where = f"partition {partition}" if partition else "the default partition"
     try:
-        longest_min = slurm.longest_min(partition, _first_cluster(profile))
+        longest_min = slurm.longest_min(partition, profile.first_cluster)
     except PlexrankError as error:
         unknown = f"whether {where} allows {stage}.time_min {asked.time_min} is not known"
         return Finding(stage, f"Slurm would take {what}; {unknown}: {error}")
@@ -134,6 +130,9 @@ def examine_nodes(profile: Profile, folder: Path) -> Iterator[Finding]:
         profile: of the cluster.
         folder: shared with the nodes; a folder in it holds script and log meanwhile.
     """
+    if profile.scheduler != "slurm":
+        yield Finding("node", f"not looked at: only Slurm is given a job for that, not {profile.scheduler}")
+        return
     with tempfile.TemporaryDirectory(dir=folder, prefix="plexrank-doctor-") as own:
         script = Path(own) / "probe.sh"
         one_minute = {"time_min": 1, "nodes": 1, "tasks_per_node": 1}

@@ -183,9 +183,7 @@ class Profile(Placement):
     scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field("slurm", description="other than slurm: one job, by hand")
     run: WholeRun = Field(WholeRun(), description="that one job")
     clusters: Word | None = Field(None, description="cluster to submit to, or several separated by commas")
-    max_array_size: int | None = Field(
-        None, ge=1, description="tasks of an array at most, where scontrol does not tell"
-    )
+    max_array_size: int | None = Field(None, ge=1, description="tasks of an array at most, where scontrol does not say")
     container: Container | None = Field(None, description="without it, stages run with python on the nodes")
     python: Path | None = Field(None, description="without a container: the interpreter that has plexrank on the nodes")
     setup: tuple[Line, ...] = Field((), description="lines of shell before every job's work, such as module load")
@@ -212,9 +210,13 @@ class Profile(Placement):
         }
 
     @model_validator(mode="after")
-    def _container_or_python(self) -> Profile:
+    def _fits_together(self) -> Profile:
         if self.container is not None and self.python is not None:
             raise ValueError("python is for sites without a container, which brings its own; leave one of them out")
+        if self.scheduler != "slurm" and self.run.time_min * 60 <= self.stop_before_s:
+            raise ValueError(
+                f"stop_before_s is {self.stop_before_s}, but run.time_min only {self.run.time_min}; raise that"
+            )
         if self.tile.gpus_per_node:
             raise ValueError("tile.gpus_per_node must be 0: tiling uses no GPU")
         if 1 < self.tile.nodes * self.tile.processes < LEAST_DASK_PROCESSES:
@@ -229,6 +231,11 @@ class Profile(Placement):
         for stage in STAGE_DEFAULTS:
             self.resources(stage)
         return self
+
+    @property
+    def first_cluster(self) -> str:
+        """The one whose limits are asked for; empty for that of the machine."""
+        return (self.clusters or "").split(",")[0]
 
     def resources(self, stage: str) -> Resources:
         """What a stage asks for, with the profile's own placement and options where it has none.

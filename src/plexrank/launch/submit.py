@@ -122,7 +122,7 @@ def _write_scripts(
     needs_arrays = any(len(units) > 1 for units in chosen.values())
     largest = 1
     if needs_arrays:
-        largest = profile.max_array_size or slurm.max_array_size(cluster or (profile.clusters or "").split(",")[0])
+        largest = profile.max_array_size or slurm.max_array_size(cluster or profile.first_cluster)
     jobs = [job for name, units in chosen.items() for job in plan_jobs(name, units, plan, profile, largest)]
     for job in jobs:
         write_units(job, folder)
