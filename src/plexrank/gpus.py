@@ -13,7 +13,7 @@ HIDDEN = ("", "-1")
 """Values of CUDA_VISIBLE_DEVICES by which a user hides all GPUs."""
 GIVEN_BY_SLURM = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
 GIVEN_BY = (*GIVEN_BY_SLURM, "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-"""Variables by which schedulers tell a job its GPUs; PBS, LSF and SGE set CUDA_VISIBLE_DEVICES, like Slurm."""
+"""Variables by which schedulers give a job its GPUs; PBS, LSF and SGE set CUDA_VISIBLE_DEVICES, like Slurm."""
 NOTHING = ("", "0", "-1", "none", "nodevfiles")
 LEAST_DRIVER = {"11": "450", "12": "525", "13": "580"}
 """Oldest NVIDIA driver by major version of CUDA (table 2 of the release notes of the CUDA toolkit)."""

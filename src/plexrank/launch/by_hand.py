@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from plexrank.launch.graph import Graph, SubmittedJob
+from plexrank.launch.graph import Graph, SubmittedJob, write_graph
 from plexrank.launch.options import variables_of
 from plexrank.launch.profile import Profile
 from plexrank.launch.script import Job, resources_of
@@ -15,7 +15,7 @@ from plexrank.rundir import RunDir, write_text
 
 BEGUN, COMPLETE = "begun.json", "complete.json"
 PLACEHOLDER = 10**15
-"""Stands for the id of the first job in the record until the job has one; far above any id."""
+"""Id of the first job in the record until Slurm gives it one; far above any."""
 
 SHELL = r"""#!/bin/bash
 # Submits the jobs of a dry run, each after the one before, and leaves their record, which plexrank status, cancel and
@@ -123,13 +123,9 @@ def write_submit_script(
         "USERS": USERS_SLURM,
     }.items():
         text = text.replace(f"@{name}@", value)
-    write_text(folder / BEGUN, _json(graph))
-    write_text(folder / COMPLETE, _json(graph.model_copy(update={"jobs": tuple(submitted), "released": True})))
+    write_graph(folder / BEGUN, graph)
+    write_graph(folder / COMPLETE, graph.model_copy(update={"jobs": tuple(submitted), "released": True}))
     (folder / "before.json").unlink(missing_ok=True)
     if rundir.graph.is_file():
         write_text(folder / "before.json", rundir.graph.read_text(encoding="utf-8"))
     write_text(folder / "submit.sh", text)
-
-
-def _json(graph: Graph) -> str:
-    return graph.model_dump_json(indent=1) + "\n"

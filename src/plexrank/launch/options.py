@@ -105,7 +105,7 @@ def variables_of(options: Mapping[str, Value]) -> list[str]:
 
     What the profile and plexrank say counts; what they do not say may come from the user's ``SBATCH_…``.
     """
-    found = {"SBATCH_ARRAY_INX", "SBATCH_WAIT", *(name for own in PLEXRANKS_OWN for name in variables(own))}
+    found = {"SBATCH_ARRAY_INX", *(name for own in PLEXRANKS_OWN for name in variables(own))}
     found.update(name for option in options for name in variables(option))
     return sorted(found)
 

@@ -26,8 +26,6 @@ ACTIVE = frozenset(
     | {"SIGNALING", "STAGE_OUT", "SPECIAL_EXIT"}
 )
 """States, as squeue tells them, of jobs that have more to do."""
-
-
 MAX_ARRAY_SIZE = 1001
 """MaxArraySize of a Slurm that is not configured otherwise."""
 USERS = re.compile(r"(SBATCH|SLURM|SRUN)_.*")
@@ -35,7 +33,8 @@ USERS = re.compile(r"(SBATCH|SLURM|SRUN)_.*")
 USERS_SLURM = "SLURM_(CONF|CONF_SERVER|CLUSTERS|JWT|JWKS|DEBUG)"
 USERS_IN_A_JOB = re.compile(rf"SBATCH_(?!CPU_BIND|MEM_BIND).*|{USERS_SLURM}")
 """Those of them that Slurm does not set in a job."""
-TASTE = re.compile(r"(SQUEUE|SACCT|SINFO|SCANCEL)_.*")
+LISTS = re.compile(r"(SQUEUE|SACCT|SINFO|SCANCEL)_.*")
+"""Variables by which users choose what lists show; here lists are read by a program."""
 
 
 @dataclass(frozen=True)
@@ -234,13 +233,13 @@ def run(command: Sequence[str], without: Collection[str] = ()) -> str:
 def environment() -> dict[str, str]:
     """This process's environment with the user's own settings of Slurm, and without those of a job around it.
 
-    Left out besides: how the user likes lists to look (``SQUEUE_FORMAT``), since they are read here.
+    Left out besides: what the user wants lists to show (``SQUEUE_FORMAT``).
     """
     users = USERS_IN_A_JOB if "SLURM_JOB_ID" in os.environ else USERS
     kept = {name: value for name, value in os.environ.items() if users.fullmatch(name)}
-    taste = [name for name in os.environ if TASTE.fullmatch(name)]
+    of_lists = [name for name in os.environ if LISTS.fullmatch(name)]
     of_job = GIVEN_BY if "SLURM_JOB_ID" in os.environ else ()
-    with clean_env(extra_names=[*taste, *of_job, ASKED]):
+    with clean_env(extra_names=[*of_lists, *of_job, ASKED]):
         return {**os.environ, **kept}
 
 
