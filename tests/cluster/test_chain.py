@@ -244,7 +244,7 @@ def test_doctor_asks_the_cluster_and_looks_inside_the_container(site: Site, imag
     assert done.returncode == 1
     assert "! container    /no/image.sif: no such image" in said
     assert "! bind         /no/archive: no such folder" in said
-    assert "! train        Slurm would refuse its jobs: sbatch: invalid partition specified: nowhere" in said
+    assert "! train        Slurm would refuse an array of 100: sbatch: invalid partition specified: nowhere" in said
     too_much = site.plexrank("doctor", "--cluster", profile(rank={**SMALL, "time_min": 600}), check=False)
     assert too_much.returncode == 1
     assert (
