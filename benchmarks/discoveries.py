@@ -271,6 +271,7 @@ def main() -> None:
     parser.add_argument("what", choices=[*CELLS, "intervals", "variance"])
     parser.add_argument("--cohorts", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
+    parser.add_argument("--cells", type=int, nargs="*", help="numbers of the cells of cohorts, from 0; all if absent")
     parser.add_argument("--labellings", type=int, default=1000)
     chosen = parser.parse_args()
     seeds = range(chosen.first, chosen.first + chosen.cohorts)
@@ -282,7 +283,8 @@ def main() -> None:
             truth = true_scores(cell, 200)
             report(cell, [first_is_covered(cell, truth, seed) for seed in seeds])
         return
-    for cell in CELLS[chosen.what]():
+    cells = CELLS[chosen.what]()
+    for cell in cells if chosen.cells is None else [cells[number] for number in chosen.cells]:
         report(cell, [cohort_calls(cell, seed) for seed in seeds])
 
 

@@ -1,15 +1,17 @@
 """The runs behind the figures in docs/method.md: simulated cohorts and real images, from files to ranking.
 
     python benchmarks/evidence.py null|spatial|paper|hierarchy|exact [--cohorts N] [--first SEED] [--set key=value ...]
-    python benchmarks/evidence.py dcis --samplesheet samplesheet.csv --panel panel.csv [--labels tissue ...] [--set ...]
+    python benchmarks/evidence.py labels --study configs/dcis_mibi.yaml --labels tissue er_status ... [--set ...]
 
-Prints a line of JSON for each cohort and one that sums up. Everything is small, so that a laptop does it in minutes.
+Prints a line of JSON for each cohort and one that sums up, for labels of real images a row of a table. Everything is
+small, so that a laptop does it in minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,7 @@ def sum_up_exact(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Kolmogorov-Smirnov tests that the exact p-values of all channels and cohorts are uniform."""
     names = [name for name in lines[0] if name.endswith("_exact_p")]
     values = {name: np.concatenate([line[name] for line in lines]) for name in names}
+    values = {name: p[np.isfinite(p)] for name, p in values.items()}
     return {name: {"ks_p": round(float(stats.kstest(p, "uniform").pvalue), 3), "at_0.05": float((p <= 0.05).mean())}
             for name, p in values.items()}  # fmt: skip
 
@@ -156,40 +159,57 @@ def false_positives(values: np.ndarray, label: np.ndarray) -> float:
     return float((stats.kruskal(*groups, axis=0).pvalue <= LEVEL).mean())
 
 
-def dcis(chosen: argparse.Namespace, folder: Path) -> None:
-    """Real images: one run directory, so that all labels share the tiles."""
-    study = Path(__file__).parents[1] / "configs" / "dcis_mibi.yaml"
+def labels(chosen: argparse.Namespace, folder: Path) -> None:
+    """Real images, one label after the other: one run directory, so that all share the tiles."""
+    names = ("label", "found by intensity", "by pattern", "held-out AUC", "p", "means: logistic regression; forest")
+    head = (*names, "difference, paired")
+    print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     for label in chosen.labels:
-        overrides = [f"cohort.samplesheet={chosen.samplesheet.resolve()}", f"cohort.panel={chosen.panel.resolve()}"]
-        overrides += [f"cohort.label={label}", *chosen.set]
-        ranking, _, summary = tables(run_to_ranking(study, folder / "run", overrides))
-        line = {
-            "label": label,
-            "classes": summary["counts"]["classes"],
-            **{name: round(summary[name]["auc"]["value"], 3) for name in ("held_out", "mean_intensity", "forest")},
-            "p": summary["held_out"]["p_value"],
-            "interval": [round(summary["held_out"]["auc"][end], 3) for end in ("low", "high")],
-            "first": ranking["channel"].head(6).tolist(),
-            "difference": {end: round(value, 3) for end, value in summary["auc_difference"].items()},
-            "found": summary["found"],
-            "warning": summary["warnings"][:1],
-        }
-        print(json.dumps(line), flush=True)
+        plan = run_to_ranking(chosen.study, folder / "run", [f"cohort.label={label}", *chosen.set])
+        ranking, _, summary = tables(plan)
+        print(described(label, ranking, summary), flush=True)
+        for warning in summary["warnings"]:
+            print(f"{label}: {warning}", file=sys.stderr, flush=True)
+
+
+def described(label: str, ranking: pd.DataFrame, summary: dict[str, Any]) -> str:
+    """A row of the table of real labels."""
+
+    def called(name: str) -> str:
+        rows = ranking[ranking[f"{name}_q"] <= FDR].sort_values(f"{name}_p")
+        return ", ".join(rows["channel"]) or "–"
+
+    def auc(name: str, sign: str = "") -> str:
+        figure = summary[name] if name == "auc_difference" else summary[name]["auc"]
+        interval = f" ({figure['low']:.3f} to {figure['high']:.3f})" if "low" in figure else ""
+        return f"{figure['value']:{sign}.3f}{interval}"
+
+    counts = ", ".join(f"{count} {name}" for name, count in summary["counts"]["classes"].items())
+    p_value = summary["held_out"]["p_value"]
+    cells = [
+        f"`{label}` ({counts})",
+        called("intensity"),
+        called("pattern"),
+        auc("held_out"),
+        "–" if p_value is None else f"{p_value:.3g}",
+        f"{summary['mean_intensity']['auc']['value']:.3f}; {summary['forest']['auc']['value']:.3f}",
+        auc("auc_difference", "+"),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", choices=[*SIZES, "exact", "dcis"])
+    parser.add_argument("runs", choices=[*SIZES, "exact", "labels"])
     parser.add_argument("--cohorts", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
-    parser.add_argument("--samplesheet", type=Path)
-    parser.add_argument("--panel", type=Path)
-    parser.add_argument("--labels", nargs="+", default=["tissue", "high_grade", "er_status", "status"])
+    parser.add_argument("--study", type=Path, help="for labels: a study of real images")
+    parser.add_argument("--labels", nargs="+", default=[], help="columns of its samplesheet, one after the other")
     parser.add_argument("--set", nargs="*", default=[], help="overrides of the study: section.key=value")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plexrank-evidence-") as folder:
-        if chosen.runs == "dcis":
-            dcis(chosen, Path(folder))
+        if chosen.runs == "labels":
+            labels(chosen, Path(folder))
             return
         lines = []
         for seed in range(chosen.first, chosen.first + chosen.cohorts):

@@ -13,8 +13,9 @@ import tifffile
 import zarr
 from ome_zarr.writer import write_image
 
-DCIS = Path("/work/shared/data/dcis_mibi/images")
-IMC = Path("/work/shared/data/imc_testdata")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DCIS = DATA / "dcis_mibi" / "images"
+IMC = DATA / "imc_testdata"
 NAMES = ("CD3", "pan-Keratin <ε>", "HLA-DR/DP")
 METALS = ("Er170", "Nd148", "Ir191")
 

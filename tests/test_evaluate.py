@@ -129,7 +129,7 @@ def test_missing_intensities_of_cells_do_not_count(tmp_path: Path, monkeypatch: 
 
 
 def test_a_large_single_cell_table_is_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = pd.DataFrame({"grade": ["1", "2"] * 20_000, "A": np.arange(40_000.0), "B": 1.0})
+    rows = pd.DataFrame({"grade": ["1", "2"] * 60_000, "A": np.arange(120_000.0), "B": 1.0})
     rows.to_csv(tmp_path / "cells.csv", index=False)
     monkeypatch.setattr("plexrank.ranking.single_cell.ROWS_AT_ONCE", 1000)
     tracemalloc.start()

@@ -75,7 +75,7 @@ def test_patients_are_compared_within_sites() -> None:
     assert "confounded with the site" in within.attrs["warnings"][0]
     tied = plexrank.rank_features(values, np.repeat(["a", "b"], 20), PATIENTS, site, bootstrap=100)
     assert tied["intensity_p"].isna().all()
-    assert "every site holds patients of one label only" in tied.attrs["not_tested"]["intensity"]
+    assert "patients of the same sites nearly all have the same label" in tied.attrs["not_tested"]["intensity"]
 
 
 def test_small_classes_get_the_tests_that_they_allow() -> None:
@@ -107,11 +107,42 @@ def test_patients_without_an_outcome_are_left_out_and_counted() -> None:
         ({"values": np.zeros((40, 0))}, "no column"),
         ({"values": table().to_numpy(), "features": ["A", "A", *"BCDE"]}, "two columns are called 'A'"),
         ({"values": table().to_numpy(), "features": ["A"]}, "1 names for 6 columns"),
+        ({"values": table().to_numpy() * 1j}, "values: complex numbers"),
+        ({"values": table().assign(A=1j)}, "values: column 'A' holds no numbers"),
+        ({"outcome": 5}, "outcome: found 5; give one entry a row"),
+        ({"folds": 1}, "folds: found 1; give 2 or more"),
+        ({"fdr": 2}, "fdr: found 2; give a number between 0 and 1"),
+        ({"bootstrap": 1}, "bootstrap: found 1; give 100 or more"),
+        ({"seed": -1}, "seed: found -1; give 0 or more"),
+        (
+            {"values": table().set_axis(PATIENTS), "outcome": pd.Series(OUTCOME, index=PATIENTS[::-1])},
+            "outcome: its index differs from that of values, and rows are matched by place",
+        ),
     ],
 )
 def test_a_table_that_does_not_fit_together_is_refused(change: dict, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         plexrank.rank_features(**{"values": table(), "outcome": OUTCOME, "patient": PATIENTS} | change)
+
+
+def test_missing_entries_of_any_type_are_missing() -> None:
+    outcome = np.array([0.0, 1.0] * 20, dtype=np.float32)
+    outcome[3] = np.nan
+    site = np.array(["2026-01-01", "NaT"] * 20, dtype="datetime64[D]")
+    found = plexrank.rank_features(table(), outcome, PATIENTS, site, bootstrap=100)
+    assert (found["n_patients"] == 39).all()
+    assert found.attrs["warnings"][-1] == "1 patients are left out because their outcome is empty"
+
+
+def test_a_feature_that_few_of_a_class_have_is_tested_only_as_far_as_they_allow() -> None:
+    values = table()
+    values.loc[7:, "A"] = np.where(np.array(OUTCOME[7:]) == "a", np.nan, values["A"][7:])
+    values.loc[np.array(OUTCOME) == "b", "B"] = np.nan
+    found = plexrank.rank_features(values, OUTCOME, PATIENTS, bootstrap=100).set_index("channel")
+    assert found.loc["A", ["reliance_p", "adds_p"]].isna().all()
+    assert 0 < found.loc["A", "intensity_p"] < 1
+    assert found.loc["B", ["intensity_p", "reliance_p", "adds_p"]].isna().all()
+    assert found.loc["C", ["intensity_p", "reliance_p", "adds_p"]].notna().all()
 
 
 def test_it_loads_no_torch() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from image_files import DCIS, IMC
 from plexrank.errors import ImageDataError, MissingInputError
 from plexrank.images import segments
 from plexrank.images.ome_xml import parse_ome_xml
@@ -17,9 +18,6 @@ from plexrank.images.open import READERS, open_image
 from plexrank.settings import TileSettings
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import tile_image
-
-DCIS = Path("/work/shared/data/dcis_mibi/images")
-IMC = Path("/work/shared/data/imc_testdata")
 
 
 def noise(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from fake_slurm import FakeSlurm, slurm
 from plexrank.check import check_study_file
 from plexrank.errors import RunDirError
 from plexrank.plan import Plan, make_plan
-from plexrank.ranking.null_unit import read_null_unit, write_null_unit
+from plexrank.ranking.null_unit import NullUnit, read_null_unit, write_null_unit
 from plexrank.rundir import RunDir
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.unit_tables import read_null_units, read_unit_tables
@@ -244,6 +245,7 @@ def test_a_file_of_something_else_is_refused_by_name(with_nulls: Path, trained: 
         ({"labels": 1 - unit.labels}, "was trained on other labels than labelling 1 of this cohort"),
         ({"channel_names": ("C01", "C02", "C03", "C04", "C05", "X")}, "6 channels, .* differ in C06, X;"),
         ({"class_names": ("B", "A")}, "2 classes, .* differ in their order;"),
+        (by_occlusion(unit), "holds the importance 'occlusion', not 'gradient' of rank.by;"),
     ):
         write_null_unit(own, dataclasses.replace(unit, **change))
         with pytest.raises(RunDirError, match=f"{own}: .*{message}"):
@@ -251,6 +253,13 @@ def test_a_file_of_something_else_is_refused_by_name(with_nulls: Path, trained: 
     own.unlink()
     with pytest.raises(RunDirError, match=f"{own}: missing or damaged"):
         list(read_null_units(plan_of(run)))
+
+
+def by_occlusion(unit: NullUnit) -> dict[str, Any]:
+    """What differs in a unit whose importances are of another method."""
+    names = ("importance", "contrast", "importance_by_class")
+    values = {name: {"occlusion": getattr(unit.table, name)[unit.method]} for name in names}
+    return {"method": "occlusion", "table": dataclasses.replace(unit.table, **values)}
 
 
 def test_a_damaged_file_is_refused_and_never_misread(with_nulls: Path, tmp_path: Path) -> None:

@@ -35,6 +35,15 @@ def test_exact_p_values_count_the_observed_labels_among_all() -> None:
     assert null_of(399, [0.0] * 3).auc_p() == pytest.approx(395 / 400)
 
 
+def test_a_labelling_whose_networks_say_nothing_of_a_channel_counts_as_zero() -> None:
+    null = null_of(399, [398.0, 1000.0, -1.0])
+    null.pattern[:200, 0] = np.nan
+    null.pattern[:, 1] = np.nan
+    alone, largest = null.p_values("pattern", EVERY)
+    np.testing.assert_allclose(alone, [2 / 400, np.nan, 1.0])
+    np.testing.assert_array_equal(np.isnan(largest), [False, True, False])
+
+
 def test_the_largest_of_all_channels_is_a_harder_measure_and_excluded_ones_stay_out() -> None:
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(999, 3))

@@ -102,6 +102,39 @@ def test_where_labels_mean_nothing_a_level_is_held() -> None:
         assert abs(share - level) <= 2.5 * np.sqrt(level * (1 - level) / 400) + 0.01  # 3432 labellings, ties in pairs
 
 
+def test_a_level_is_held_where_the_label_decides_who_has_a_value() -> None:
+    generator = np.random.default_rng(4)
+    label, fold = np.repeat([0, 1], (8, 100)), np.concatenate([np.arange(8) % 4, np.arange(100) % 4])
+    values = generator.normal(size=(108, 300))
+    values[16:] = np.nan
+    held_out, scores = np.zeros((1, *values.shape)), np.zeros((1, 108, 2, 300))
+    for f in range(4):
+        train = fold != f
+        held_out[0, ~train] = values[~train]
+        scores[0, ~train] = label_scores(values[train], label[train], np.zeros(train.sum(), int), 2)
+    found = (
+        rank_test(values, plain(label), 1000, generator).p,
+        trend_test(values, [0, 1], plain(label), 1000, generator).p,
+        pattern_test(held_out, scores, fold, plain(label, fold), 1.5, 1000, generator).p,
+    )
+    for p in found:
+        assert np.mean(p <= 0.05) <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_values_of_one_label_only_are_no_test() -> None:
+    label, fold = np.arange(20) % 2, np.arange(20) // 2 % 5
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    values[label == 1, 0] = np.nan
+    exchange, scores = plain(label), np.ones((1, 20, 2, 2))
+    for found in (
+        rank_test(values, exchange, 1000, rng()),
+        trend_test(values, [0, 1], exchange, 1000, rng()),
+        pattern_test(values[None], scores, fold, exchange, 1.5, 1000, rng()),
+    ):
+        np.testing.assert_array_equal(np.isnan(found.p), [True, False])
+        np.testing.assert_array_equal(np.isnan(found.effect), [True, False])
+
+
 def units_of_any_sign(content: np.ndarray, label: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Held-out values (1, sample, column) and label scores, each fold's numbers with a sign and scale of their own."""
     held_out, scores = np.zeros((1, *content.shape)), np.zeros((1, len(label), 2, content.shape[1]))
@@ -126,6 +159,10 @@ def test_the_pattern_test_finds_what_differs_though_signs_differ_between_units()
     priced = pattern_test(*units_of_any_sign(content, label, fold), fold, plain(label, fold), 4.0, 5000, rng())
     assert (priced.p >= found.p)[found.p < 0.5].all()
     np.testing.assert_array_equal(priced.z, found.z)
+    content[:, 5] = 3.0
+    constant = pattern_test(*units_of_any_sign(content, label, fold), fold, plain(label, fold), 1.5, 5000, rng())
+    assert constant.p[5] == 1
+    assert np.isnan(constant.z[5])  # and so counts in no variance over labellings
 
 
 def test_the_pattern_statistic_is_the_one_written_down() -> None:

@@ -145,16 +145,34 @@ def test_reliance_is_refused_where_a_class_is_tiny() -> None:
     assert enough.summary.not_tested == {}
 
 
+def test_the_pattern_is_not_tested_where_folds_and_sites_leave_no_labellings() -> None:
+    units, samples = fitted_cohort(1, effects=(3.0, 3.0))
+    low, high = (np.flatnonzero(samples.label == k)[np.argsort(samples.fold[samples.label == k])] for k in (0, 1))
+    site = np.empty_like(samples.label)
+    site[low], site[np.roll(high, len(high) // 2)] = np.arange(len(low)), np.arange(len(high))
+    pairs = dataclasses.replace(samples, site=site, site_names=tuple(f"site {number}" for number in range(len(low))))
+    result = rank_cohort(units, pairs, CHANNELS, SETTINGS)
+    assert result.summary.not_tested["pattern"] == (
+        "1 labellings keep the labels of every fold and site; the test needs 20"
+    )
+    assert result.ranking["pattern_p"].isna().all()
+    assert result.ranking["intensity_p"].notna().all()
+
+
 def test_where_label_and_site_cannot_be_told_apart_nothing_is_significant() -> None:
     units, samples = fitted_cohort(1, effects=(3.0, 3.0))
     at_sites = dataclasses.replace(samples, site=samples.label, site_names=("Basel", "Bern"))
     left_out = LeftOut(7, (("image1", "cut off"),))
-    result = rank_cohort(units, at_sites, CHANNELS, SETTINGS, left_out=left_out)
+    statistics = {"mean": np.random.default_rng(0).uniform(size=(len(samples.image_sample), len(CHANNELS)))}
+    result = rank_cohort(units, at_sites, CHANNELS, SETTINGS, left_out=left_out, statistics=statistics)
+    assert len(result.reads) == len(CHANNELS)
+    assert result.reads["p"].isna().all()
     content = json.loads(json.dumps(result.summary.to_dict(), allow_nan=False))
     assert (content["confounded"], content["at_chance"], content["held_out"]["p_value"]) == (True, False, None)
     assert not result.ranking["significant"].any()
-    assert result.ranking[["intensity_p", "pattern_p"]].isna().all(axis=None)
-    assert "every site holds patients of one label only" in content["not_tested"]["intensity"]
+    assert result.ranking[["intensity_p", "pattern_p", "reliance_p", "adds_p"]].isna().all(axis=None)
+    assert set(content["not_tested"]) == {"intensity", "pattern", "reliance", "adds"}
+    assert "patients of the same sites nearly all have the same label" in content["not_tested"]["intensity"]
     assert any("Cramér's V 1.00" in warning for warning in result.summary.warnings)
     assert content["sites"] == {"Basel": {"low": 32, "high": 0}, "Bern": {"low": 0, "high": 32}}
     assert content["skipped"] == [{"image_id": "image1", "reason": "cut off"}]

@@ -10,7 +10,7 @@ import pytest
 
 from fitted_cohorts import fitted_cohort
 from plexrank.ranking.aggregate import gather_samples
-from plexrank.ranking.pattern import learned_embedding
+from plexrank.ranking.pattern import arrangement, learned_embedding, log_means
 from plexrank.ranking.reads import explained_share, reads_table, sentences
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
@@ -37,6 +37,21 @@ def test_what_makes_r_explains_it_whatever_the_signs() -> None:
     bare = [dataclasses.replace(unit, training_embedding=np.full_like(unit.embedding, np.nan)) for unit in units]
     assert learned_embedding(bare, tables, samples) is None
     assert np.isnan(explained_share(content, None, samples)).all()
+
+
+def test_an_embedding_that_bends_brightness_has_no_arrangement() -> None:
+    units, samples = fitted_cohort(0, effects=(2.0,), strength=0.1)
+    tables = gather_samples(units, samples, "gradient")
+    logs = log_means(tables.mean_intensity, np.arange(len(samples)))
+    bent = logs + logs**2 / 2
+    of_images = bent[samples.image_sample]
+    units = [
+        dataclasses.replace(one, training_embedding=np.where(np.isnan(one.training_embedding), np.nan, of_images))
+        for one in units
+    ]
+    rest = arrangement(units, dataclasses.replace(tables, embedding=np.stack([bent] * len(tables.seeds))), samples)
+    assert rest is not None
+    assert (rest.held_out.std(axis=(0, 1)) < 0.02 * bent.std(axis=0)).all()
 
 
 def test_the_table_names_the_statistic_and_tests_it() -> None:

@@ -105,13 +105,14 @@ def test_benjamini_hochberg_agrees_with_scipy() -> None:
 
 
 def test_cauchy_combination_of_known_p_values() -> None:
-    p = np.array([[0.01, 0.5, np.nan, 1.0, np.nan], [0.01, 0.02, 0.3, 1.0, np.nan]])
+    p = np.array([[0.01, 0.5, np.nan, 1.0, np.nan, 1e-5], [0.01, 0.02, 0.3, 1.0, np.nan, 1.0]])
     combined = cauchy_combination(p)
     assert combined[0] == pytest.approx(0.01)
     assert combined[1] == pytest.approx(stats.cauchy.sf(np.tan((0.5 - 0.02) * np.pi) / 2))
     assert combined[2] == pytest.approx(0.3)
-    assert combined[3] > 0.99
+    assert combined[3] == pytest.approx(0.99)
     assert np.isnan(combined[4])
+    assert combined[5] == pytest.approx(2e-5, rel=0.01)  # one that says nothing does not undo the other
 
 
 def test_balanced_t_is_welchs_standard_error_for_single_samples() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +45,8 @@ def rank_features(
     The tests and columns are those of ``ranking.csv`` (docs/columns.md): ``channel`` holds the feature's name,
     ``intensity_*`` the exact permutation test of the feature, within sites where these are given; ``reliance`` and
     ``adds`` are measured on a logistic regression that is fitted in each fold to the other patients. Columns of trained
-    embeddings (``pattern_*``, ``reads``) are empty.
+    embeddings (``pattern_*``, ``reads``) are empty. Rows are matched by place; pandas objects with an index of names
+    must have the same one.
 
     Args:
         values: (patient, feature) real numbers, NaN where unknown. The columns of a DataFrame name the features.
@@ -63,8 +66,11 @@ def rank_features(
     Raises:
         StudyError: the table does not fit together: naming the row or column, what was found and what to do.
     """
+    _check_numbers(folds, fdr, bootstrap, seed)
     names, table = _checked_values(values, features)
-    patients, labels, sites = _checked_rows(len(table), outcome, patient, site)
+    given = {"outcome": outcome, "patient": patient, **({} if site is None else {"site": site})}
+    _check_indices({"values": values, **given})
+    patients, labels, sites = _checked_rows(len(table), given)
     kept = np.array([label is not None for label in labels])
     chosen = np.array(
         sorted(np.flatnonzero(kept), key=lambda row: patients[row]), dtype=int
@@ -102,13 +108,15 @@ def _rank(
 
 def _checked_values(values: pd.DataFrame | npt.ArrayLike, features: Sequence[str] | None) -> tuple[list[str], Array]:
     if isinstance(values, pd.DataFrame):
-        odd = [str(name) for name, kind in values.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+        odd = [str(name) for name, kind in values.dtypes.items() if not _is_real(kind)]
         if odd:
             raise StudyError(f"values: column {odd[0]!r} holds no numbers; leave it out or convert it")
         names = [str(name) for name in values.columns] if features is None else [str(name) for name in features]
         table = values.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
         try:
+            if np.iscomplexobj(values):
+                raise StudyError("values: complex numbers; give real ones")
             table = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise StudyError(f"values: not a table of numbers ({error})") from error
@@ -117,7 +125,7 @@ def _checked_values(values: pd.DataFrame | npt.ArrayLike, features: Sequence[str
         names = [f"feature {number + 1}" for number in range(table.shape[1])] if features is None else list(features)
     if len(names) != table.shape[1]:
         raise StudyError(f"features: {len(names)} names for {table.shape[1]} columns of values; give one each")
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise StudyError(f"values: two columns are called {twice!r}; give each feature a name of its own")
     if not table.shape[1]:
@@ -129,13 +137,39 @@ def _checked_values(values: pd.DataFrame | npt.ArrayLike, features: Sequence[str
     return names, table
 
 
+def _check_numbers(folds: int, fdr: float, bootstrap: int, seed: int) -> None:
+    for name, value, fits, expected in (
+        ("folds", folds, folds >= 2, "2 or more"),
+        ("fdr", fdr, 0 < fdr < 1, "a number between 0 and 1"),
+        ("bootstrap", bootstrap, bootstrap >= 100, "100 or more"),
+        ("seed", seed, seed >= 0, "0 or more"),
+    ):
+        if not fits:
+            raise StudyError(f"{name}: found {value}; give {expected}")
+
+
+def _check_indices(given: Mapping[str, object]) -> None:
+    """Refuse pandas objects whose own row names differ: rows are matched by place."""
+    named = {
+        name: one.index
+        for name, one in given.items()
+        if isinstance(one, (pd.DataFrame, pd.Series)) and not isinstance(one.index, pd.RangeIndex)
+    }
+    for name, index in list(named.items())[1:]:
+        first = next(iter(named))
+        if not index.equals(named[first]):
+            raise StudyError(
+                f"{name}: its index differs from that of {first}, and rows are matched by place; reindex it, or pass "
+                f"{name}.to_numpy()"
+            )
+
+
 def _checked_rows(
-    rows: int,
-    outcome: Sequence[object] | pd.Series,
-    patient: Sequence[object] | pd.Series,
-    site: Sequence[object] | pd.Series | None,
+    rows: int, given: Mapping[str, Sequence[object] | pd.Series]
 ) -> tuple[list[str], list[str | None], list[str | None] | None]:
-    given = {"outcome": outcome, "patient": patient, **({} if site is None else {"site": site})}
+    odd = next((name for name, column in given.items() if not isinstance(column, Collection)), None)
+    if odd is not None:
+        raise StudyError(f"{odd}: found {given[odd]!r}; give one entry a row of values")
     texts = {name: [_text(value) for value in column] for name, column in given.items()}
     for name, column in texts.items():
         if len(column) != rows:
@@ -153,9 +187,13 @@ def _checked_rows(
     return list(seen), texts["outcome"], texts.get("site")
 
 
-def _text(value: object) -> str | None:
+def _is_real(kind: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind)
+
+
+def _text(value: Any) -> str | None:
     """A label as text, None where it is missing."""
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
     return str(value).strip() or None
 

@@ -36,9 +36,10 @@ from plexrank.ranking.table import (
     ranking_table,
 )
 from plexrank.settings import RankSettings
-from plexrank.statistics.exchange import DRAWS
 from plexrank.statistics.pattern import SHARED_ENCODER
 
+READS_DRAWS = 10_000
+"""Labellings behind the p-values of image statistics, which describe and are no list of discoveries."""
 NOTHING_LEFT_OUT = LeftOut()
 NO_STATISTICS: Mapping[str, Array] = {}
 
@@ -108,7 +109,7 @@ def rank_cohort(
     measured_variance = None if null is None else null.pattern_variance(included)
     variance = pattern_variance if measured_variance is None else measured_variance
     discoveries = find_discoveries(units, tables, samples, order, variance, rng)
-    reads = reads_table(statistics, units, tables, samples, channels, included, DRAWS, rng)
+    reads = reads_table(statistics, units, tables, samples, channels, included, READS_DRAWS, rng)
     group = channel_groups(units, samples) if tables.classify else np.arange(1, len(channels) + 1)
     ranking = ranking_table(
         channels,

@@ -12,13 +12,14 @@ from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.audit import site_association
 from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.pattern import amounts, arrangement, differs_in_arrangement
-from plexrank.ranking.prediction import is_confounded
+from plexrank.ranking.prediction import MIN_LABELLINGS, has_labellings, is_confounded
 from plexrank.ranking.reliance import FEWEST_PATIENTS, Reliance, can_measure_reliance, measure_reliance
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.table import Tested
 from plexrank.statistics.exchange import DRAWS
 from plexrank.statistics.rank_tests import RankTest, rank_test, trend_test
 
+CONFOUNDED = "patients of the same sites nearly all have the same label"
 SITE_DRAWS = 10_000
 """Exchanges of sites behind the p-value of the site test, which is an audit and in no list of discoveries."""
 
@@ -56,22 +57,26 @@ def find_discoveries(
     """
     tests: dict[str, Tested] = {}
     not_tested: dict[str, str] = {}
-    by_labels = ["intensity", "pattern", *(["trend", "mean_intensity_trend"] if order is not None else [])]
+    by_intensity = ("intensity", *(["mean_intensity_trend"] if order is not None else []))
+    by_pattern = ("pattern", *(["trend"] if order is not None else []))
     if is_confounded(samples):
-        not_tested |= dict.fromkeys(by_labels, "(nearly) every site holds patients of one label only")
+        not_tested |= dict.fromkeys((*by_intensity, *by_pattern, "reliance", "adds"), CONFOUNDED)
     else:
         tests |= _intensity_tests(tables, samples, order, draws, rng)
-        rest = arrangement(units, tables, samples) if tables.classify and variance is not None else None
+        why_no_pattern = _why_no_pattern(tables, samples, variance)
+        rest = arrangement(units, tables, samples) if why_no_pattern is None else None
         if rest is not None and variance is not None:
             tests["pattern"] = differs_in_arrangement(rest, samples, variance, draws, rng)
             if order is not None:
                 tests["trend"] = differs_in_arrangement(rest, samples, variance, draws, rng, order)
-        why = "the network has no channel embedding" if variance is not None else "no embedding was trained"
-        not_tested |= dict.fromkeys((name for name in by_labels if name not in tests), why)
-    model_tests = _model_tests(units, tables, samples)
-    tests |= model_tests
-    if not model_tests:
-        not_tested |= dict.fromkeys(("reliance", "adds"), _why_no_reliance(tables, samples))
+        else:
+            not_tested |= dict.fromkeys(
+                by_pattern, why_no_pattern or "the networks keep no embedding of their training"
+            )
+        model_tests = _model_tests(units, tables, samples)
+        tests |= model_tests
+        if not model_tests:
+            not_tested |= dict.fromkeys(("reliance", "adds"), _why_no_reliance(tables, samples))
     site = site_association(units, samples, SITE_DRAWS, rng) if tables.classify else None
     if site is not None:
         tests["site"] = site
@@ -95,14 +100,29 @@ def _model_tests(units: Sequence[UnitTable], tables: SampleTables, samples: Samp
         return {}
     reliance = partial(measure_reliance, tables.embedding, tables.classify, tables.seeds, samples)
     explained = explained_by_others(units, tables, samples)
-    tests: dict[str, Tested] = {"reliance": _tested(reliance())}
+    tests: dict[str, Tested] = {"reliance": _tested(reliance(), samples)}
     if explained is not None:
-        tests["adds"] = _tested(reliance(explained=explained))
+        tests["adds"] = _tested(reliance(explained=explained), samples)
     return tests
 
 
-def _tested(reliance: Reliance) -> RankTest:
-    return RankTest(reliance.mean, reliance.p)
+def _tested(reliance: Reliance, samples: Samples) -> RankTest:
+    """Empty where fewer than ``FEWEST_PATIENTS`` of a class say something of the channel."""
+    enough = samples.fewest_patients(np.isfinite(reliance.increase)) >= FEWEST_PATIENTS
+    return RankTest(*(np.where(enough, values, np.nan) for values in (reliance.mean, reliance.p)))
+
+
+def _why_no_pattern(tables: SampleTables, samples: Samples, variance: float | None) -> str | None:
+    """Why what the embedding reads cannot be tested; ``None`` where it can."""
+    if variance is None:
+        return "no embedding was trained"
+    if not tables.classify:
+        return "the network has no channel embedding"
+    exchange = samples.exchange(within_folds=True)
+    if not has_labellings(exchange):
+        number = np.exp(exchange.log_count())
+        return f"{number:.0f} labellings keep the labels of every fold and site; the test needs {MIN_LABELLINGS}"
+    return None
 
 
 def _why_no_reliance(tables: SampleTables, samples: Samples) -> str:

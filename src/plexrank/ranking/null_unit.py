@@ -57,13 +57,21 @@ class NullUnit:
     classifier: Mapping[str, Array] | None
 
     def require(
-        self, path: Path, labelling: int, fold: int, channels: tuple[str, ...], classes: tuple[str, ...], labels: Array
+        self,
+        path: Path,
+        *,
+        labelling: int,
+        fold: int,
+        method: str,
+        channels: tuple[str, ...],
+        classes: tuple[str, ...],
+        labels: Array,
     ) -> None:
         """Raise :class:`RunDirError` where this is not the unit that ``path`` ought to hold, saying what differs."""
-        found = {"labelling": self.labelling, "fold": self.table.fold}
-        wanted = {"labelling": labelling, "fold": fold}
-        if found != wanted:
-            raise _error(path, f"holds labelling {found['labelling']} of fold {found['fold']}")
+        if (self.labelling, self.table.fold) != (labelling, fold):
+            raise _error(path, f"holds labelling {self.labelling} of fold {self.table.fold}")
+        if self.method != method:
+            raise _error(path, f"holds the importance {self.method!r}, not {method!r} of rank.by")
         for what, here, there in (("channels", self.channel_names, channels), ("classes", self.class_names, classes)):
             if here != there:
                 differ = sorted(set(here) ^ set(there)) or ["their order"]

@@ -87,11 +87,13 @@ class Null:
     def p_values(self, name: str, included: Array) -> tuple[Array, Array]:
         """Exact p-values of a statistic, (channel,) each: of the channel alone, and of the largest of all channels.
 
-        The observed statistic counts among those of the labellings. NaN below ``FEWEST_LABELLINGS``; the second
-        controls the chance of any false call (Westfall & Young 1993) and is NaN for excluded channels.
+        The observed statistic counts among those of the labellings; where networks of some labellings say nothing of
+        a channel theirs is 0. NaN below ``FEWEST_LABELLINGS``; the second controls the chance of any false call
+        (Westfall & Young 1993) and is NaN for excluded channels.
         """
         observed, drawn = getattr(self.observed, name), getattr(self, name)
-        unknown = np.isnan(observed) | np.isnan(drawn).any(axis=0)
+        unknown = np.isnan(observed) | np.isnan(drawn).all(axis=0)
+        drawn = np.nan_to_num(drawn)
         if len(self) < FEWEST_LABELLINGS:
             unknown = np.ones_like(unknown)
         alone = (1 + (drawn >= observed).sum(axis=0)) / (1 + len(self))

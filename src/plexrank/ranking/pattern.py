@@ -53,8 +53,8 @@ def amounts(values: Array) -> Array:
 
 
 def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Learned | None:
-    """r less what a linear regression on the log mean intensity explains of it, fitted by each unit to its training
-    samples; ``None`` where units have no embedding of these.
+    """r less what a regression on the log mean intensity and its square explains of it, fitted by each unit to its
+    training samples; ``None`` where units have no embedding of these.
     """
     held_out = np.full(tables.embedding.shape, np.nan)
     training = []
@@ -84,23 +84,36 @@ def learned_embedding(units: Sequence[UnitTable], tables: SampleTables, samples:
 
 
 class _Regression:
-    """r (row, channel) on the log mean, for each channel by itself."""
+    """r (row, channel) on the log mean and its square, for each channel by itself.
+
+    The square takes up what saturation does to an embedding that reads brightness alone.
+    """
 
     def __init__(self, r: Array, logs: Array) -> None:
         logs = np.where(np.isnan(r), np.nan, logs)
         self.r_center, self.log_center = np.nan_to_num(known_mean(r)), np.nan_to_num(known_mean(logs))
-        deviation, along = r - self.r_center, logs - self.log_center
-        variance = np.nan_to_num(known_mean(along**2))
-        self.slope = np.divide(
-            np.nan_to_num(known_mean(deviation * along)), variance, out=np.zeros_like(variance), where=variance > 1e-12
-        )
+        deviation, line = r - self.r_center, logs - self.log_center
+        self.square_center = np.nan_to_num(known_mean(line**2))
+        self.tilt = _slope(line**2 - self.square_center, line)
+        curve = line**2 - self.square_center - self.tilt * line
+        self.slope, self.bend = _slope(deviation, line), _slope(deviation, curve)
         self.varies = np.nan_to_num(np.sqrt(known_mean(deviation**2))) > RESOLUTION * (1 + np.abs(self.r_center))
 
     def residual(self, r: Array, logs: Array) -> Array:
         """0 all through for a channel whose r does not vary, NaN where absent."""
-        rest = r - self.r_center - self.slope * (logs - self.log_center)
+        line = logs - self.log_center
+        curve = line**2 - self.square_center - self.tilt * line
+        rest = r - self.r_center - self.slope * line - self.bend * curve
         result: Array = np.where(np.isnan(r), np.nan, np.where(self.varies, rest, 0.0))
         return result
+
+
+def _slope(values: Array, along: Array) -> Array:
+    """(column,) of the regression of values on what has mean 0, both (row, column); 0 where that does not vary."""
+    variance = np.nan_to_num(known_mean(along**2))
+    product = np.nan_to_num(known_mean(values * along))
+    slope: Array = np.divide(product, variance, out=np.zeros_like(variance), where=variance > 1e-12)
+    return slope
 
 
 def differs_in_arrangement(

@@ -147,6 +147,10 @@ def is_confounded(samples: Samples) -> bool:
     """
     if samples.site is None:
         return False
-    least = np.log(MIN_LABELLINGS) - 1e-9
     anywhere = Exchange(samples.label, samples.patient, np.zeros_like(samples.label))
-    return bool(samples.exchange().log_count() < least <= anywhere.log_count())
+    return has_labellings(anywhere) and not has_labellings(samples.exchange())
+
+
+def has_labellings(exchange: Exchange) -> bool:
+    """Whether there are ``MIN_LABELLINGS`` different labellings, with fewer of which no p-value could be small."""
+    return bool(exchange.log_count() >= np.log(MIN_LABELLINGS) - 1e-9)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.pattern import Learned, amounts, arrangement, learned_embedding, log_means
+from plexrank.ranking.prediction import is_confounded
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg
@@ -64,7 +65,7 @@ def reads_table(
             "r2": np.concatenate([explained_share(one, r, samples) for one in values]),
             "r2_beyond_brightness": np.concatenate([explained_share(one, rest, samples) for one in values]),
             "association": tested.effect,
-            "p": np.where(included, tested.p.reshape(shape), np.nan).ravel(),
+            "p": np.where(included & ~is_confounded(samples), tested.p.reshape(shape), np.nan).ravel(),
         }
     )
     table["q"] = benjamini_hochberg(table["p"].to_numpy(dtype=float))

@@ -63,6 +63,11 @@ class Samples:
         """(class,) how many patients there are of each."""
         return np.bincount(self.label, minlength=self.num_classes)
 
+    def fewest_patients(self, has: Array) -> Array:
+        """(channel,) how many patients of the smallest class have a channel, of (sample, channel) bool."""
+        fewest: Array = np.min([has[self.label == k].sum(axis=0) for k in range(self.num_classes)], axis=0)
+        return fewest
+
     def exchange(self, *, within_folds: bool = False) -> Exchange:
         """How labels are exchanged where they mean nothing: whole patients, within sites, and folds if asked."""
         site = np.zeros_like(self.fold) if self.site is None else self.site - UNKNOWN_SITE

@@ -58,6 +58,7 @@ def _headline(result: CohortRanking) -> str:
     auc, summary = result.summary.held_out.auc, result.summary
     first = result.ranking["channel"].head(3)
     chance = ", not shown to be better than chance" if summary.at_chance else ""
+    chance += ", label and site cannot be distinguished" if summary.confounded else ""
     found = [f"{len(names)} by {kind}" for kind, names in summary.found.items() if names]
     return (
         f"held-out AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}){chance}, of channel means "

@@ -50,7 +50,15 @@ def read_null_units(plan: Plan) -> Iterator[tuple[np.ndarray, list[UnitTable]]]:
         for fold in range(plan.study.train.folds):
             path = plan.rundir.null_training(labelling, fold) / "unit.npz"
             unit = read_null_unit(path)
-            unit.require(path, labelling, fold, channels, classes, labels)
+            unit.require(
+                path,
+                labelling=labelling,
+                fold=fold,
+                method=plan.study.rank.by,
+                channels=channels,
+                classes=classes,
+                labels=labels,
+            )
             units.append(_with_classifier(unit))
         yield labels, units
 

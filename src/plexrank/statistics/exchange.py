@@ -68,6 +68,14 @@ class Exchange:
             total += _log_arrangements(kinds)
         return total
 
+    def among(self, rows: Array) -> Exchange:
+        """The same of some samples only, (sample,) bool: those that have a value."""
+        return Exchange(self.label[rows], self.patient[rows], self.stratum[rows])
+
+    def is_fixed(self) -> bool:
+        """Whether there is no other labelling than the observed one."""
+        return bool(self.log_count() < 0.5 * np.log(2))
+
     def labellings(self, draws: int, rng: np.random.Generator) -> Labellings:
         """All labellings where there are no more than ``draws`` and every patient has one sample; else random ones."""
         single = len(np.unique(self.patient)) == len(self.patient)
@@ -94,7 +102,7 @@ class Exchange:
         of_groups = [(rows[:, 0], _arrangements(self.label[rows[:, 0]])) for rows in self.groups()]
         places = itertools.product(*(range(len(labels)) for _, labels in of_groups))
         chosen = np.array(list(places)).reshape(-1, len(of_groups))
-        result = np.tile(self.label, (len(chosen), 1))
+        result = np.empty((len(chosen), len(self.label)), dtype=np.min_scalar_type(self.label.max(initial=0)))
         for group, (rows, labels) in enumerate(of_groups):
             result[:, rows] = labels[chosen[:, group]]
         return result
@@ -140,15 +148,30 @@ def _log_arrangements(label: Array) -> float:
 def _arrangements(label: Array) -> Array:
     """Every different order of some labels, (order, sample)."""
     values, counts = np.unique(label, return_counts=True)
-    result = np.full((1, len(label)), -1)
-    free = np.arange(len(label))[None]  # (order, place) still to fill
-    for value, count in zip(values, counts, strict=True):
-        chosen = np.array(list(itertools.combinations(range(free.shape[1]), count)), dtype=int)
-        kept = np.ones((len(chosen), free.shape[1]), dtype=bool)
-        np.put_along_axis(kept, chosen, False, axis=1)
-        places = np.repeat(free, len(chosen), axis=0)
+    rarest_first = np.argsort(counts, kind="stable")
+    values, counts = values[rarest_first], counts[rarest_first]
+    result = np.full((1, len(label)), values[-1], dtype=np.min_scalar_type(label.max()))
+    free = np.arange(len(label), dtype=np.int32)[None]  # (order, place) that hold the commonest label
+    for number, (value, count) in enumerate(zip(values[:-1], counts[:-1], strict=True)):
+        if number:
+            free = np.nonzero(result == values[-1])[1].reshape(len(result), -1).astype(np.int32)
+        chosen = np.array(list(itertools.combinations(range(free.shape[1]), count)), dtype=np.int32)
         pick = np.tile(chosen, (len(free), 1))
+        places = np.repeat(free, len(chosen), axis=0)
         result = np.repeat(result, len(chosen), axis=0)
         np.put_along_axis(result, np.take_along_axis(places, pick, axis=1), value, axis=1)
-        free = places[np.tile(kept, (len(free), 1))].reshape(len(places), -1)
-    return result.astype(label.dtype)
+    return result
+
+
+def columns_alike(values: Array, exchange: Exchange) -> Iterator[tuple[Array, Array, Exchange]]:
+    """Columns of (sample, column) that the same samples have: (sample,) bool who has them, (column,) int which, and
+    the exchange among these samples; without columns for which that allows one labelling only.
+
+    Were labels exchanged among all samples, and the label decided who has a value, the labels would hardly differ
+    where the values are.
+    """
+    patterns, of_column = np.unique(~np.isnan(values), axis=1, return_inverse=True)
+    for number, rows in enumerate(patterns.T):
+        among = exchange.among(rows)
+        if not among.is_fixed():
+            yield rows, np.flatnonzero(of_column.ravel() == number), among

@@ -7,8 +7,8 @@ from scipy import stats
 
 Array = np.ndarray
 
-LARGEST_P = 1 - 1e-6
-"""A p-value of 1 is taken as this when combined: Cauchy's quantile of 1 is minus infinity."""
+LARGEST_P = 0.99
+"""Larger p-values are combined as this: one of 1, whose quantile is minus infinity, would undo all others."""
 
 
 def benjamini_hochberg(p: Array) -> Array:

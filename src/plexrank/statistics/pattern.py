@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plexrank.statistics.exchange import Exchange
+from plexrank.statistics.exchange import Exchange, columns_alike
 from plexrank.statistics.rank_tests import aligned_ranks
 
 Array = np.ndarray
@@ -27,9 +27,11 @@ class PatternTest:
     Attributes:
         effect: rank correlation of the held-out values with what the training patients of their unit say of the label,
             −1 to 1; above 0 where training is confirmed.
-        z: the statistic in standard deviations of its permutation distribution.
+        z: the statistic in standard deviations of its permutation distribution; NaN for a column without variation.
         p: one-sided permutation p-value with the deviation from the mean divided by √λ; 1 for a column without
-            variation, NaN for one without values.
+            variation.
+
+    All are NaN where the samples with a value allow one labelling only, or there are none.
     """
 
     effect: Array
@@ -82,13 +84,32 @@ def pattern_test(
     Every unit thus brings its own sign and scale. T is the mean over seeds.
 
     Args:
-        held_out: (seed, sample, column) values of each sample from the unit that held it out, NaN takes no part.
+        held_out: (seed, sample, column) values of each sample from the unit that held it out, NaN where it has none,
+            in all seeds or in none.
         scores: (seed, sample, class, column), :func:`label_scores` of that unit.
         fold: (sample,) int; values compare within folds only.
         exchange: strata are folds, or parts of them such as sites.
         variance: λ.
         draws: labellings to compare with, where there are too many for all.
     """
+    effect, z, p = np.full((3, held_out.shape[2]), np.nan)
+    for rows, columns, among in columns_alike(held_out[0], exchange):
+        own = held_out[:, rows][..., columns], scores[:, rows][..., columns], fold[rows]
+        found = _pattern_test(*own, among, variance, draws, rng)
+        effect[columns], z[columns], p[columns] = found.effect, found.z, found.p
+    return PatternTest(effect, z, p)
+
+
+def _pattern_test(
+    held_out: Array,
+    scores: Array,
+    fold: Array,
+    exchange: Exchange,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> PatternTest:
+    """Args: as for :func:`pattern_test`, without NaN."""
     terms = np.zeros(scores.shape[1:])
     spread = np.zeros(held_out.shape[2])
     for values, of_seed in zip(held_out, scores, strict=True):
@@ -97,7 +118,6 @@ def pattern_test(
             ranks[rows] = aligned_ranks(values[rows], exchange.stratum[rows])
         terms += ranks[:, None] * of_seed / len(held_out)
         own = np.take_along_axis(of_seed, exchange.label[:, None, None], axis=1)[:, 0]
-        own = np.where(np.isnan(values), 0.0, own)
         spread += np.sqrt((ranks**2).sum(axis=0) * (own**2).sum(axis=0)) / len(held_out)
     classes, columns = range(scores.shape[2]), scores.shape[3]
 
@@ -114,9 +134,8 @@ def pattern_test(
     varies = deviation > 1e-12 * (1 + spread)
     needed = center + (observed - center) / np.sqrt(variance)
     reached = (drawn >= needed - 1e-9 * (1 + np.abs(needed))).sum(axis=0)
-    p = np.where(varies, labellings.p_value(reached, len(drawn)), 1.0)
     return PatternTest(
         effect=np.divide(observed, spread, out=np.zeros_like(observed), where=spread > 0),
-        z=np.divide(observed - center, deviation, out=np.zeros_like(observed), where=varies),
-        p=np.where(np.isnan(held_out).all(axis=(0, 1)), np.nan, p),
+        z=np.divide(observed - center, deviation, out=np.full_like(observed, np.nan), where=varies),
+        p=np.where(varies, labellings.p_value(reached, len(drawn)), 1.0),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy import stats
 
-from plexrank.statistics.exchange import Exchange, Labellings
+from plexrank.statistics.exchange import Exchange, Labellings, columns_alike
 from plexrank.statistics.means import known_mean
 
 Array = np.ndarray
@@ -26,11 +27,27 @@ class RankTest:
     Attributes:
         effect: share of the variation of the ranks that the labels explain (ε² of Kruskal & Wallis, 0 to 1), or the
             rank correlation with their order (−1 to 1).
-        p: permutation p-value; 1 for a column without variation, NaN for one without values.
+        p: permutation p-value; 1 for a column without variation.
+
+    Both are NaN where the samples with a value allow one labelling only, or there are none.
     """
 
     effect: Array
     p: Array
+
+    @classmethod
+    def of_columns(cls, values: Array, exchange: Exchange, test: Callable[[Array, Array, Exchange], RankTest]) -> Self:
+        """Make a test for all columns that the same samples have, and put the results together.
+
+        Args:
+            values: (sample, column), NaN where a sample has no value.
+            test: of the samples (sample,) bool, the columns (column,) int, and the exchange among these samples.
+        """
+        effect, p = np.full((2, values.shape[1]), np.nan)
+        for rows, columns, among in columns_alike(values, exchange):
+            found = test(rows, columns, among)
+            effect[columns], p[columns] = found.effect, found.p
+        return cls(effect, p)
 
 
 def aligned_ranks(values: Array, stratum: Array) -> Array:
@@ -74,37 +91,44 @@ def rank_test(values: Array, exchange: Exchange, draws: int, rng: np.random.Gene
         values: (sample, column), NaN where a sample has no value: it takes no part there.
         exchange: the labels, and how they may be exchanged.
     """
-    everywhere = np.ones(len(values), dtype=bool)
-    return _rank_test([(everywhere, values)], exchange, draws, rng)
+
+    def test(rows: Array, columns: Array, among: Exchange) -> RankTest:
+        everywhere = np.ones(rows.sum(), dtype=bool)
+        return _rank_test([(everywhere, values[rows][:, columns])], among, draws, rng)
+
+    return RankTest.of_columns(values, exchange, test)
 
 
 def rank_test_apart(values: Array, exchange: Exchange, draws: int, rng: np.random.Generator) -> RankTest:
     """The same where values do not compare between strata, nor between tables: statistics of each add up.
 
     Args:
-        values: (table, sample, column), such as numbers from units of several seeds, each with a sign of its own.
+        values: (table, sample, column), such as numbers from units of several seeds, each with a sign of its own; a
+            sample lacks a column in all tables or in none.
         exchange: its strata are the parts in which values compare, such as folds.
     """
-    parts = [(exchange.stratum == own, table) for own in np.unique(exchange.stratum) for table in values]
-    return _rank_test([(rows, table[rows]) for rows, table in parts], exchange, draws, rng)
+
+    def test(rows: Array, columns: Array, among: Exchange) -> RankTest:
+        parts = [(among.stratum == own, table) for own in np.unique(among.stratum) for table in values[:, rows]]
+        return _rank_test([(own, table[own][:, columns]) for own, table in parts], among, draws, rng)
+
+    return RankTest.of_columns(values[0], exchange, test)
 
 
 def _rank_test(
     parts: Sequence[tuple[Array, Array]], exchange: Exchange, draws: int, rng: np.random.Generator
 ) -> RankTest:
-    """Args: parts: rows (sample,) bool and their values (row, column)."""
-    ranked = [
-        (rows, aligned_ranks(values, exchange.stratum[rows]), (~np.isnan(values)).astype(np.float64))
-        for rows, values in parts
-    ]
+    """Args: parts: rows (sample,) bool and their values (row, column), none of them NaN."""
+    ranked = [(rows, aligned_ranks(values, exchange.stratum[rows])) for rows, values in parts]
     classes = np.unique(exchange.label)
 
     def between(labels: Array) -> Array:
         total = np.zeros((len(labels), parts[0][1].shape[1]))
         for k in classes:
             own = (labels == k).astype(np.float64)
-            for rows, ranks, known in ranked:
-                total += (own[:, rows] @ ranks) ** 2 / np.maximum(own[:, rows] @ known, 1)
+            for rows, ranks in ranked:
+                number = own[:, rows].sum(axis=1, keepdims=True)
+                total += (own[:, rows] @ ranks) ** 2 / np.maximum(number, 1)
         return total
 
     observed = between(exchange.label[None])[0]
@@ -113,10 +137,9 @@ def _rank_test(
     for labels in labellings:
         reached += (between(labels) >= observed * (1 - ROUNDING)).sum(axis=0)
         count += len(labels)
-    spread = np.sum([(ranks**2).sum(axis=0) for _, ranks, _ in ranked], axis=0)
-    known = np.any([own.any(axis=0) for _, _, own in ranked], axis=0)
+    spread = np.sum([(ranks**2).sum(axis=0) for _, ranks in ranked], axis=0)
     effect = np.divide(observed, spread, out=np.zeros_like(observed), where=spread > 0)
-    return RankTest(effect, _p_values(labellings, reached, count, known, spread))
+    return RankTest(effect, _p_values(labellings, reached, count, spread))
 
 
 def trend_test(
@@ -132,7 +155,17 @@ def trend_test(
     Returns:
         The two-sided p-value; the effect's sign says in which direction.
     """
-    ranks, known = aligned_ranks(values, exchange.stratum), (~np.isnan(values)).astype(np.float64)
+
+    def test(rows: Array, columns: Array, among: Exchange) -> RankTest:
+        return _trend_test(values[rows][:, columns], order, among, draws, rng)
+
+    return RankTest.of_columns(values, exchange, test)
+
+
+def _trend_test(
+    values: Array, order: Sequence[float] | Array, exchange: Exchange, draws: int, rng: np.random.Generator
+) -> RankTest:
+    ranks = aligned_ranks(values, exchange.stratum)
     places = stats.rankdata(np.asarray(order, dtype=np.float64)[exchange.label])
     of_class = np.array([places[exchange.label == k].mean() if (exchange.label == k).any() else 0.0
                          for k in range(len(order))])  # fmt: skip
@@ -142,13 +175,12 @@ def trend_test(
     for labels in labellings:
         reached += (np.abs(of_class[labels] @ ranks) >= np.abs(observed) * (1 - ROUNDING)).sum(axis=0)
         count += len(labels)
-    centred = (of_class[exchange.label] - of_class[exchange.label].mean())[:, None] * known
+    centred = of_class[exchange.label] - of_class[exchange.label].mean()
     spread = (ranks**2).sum(axis=0)
-    scale = np.sqrt(spread * (centred**2).sum(axis=0))
+    scale = np.sqrt(spread * (centred**2).sum())
     effect = np.divide(observed, scale, out=np.zeros_like(observed), where=scale > 0)
-    return RankTest(effect, _p_values(labellings, reached, count, known.any(axis=0), spread))
+    return RankTest(effect, _p_values(labellings, reached, count, spread))
 
 
-def _p_values(labellings: Labellings, reached: Array, count: int, known: Array, spread: Array) -> Array:
-    p = np.where(spread > 0, labellings.p_value(reached, count), 1.0)
-    return np.where(known, p, np.nan)
+def _p_values(labellings: Labellings, reached: Array, count: int, spread: Array) -> Array:
+    return np.where(spread > 0, labellings.p_value(reached, count), 1.0)
