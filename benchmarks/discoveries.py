@@ -1,29 +1,40 @@
 """Power and false calls of the lists of discoveries, on simulated patients × channels whose encoders learn the labels.
 
-    python benchmarks/discoveries.py null|power|carriers|arrangement|intervals [--cohorts N] [--first SEED]
+    python benchmarks/discoveries.py WHAT [--cohorts N] [--first SEED]
 
 Every channel of a patient has a brightness and five numbers of arrangement. In each fold and seed an encoder learns on
 a bootstrap of the training labels which mixture of the six becomes r: the same for all channels (shared), or one for
 each channel (own); its sign is free. The classifier is the product's logistic regression. Channels come in correlated
-blocks of five. Prints a line of JSON for each cell.
+blocks of five. Prints a line of JSON for each cell. WHAT is one of
+
+    null, power, carriers, arrangement   what each list calls
+    intervals    whether intervals of whatever channel comes out first hold the truth
+    variance     λ from 200 labellings and from more
+    few          null cohorts in which reliance or adds call a channel, without their limit of patients in a class
+    absent       p-values of channels of noise that only part of the patients have
+    bent         p-values of the pattern where an encoder reads brightness alone, not by a straight line
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable, class_contrast, gather_samples
+from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.discoveries import find_discoveries
 from plexrank.ranking.logistic import fit_logistic
 from plexrank.ranking.nulls import measure
+from plexrank.ranking.pattern import arrangement, differs_in_arrangement
 from plexrank.ranking.refit import refitted_scores
+from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.scores import score_channels
 from plexrank.statistics.multiple import benjamini_hochberg
@@ -101,16 +112,21 @@ def encode(content: np.ndarray, label: np.ndarray, train: np.ndarray, shared: bo
 
 def learned_cohort(cell: Cell, seed: int) -> tuple[list[UnitTable], Samples]:
     rng = np.random.default_rng(seed)
+    label, fold, samples = draw_patients(cell, rng)
+    content = draw_content(cell, label, rng)
+    return train_units(cell, content, label, fold, range(cell.seeds), rng), samples
+
+
+def draw_patients(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Samples]:
+    """(patient,) labels and folds, each fold with its share of both classes."""
     label = rng.permutation(np.arange(cell.patients) < cell.rare).astype(int)
     fold = np.empty(cell.patients, dtype=int)
     for k in (0, 1):
         members = rng.permutation(np.flatnonzero(label == k))
         fold[members] = np.arange(len(members)) % FOLDS
-    content = draw_content(cell, label, rng)
-    units = train_units(cell, content, label, fold, range(cell.seeds), rng)
     ids = [f"p{number:03d}" for number in range(cell.patients)]
     names = ("A", "B")
-    return units, make_samples(ids, [names[k] for k in label], fold.tolist(), class_names=names)
+    return label, fold, make_samples(ids, [names[k] for k in label], fold.tolist(), class_names=names)
 
 
 def train_units(
@@ -175,30 +191,9 @@ def cohort_calls(cell: Cell, seed: int) -> dict[str, float]:
     return line
 
 
-def null_cells() -> list[Cell]:
-    kinds = [(40, 3), (40, 5), (40, 9), (80, 3), (80, 5), (80, 9), (80, 40)]
-    return [*(Cell(*kind) for kind in kinds), *(Cell(*kind, shared=False) for kind in [(40, 5), (40, 20), (80, 9)])]
-
-
-def power_cells() -> list[Cell]:
-    kinds = [(20, 10, 3, 2.0), (40, 20, 3, 1.2), (80, 40, 3, 0.8), (80, 8, 3, 1.2), (80, 8, 6, 1.2)]
-    return [Cell(patients, rare, brightness=number, effect=effect) for patients, rare, number, effect in kinds]
-
-
-def carrier_cells() -> list[Cell]:
-    return [Cell(80, 40, effect=1.2, carriers=carriers) for carriers in (1, 2, 4, 8)]
-
-
-def arrangement_cells() -> list[Cell]:
-    return [Cell(80, 40, arrangement=3, effect=effect, shared=shared)
-            for effect in (0.8, 1.2, 2.0) for shared in (True, False)]  # fmt: skip
-
-
-CELLS = {"null": null_cells, "power": power_cells, "carriers": carrier_cells, "arrangement": arrangement_cells}
-
-
-def first_is_covered(cell: Cell, truth: np.ndarray, seed: int) -> dict[str, float]:
+def first_is_covered(cell: Cell, seed: int) -> dict[str, float]:
     """Whether score and position interval of whatever stands first hold the true score and its position."""
+    truth = true_scores(cell, 200)
     units, samples = learned_cohort(cell, seed)
     tables = gather_samples(units, samples, "gradient")
     refit = partial(refitted_scores, units, samples, "gradient")
@@ -215,6 +210,7 @@ def first_is_covered(cell: Cell, truth: np.ndarray, seed: int) -> dict[str, floa
     }
 
 
+@cache
 def true_scores(cell: Cell, cohorts: int) -> np.ndarray:
     """Mean score over cohorts, alike for channels that are planted alike."""
     total = np.zeros(cell.channels)
@@ -230,12 +226,6 @@ def true_scores(cell: Cell, cohorts: int) -> np.ndarray:
 
 def measure_score(units: list[UnitTable], samples: Samples) -> np.ndarray:
     return gather_samples(units, samples, "gradient").importance.mean(axis=(0, 1))
-
-
-def interval_cells() -> list[Cell]:
-    kinds = [(40, 20), (80, 40), (80, 9)]
-    cells = [Cell(patients, rare) for patients, rare in kinds]
-    return [*cells, *(Cell(patients, rare, brightness=3, effect=1.2) for patients, rare in kinds)]
 
 
 def recovered_variance(first: int, cohorts: int, labellings: int) -> list[dict[str, float]]:
@@ -257,6 +247,111 @@ def recovered_variance(first: int, cohorts: int, labellings: int) -> list[dict[s
     return lines
 
 
+def calls_of_few(cell: Cell, seed: int) -> dict[str, float]:
+    units, samples = learned_cohort(cell, seed)
+    tables = gather_samples(units, samples, "gradient")
+    reliance = partial(measure_reliance, tables.embedding, tables.classify, tables.seeds, samples)
+    p = {"reliance": reliance().p, "adds": reliance(explained=explained_by_others(units, tables, samples)).p}
+    return {name: float((benjamini_hochberg(values) <= FDR).any()) for name, values in p.items()}
+
+
+def small_p_of_absent(cell: Cell, seed: int) -> dict[str, float]:
+    """Share of p ≤ 0.05 of channels that all patients of the smaller class have, and as many of the other class."""
+    rng = np.random.default_rng(seed)
+    units, samples = learned_cohort(cell, seed)
+    lacking = rng.permutation(np.flatnonzero(samples.label == 0))[cell.rare :]
+    units = [without(unit, lacking) for unit in units]
+    tables = gather_samples(units, samples, "gradient")
+    found = find_discoveries(units, tables, samples, np.array([0, 1]), cell.variance, rng, DRAWS)
+    return {name: float((p <= 0.05).mean()) for name, p in found.p_values().items()}
+
+
+def without(unit: UnitTable, lacking: np.ndarray) -> UnitTable:
+    """The unit where these patients have no channel."""
+
+    def masked(values: np.ndarray) -> np.ndarray:
+        return np.where(np.isin(np.arange(len(values)), lacking).reshape(-1, *[1] * (values.ndim - 1)), np.nan, values)
+
+    arrays = {name: masked(getattr(unit, name)) for name in ("embedding", "mean_intensity", "training_embedding")}
+    methods = {
+        name: {method: masked(values) for method, values in getattr(unit, name).items()}
+        for name in ("importance", "contrast", "importance_by_class")
+    }
+    return replace(unit, **arrays, **methods)
+
+
+READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "line": lambda x: x,
+    "arcsinh": lambda x: np.arcsinh(np.exp(x)),
+    "ramp": lambda x: np.maximum(x, 0.0),
+    "exponential": lambda x: np.exp(x / 2),
+}
+"""How an encoder may read a log brightness of mean 0 and variance 1."""
+
+
+def small_p_of_bent(cell: Cell, seed: int) -> dict[str, float]:
+    """Share of the pattern's p ≤ 0.01 where every channel differs in brightness, and r reads that and little noise."""
+    rng = np.random.default_rng(seed)
+    label, fold, samples = draw_patients(cell, rng)
+    brightness = draw_content(cell, label, rng)[:, :, 0]
+    shares = {}
+    for name, reading in READINGS.items():
+        r = reading(brightness) + 0.05 * rng.normal(size=brightness.shape)
+        units = [unit_table(r, brightness, label, fold, f, 0) for f in range(FOLDS)]
+        tables = gather_samples(units, samples, "gradient")
+        rest = arrangement(units, tables, samples)
+        p = differs_in_arrangement(rest, samples, cell.variance, DRAWS, rng).p
+        shares[name] = float((p <= 0.01).mean())
+    return shares
+
+
+def null_cells() -> list[Cell]:
+    kinds = [(40, 3), (40, 5), (40, 9), (80, 3), (80, 5), (80, 9), (80, 40)]
+    return [*(Cell(*kind) for kind in kinds), *(Cell(*kind, shared=False) for kind in [(40, 5), (40, 20), (80, 9)])]
+
+
+def power_cells() -> list[Cell]:
+    kinds = [(20, 10, 3, 2.0), (40, 20, 3, 1.2), (80, 40, 3, 0.8), (80, 8, 3, 1.2), (80, 8, 6, 1.2)]
+    return [Cell(patients, rare, brightness=number, effect=effect) for patients, rare, number, effect in kinds]
+
+
+def carrier_cells() -> list[Cell]:
+    return [Cell(80, 40, effect=1.2, carriers=carriers) for carriers in (1, 2, 4, 8)]
+
+
+def arrangement_cells() -> list[Cell]:
+    return [Cell(80, 40, arrangement=3, effect=effect, shared=shared)
+            for effect in (0.8, 1.2, 2.0) for shared in (True, False)]  # fmt: skip
+
+
+def interval_cells() -> list[Cell]:
+    kinds = [(40, 20), (80, 40), (80, 9)]
+    cells = [Cell(patients, rare) for patients, rare in kinds]
+    return [*cells, *(Cell(patients, rare, brightness=3, effect=1.2) for patients, rare in kinds)]
+
+
+def few_cells() -> list[Cell]:
+    return [Cell(40, rare) for rare in range(4, 10)]
+
+
+def bent_cells() -> list[Cell]:
+    kinds = [(80, 40, 1.2), (80, 20, 1.2), (70, 9, 2.0)]
+    return [Cell(patients, rare, brightness=CHANNELS, effect=effect) for patients, rare, effect in kinds]
+
+
+CELLS: dict[str, tuple[list[Cell], Callable[[Cell, int], dict[str, float]]]] = {
+    "null": (null_cells(), cohort_calls),
+    "power": (power_cells(), cohort_calls),
+    "carriers": (carrier_cells(), cohort_calls),
+    "arrangement": (arrangement_cells(), cohort_calls),
+    "intervals": (interval_cells(), first_is_covered),
+    "few": (few_cells(), calls_of_few),
+    "absent": ([Cell(108, 8)], small_p_of_absent),
+    "bent": (bent_cells(), small_p_of_bent),
+}
+"""What is asked: of which cells, and the figures of one cohort."""
+
+
 def report(cell: Cell, lines: list[dict[str, float]]) -> None:
     names = list(lines[0])
     values = np.array([[line[name] for name in names] for line in lines])
@@ -268,7 +363,7 @@ def report(cell: Cell, lines: list[dict[str, float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*CELLS, "intervals", "variance"])
+    parser.add_argument("what", choices=[*CELLS, "variance"])
     parser.add_argument("--cohorts", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
     parser.add_argument("--cells", type=int, nargs="*", help="numbers of the cells of cohorts, from 0; all if absent")
@@ -278,14 +373,9 @@ def main() -> None:
     if chosen.what == "variance":
         report(Cell(40, 20, seeds=1), recovered_variance(chosen.first, chosen.cohorts, chosen.labellings))
         return
-    if chosen.what == "intervals":
-        for cell in interval_cells():
-            truth = true_scores(cell, 200)
-            report(cell, [first_is_covered(cell, truth, seed) for seed in seeds])
-        return
-    cells = CELLS[chosen.what]()
+    cells, measure_cohort = CELLS[chosen.what]
     for cell in cells if chosen.cells is None else [cells[number] for number in chosen.cells]:
-        report(cell, [cohort_calls(cell, seed) for seed in seeds])
+        report(cell, [measure_cohort(cell, seed) for seed in seeds])
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class Plexrank:
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(
             ["pytest", "plexrank.cli", "plexrank.launch.opening", "plexrank.simulate"]
+            + ["torch._dynamo", "torch.utils.tensorboard"]  # which training loads at its first step
             + [f"plexrank.stages.{stage}" for stage in STAGES]
         )
 

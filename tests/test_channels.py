@@ -194,7 +194,7 @@ def write_mixed_cohort(folder: Path) -> Path:
 
 def test_panels_that_differ_reach_the_ranking(plexrank: Plexrank, tmp_path: Path) -> None:
     study, run = write_mixed_cohort(tmp_path / "c"), tmp_path / "run"
-    checked = plexrank("check", study)
+    checked = plexrank("check", study, "--quick")
     assert checked.returncode == 0, checked.stderr
     assert "which count only where they are held: CD8 (lacked by 4 of 16)" in checked.stdout
     assert "class  patients  images\nA             8       8\nB             8       8\n" in checked.stdout

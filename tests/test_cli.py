@@ -58,7 +58,7 @@ def test_check_tells_the_cost_of_a_good_study(plexrank: Plexrank, tiny_study: Pa
     cost = result["cost"]
     assert (cost["n_images"], cost["n_patients"], cost["n_channels"], cost["n_tiles"]) == (32, 32, 6, 32)
     assert cost["n_parameters"] == 7473 + (6 + 1) * 200 + 201 * 200 + 201 * 2
-    assert "n_parameters" in plexrank("check", tiny_study).stdout
+    assert "n_parameters" in plexrank("check", tiny_study, "--quick").stdout
 
 
 def copied(study: Path, folder: Path) -> Path:
@@ -178,7 +178,7 @@ def test_a_class_that_no_fold_could_train_on_is_told_early(
     assert "no patient of class 'C' is left to train on in fold 0, which holds out all of them; set" in refused.stderr
     change_study(study, "train", split="folds")
     change_rows(study, {row: {"label": "AA"} for row in range(4)})
-    warned = plexrank("check", study)
+    warned = plexrank("check", study, "--quick")
     assert warned.returncode == 0, warned.stderr
     assert "warning: class 'AA' has no patient among the validation patients of fold" in warned.stdout
     assert "with 2 folds this takes 10 patients" in warned.stdout
