@@ -12,9 +12,9 @@ import torch
 
 from conftest import Plexrank
 from plexrank import devices, gpus
-from plexrank.devices import choose_device, choose_gpu, in_words, log_line, refuse_unlike
+from plexrank.devices import choose_device, choose_gpu, found_line, in_words, log_line, refuse_unlike
 from plexrank.errors import PlexrankError
-from plexrank.gpus import driver_version, given_gpus, why_unusable
+from plexrank.gpus import driver_version, given_gpus, refusal, unusable
 
 GIVEN = [
     ({}, ""),
@@ -58,16 +58,17 @@ def test_the_driver_is_read_without_torch(tmp_path: Path, text: str, version: st
 
 def test_a_refusal_names_driver_torch_and_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "driver_version", lambda: "470.57.02")
-    said = why_unusable("SLURM_JOB_GPUS=0", "The NVIDIA driver on your system\nis too old.", "2.14.1+cu130", "13.0")
+    problem = unusable("The NVIDIA driver on your system\nis too old.", "2.14.1+cu130", "13.0")
+    said = refusal("SLURM_JOB_GPUS=0", problem)
     assert said.startswith(
         "SLURM_JOB_GPUS=0: this job was given GPUs, but torch 2.14.1+cu130 (built for CUDA 13.0, which needs driver "
-        "580 or newer) cannot use them on this machine (NVIDIA driver 470.57.02): The NVIDIA driver on your system is "
-        "too old;"
+        "580 or newer) cannot use the GPUs of this machine (NVIDIA driver 470.57.02): The NVIDIA driver on your system "
+        "is too old;"
     )
     assert "container/README.md" in said
     assert "--nv" not in said
     monkeypatch.setenv("SINGULARITY_CONTAINER", "/x.sif")
-    assert "start the container with --nv" in why_unusable("x", "y", "2.14.1+cpu", None)
+    assert unusable("y", "2.14.1+cpu", None).endswith(": y; start the container with --nv")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_process_that_sees_one_gpu_takes_it(local_rank: int, visible: int, num
 
 
 def test_more_processes_than_gpus_are_refused() -> None:
-    with pytest.raises(PlexrankError, match="local process 2, but this machine shows 2 GPUs"):
+    with pytest.raises(PlexrankError, match=r"local process 2, but it sees 2 GPUs; .* without --gpu-bind=closest"):
         choose_gpu(2, 2)
 
 
@@ -88,24 +89,34 @@ def test_processes_must_compute_on_gpus_of_their_own_or_all_on_cpus() -> None:
     refuse_unlike(["n1"] * 3, ["CPU"] * 3, [""] * 3)
     with pytest.raises(PlexrankError, match=r"processes 0 and 2 on n1 see the same single GPU \(A100\)"):
         refuse_unlike(["n1"] * 3, a100, ["u1", "u2", "u1"])
+    with pytest.raises(PlexrankError, match=r"1g\.5gb\); of several MIG slices a process sees the first only"):
+        refuse_unlike(["n1"] * 2, ["A100 MIG 1g.5gb"] * 2, ["u1", "u1"])
     with pytest.raises(PlexrankError, match="process 1 on n2 sees no GPU, but process 0 on n1 has A100"):
         refuse_unlike(["n1", "n2"], ["A100", "CPU"], ["u1", ""])
 
 
-def test_a_gpu_that_does_not_compute_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_does_not_compute_stops_a_job_that_was_given_it_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def too_old(device: torch.device) -> None:
         raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", too_old)
-    with pytest.raises(PlexrankError, match=r"^GPU 0: this job .*: CUDA error: no kernel image is available"):
-        choose_device(0, {})
+    with pytest.raises(PlexrankError, match=r"^SLURM_JOB_GPUS=0: this job .*: CUDA error: no kernel"):
+        choose_device(0, {"SLURM_JOB_GPUS": "0"})
+    assert choose_device(0, {}) == torch.device("cpu")
+    for said in (found_line(torch.device("cpu")), log_line("CPU", torch.device("cpu"), 1)):
+        assert "cannot use the GPUs of this machine (" in said
+        assert "no kernel image is available" in said
+        assert "given" not in said
 
 
 def test_the_log_says_what_is_left_unused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "driver_version", lambda: "580.65.06")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert "no GPU is visible though NVIDIA driver 580.65.06 is loaded" in log_line("CPU", torch.device("cpu"), 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     alone = log_line("NVIDIA A100", torch.device("cuda", 0), 1)
     assert alone.startswith("computing on NVIDIA A100 (driver 580.65.06, torch ")
     assert "only 1 of 4 GPUs" in alone

@@ -1,4 +1,4 @@
-"""Where a process computes: its GPU if it was given one, otherwise the CPU."""
+"""Where a process computes: its GPU if it has one that works, otherwise the CPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from plexrank.errors import PlexrankError
-from plexrank.gpus import driver_version, given_gpus, why_unusable
+from plexrank.gpus import driver_version, given_gpus, refusal, unusable
 
 
 def choose_device(local_rank: int, environment: Mapping[str, str] = os.environ) -> torch.device:
     """The device of a process, tried out, with TF32 in the place of float32 for products where it has that.
+
+    A GPU that does not work stops a process that was given GPUs; others compute on the CPU then.
 
     Args:
         local_rank: number of the process within this machine.
@@ -24,19 +26,13 @@ def choose_device(local_rank: int, environment: Mapping[str, str] = os.environ) 
     """
     number = choose_gpu(local_rank, torch.cuda.device_count())
     given = given_gpus(environment)
-    if number is None:
-        if given:
-            raise PlexrankError(why_unusable(given, _why_no_gpu(), torch.__version__, torch.version.cuda))
+    problem = _why_no_gpu() if number is None else _why_not(number)
+    if problem and given:
+        raise PlexrankError(refusal(given, unusable(problem, torch.__version__, torch.version.cuda)))
+    if problem or number is None:
         return torch.device("cpu")
-    device = torch.device("cuda", number)
-    try:
-        torch.cuda.set_device(device)
-        torch.ones(1, device=device).add_(1).cpu()
-    except (RuntimeError, AssertionError) as error:  # too old a driver or GPU, or one that is broken or taken
-        what = given or f"GPU {number}"
-        raise PlexrankError(why_unusable(what, str(error), torch.__version__, torch.version.cuda)) from error
     torch.set_float32_matmul_precision("high")
-    return device
+    return torch.device("cuda", number)
 
 
 def choose_gpu(local_rank: int, num_visible: int) -> int | None:
@@ -51,7 +47,8 @@ def choose_gpu(local_rank: int, num_visible: int) -> int | None:
         return 0 if num_visible else None
     if local_rank >= num_visible:
         raise PlexrankError(
-            f"local process {local_rank}, but this machine shows {num_visible} GPUs; start one process a GPU"
+            f"local process {local_rank}, but it sees {num_visible} GPUs; start one process a GPU, without "
+            "--gpu-bind=closest, which shows each process some of them only"
         )
     return local_rank
 
@@ -78,7 +75,11 @@ def refuse_unlike(hosts: Sequence[str], names: Sequence[str], identities: Sequen
         if place[1] and seen.setdefault(place, rank) != rank:
             raise PlexrankError(
                 f"processes {seen[place]} and {rank} on {place[0]} see the same single GPU ({names[rank]}); "
-                "start one process a GPU"
+                + (
+                    "of several MIG slices a process sees the first only: give each training one slice"
+                    if "MIG" in names[rank]
+                    else "start one process a GPU"
+                )
             )
 
 
@@ -92,7 +93,7 @@ def log_line(hardware: str, device: torch.device, world_size: int) -> str:
     parts = [f"torch {torch.__version__}"]
     if device.type == "cpu":
         parts.insert(0, f"{torch.get_num_threads()} threads a process")
-        parts += [f"no GPU is visible though NVIDIA driver {driver} is loaded"] if (driver := driver_version()) else []
+        parts += [why] if (why := _why_on_cpu()) else []
     else:
         parts.insert(0, f"driver {driver_version() or 'unknown'}")
         num_visible = torch.cuda.device_count()
@@ -104,9 +105,28 @@ def log_line(hardware: str, device: torch.device, world_size: int) -> str:
 def found_line(device: torch.device) -> str:
     """What a process would compute on, for ``plexrank doctor``."""
     if device.type == "cpu":
-        return "GPUs: none"
+        return f"GPUs: none that works; {why}" if (why := _why_on_cpu()) else "GPUs: none"
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return f"GPUs: {in_words(names)}, driver {driver_version() or 'unknown'}"
+
+
+def _why_on_cpu() -> str:
+    """Why a process computes on the CPU though the machine seems to have a GPU; empty where it has none."""
+    if torch.cuda.device_count():
+        return unusable(_why_not(0), torch.__version__, torch.version.cuda)
+    driver = driver_version()
+    return f"no GPU is visible though NVIDIA driver {driver} is loaded" if driver else ""
+
+
+def _why_not(number: int) -> str:
+    """Make a GPU the current one and compute on it; why that fails, empty where it works."""
+    device = torch.device("cuda", number)
+    try:
+        torch.cuda.set_device(device)
+        torch.ones(1, device=device).add_(1).cpu()
+    except (RuntimeError, AssertionError) as error:  # too old a driver or GPU, or one that is broken or taken
+        return str(error) or type(error).__name__
+    return ""
 
 
 def _why_no_gpu() -> str:

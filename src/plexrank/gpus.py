@@ -52,11 +52,10 @@ def container_image(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("APPTAINER_CONTAINER") or environment.get("SINGULARITY_CONTAINER", "")
 
 
-def why_unusable(given: str, reason: str, torch_version: str, cuda: str | None) -> str:
-    """What to say where GPUs were given and torch cannot use them.
+def unusable(reason: str, torch_version: str, cuda: str | None) -> str:
+    """What to say where torch cannot use the GPUs of a machine.
 
     Args:
-        given: what :func:`given_gpus` found, or the name of a GPU.
         reason: what torch says.
         torch_version: such as ``2.14.1+cu130``.
         cuda: the CUDA that torch was built for, ``None`` for a build without.
@@ -68,7 +67,19 @@ def why_unusable(given: str, reason: str, torch_version: str, cuda: str | None) 
         needs += f", which needs driver {least} or newer"
     flag = "; start the container with --nv" if container_image() and driver else ""
     return (
-        f"{given}: this job was given GPUs, but torch {torch_version} ({needs}) cannot use them on this machine "
-        f"({has}): {' '.join(reason.split())[:300].rstrip('. ')}{flag}; choose other nodes, install another torch "
+        f"torch {torch_version} ({needs}) cannot use the GPUs of this machine ({has}): "
+        f"{' '.join(reason.split())[:300].rstrip('. ')}{flag}"
+    )
+
+
+def refusal(given: str, problem: str) -> str:
+    """What to say where GPUs were given and cannot be used.
+
+    Args:
+        given: what :func:`given_gpus` found.
+        problem: what :func:`unusable` says.
+    """
+    return (
+        f"{given}: this job was given GPUs, but {problem}; choose other nodes, install another torch "
         "(container/README.md, GPUs), or ask for no GPU to compute on the CPU"
     )
