@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import plexrank
+from plexrank.cores import usable_cores
 from plexrank.errors import PlexrankError
 from plexrank.launch import slurm
 from plexrank.launch.one_job import SCHEDULERS
@@ -60,7 +61,7 @@ def examine_machine(folder: Path) -> Iterator[Finding]:
     yield Finding("plexrank", f"{plexrank.__version__} on Python {platform.python_version()}, {platform.node()}")
     if difference := other_version():
         yield Finding("plexrank", difference, is_bad=True)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     yield Finding("machine", f"{cores} of {os.cpu_count()} cores usable, {memory_gb:.0f} GB of memory")
     if importlib.util.find_spec("torch") is None:
@@ -133,16 +134,16 @@ def examine_nodes(profile: Profile, folder: Path) -> Iterator[Finding]:
     if profile.scheduler != "slurm":
         yield Finding("node", f"not looked at: only Slurm is given a job for that, not {profile.scheduler}")
         return
-    with tempfile.TemporaryDirectory(dir=folder, prefix="plexrank-doctor-") as own:
-        script = Path(own) / "probe.sh"
+    with tempfile.TemporaryDirectory(dir=folder, prefix="plexrank-doctor-") as scratch:
+        script = Path(scratch) / "probe.sh"
         one_minute = {"time_min": 1, "nodes": 1, "tasks_per_node": 1}
         asked = profile.resources("train").model_copy(update=one_minute)
-        script.write_text(probe_text("train", asked, profile, Path(own)))
+        script.write_text(probe_text("train", asked, profile, Path(scratch)))
         try:
             slurm.run_and_wait(script, clusters=profile.clusters or "", without=variables_of(asked.options()))
         except PlexrankError as error:
             yield Finding("node", f"the job failed: {error or 'it ended with an error'}", is_bad=True)
-        for log in sorted(Path(own).glob("*_log.out")):
+        for log in sorted(Path(scratch).glob("*_log.out")):
             for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                 yield Finding("node", line.strip())
 
