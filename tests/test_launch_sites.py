@@ -12,7 +12,11 @@ import pytest
 
 from conftest import Plexrank, run_arguments
 from fake_slurm import FakeSlurm, slurm
-from plexrank.launch.graph import read_graph
+from plexrank.launch.graph import plan_jobs, read_graph
+from plexrank.launch.profile import Profile
+from plexrank.plan import make_plan
+from plexrank.rundir import RunDir, Unit
+from plexrank.study import load_study
 from test_launch import half_done, site, submitted
 
 __all__ = ["half_done", "site", "slurm"]
@@ -65,6 +69,21 @@ def test_arrays_keep_to_the_largest_size_and_sites_without_them_get_single_jobs(
     assert "#SBATCH --array" not in (folder / "train-2.sh").read_text()
     units = (folder / "tile-3" / "1.units").read_text().splitlines()
     assert tuple(units) == graph.jobs[2].shares[1]
+
+
+@pytest.mark.parametrize(
+    ("size", "at_once", "parts"), [(2, 3, [2, 2, 2]), (4, 3, [4, 2]), (1, 4, [1] * 4), (6, 1, [6])]
+)
+def test_no_more_tasks_than_allowed_run_at_once_however_they_are_cut_into_arrays(
+    tiny_study: Path, tmp_path: Path, size: int, at_once: int, parts: list[int]
+) -> None:
+    plan = make_plan(RunDir(tmp_path), load_study(tiny_study, ["train.folds=3", "train.seeds=2"]), for_tiling=True)
+    units = [Unit("x", tmp_path / f"{number}.json", (), {}) for number in range(6)]
+    profile = Profile.model_validate({"train": {"at_once": at_once}})
+    jobs = plan_jobs("train", units, plan, profile, size)
+    assert [len(job.shares) for job in jobs] == parts
+    assert sum(job.at_once for job in jobs) <= at_once
+    assert sum(len(share) for job in jobs for share in job.shares) == 6
 
 
 def test_a_run_stays_on_the_cluster_that_took_its_first_job(

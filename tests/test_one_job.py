@@ -9,15 +9,25 @@ from pathlib import Path
 import pytest
 
 from conftest import Plexrank, run_arguments
+from plexrank.cores import usable_cores
 from plexrank.launch.one_job import SCHEDULERS, one_job_text
-from plexrank.launch.profile import Profile
+from plexrank.launch.profile import Container, Profile, WholeRun
 from plexrank.rundir import RunDir
-from test_scripts import GOLDEN, a_profile, a_study, same_everywhere
+from test_scripts import GOLDEN, a_study, same_everywhere
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_scripts_for_other_schedulers_are_as_they_were(scheduler: str) -> None:
-    profile = a_profile(scheduler=scheduler, run={"cpus": 16, "gpus": 1, "mem_gb": 64, "time_min": 1500})
+    profile = Profile.model_validate(
+        {
+            "scheduler": scheduler,
+            "partition": "cpu",
+            "account": "lab",
+            "setup": ["module load apptainer"],
+            "container": {"image": "/images/plexrank.sif", "bind": ["/archive"]},
+            "run": {"cpus": 16, "gpus": 1, "mem_gb": 64, "time_min": 1500},
+        }
+    )
     run = RunDir(Path("/runs/a study"))
     text = one_job_text(profile, a_study("/data/cohort"), run, "report", run.jobs / f"plexrank.{scheduler}")
     golden = GOLDEN / f"one_job.{scheduler}"
@@ -28,17 +38,42 @@ def test_scripts_for_other_schedulers_are_as_they_were(scheduler: str) -> None:
 
 
 def test_a_site_writes_its_own_lines_for_resources() -> None:
-    profile = Profile.model_validate({"scheduler": "pbs", "run": {"header": ["#PBS -l nodes=1:ppn=8"], "mem_gb": None}})
+    asked = {"header": ["#PBS -l nodes=1:ppn=8"], "cpus": 8, "gpus": 0, "time_min": 60}
+    container = {"image": "/images/plexrank.sif"}
+    profile = Profile.model_validate({"scheduler": "pbs", "run": asked, "container": container})
     run = RunDir(Path("/runs/x"))
-    lines = one_job_text(profile, a_study("/data"), run, "rank", run.jobs / "plexrank.pbs").splitlines()
-    assert [line for line in lines if " -l " in line] == ["#PBS -l nodes=1:ppn=8"]
+    text = one_job_text(profile, a_study("/data"), run, "rank", run.jobs / "plexrank.pbs")
+    assert [line for line in text.splitlines() if line.startswith("#PBS -l")] == ["#PBS -l nodes=1:ppn=8"]
+    assert "--signal=USR2 3420 " in text
+    assert "apptainer exec ${CUDA_VISIBLE_DEVICES:+--nv} --contain" in text
+    assert "PLEXRANK_GPUS" not in text
+    rocm = profile.model_copy(
+        update={"container": Container.model_validate({**container, "options": ["--rocm"]}), "run": WholeRun(gpus=1)}
+    )
+    text = one_job_text(rocm, a_study("/data"), run, "rank", run.jobs / "plexrank.pbs")
+    assert "apptainer exec --rocm --contain" in text
+    assert "export PLEXRANK_GPUS=1" in text
+
+
+def test_a_job_uses_no_more_cores_than_it_asked_for() -> None:
+    assert usable_cores({"PLEXRANK_CORES": "1"}) == 1
+    assert usable_cores({"PLEXRANK_CORES": "100000"}) == usable_cores({}) == len(os.sched_getaffinity(0))
 
 
 INTERPRETER = """#!/bin/bash
 trap 'echo saved >> {run}/train/last.pt; exit 75' USR2
 [ "${{STUCK:-}}" = 1 ] && exit 75
-[ -e {run}/train/last.pt ] && exit 0
+[ "${{DONE:-}}" = 1 ] && exit 0
+: > {run}/ready
 while :; do sleep 0.1; done
+"""
+TIMEOUT = """#!/bin/bash
+# Warns the command as soon as it is ready.
+shift 3
+"$@" &
+while [ ! -e {run}/ready ] && kill -0 $! 2> /dev/null; do sleep 0.1; done
+rm {run}/ready 2> /dev/null && kill -USR2 $!
+wait $!
 """
 
 
@@ -47,30 +82,28 @@ def test_a_job_warns_itself_before_its_time_limit_and_goes_on(tmp_path: Path, sc
     run = RunDir(tmp_path / "a run")
     for folder in (run.jobs, run.logs, run.path / "train", tmp_path / "bin"):
         folder.mkdir(parents=True)
-    python, qsub = tmp_path / "python", tmp_path / "bin" / "qsub"
-    python.write_text(INTERPRETER.format(run=str(run.path).replace(" ", "\\ ")))
+    python, qsub, timeout = tmp_path / "python", tmp_path / "bin" / "qsub", tmp_path / "bin" / "timeout"
+    for file, text in ((python, INTERPRETER), (timeout, TIMEOUT)):
+        file.write_text(text.format(run=str(run.path).replace(" ", "\\ ")))
     qsub.write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/calls\n')
-    for file in (python, qsub):
+    for file in (python, qsub, timeout):
         file.chmod(0o755)
-    profile = Profile.model_validate({"scheduler": scheduler, "python": str(python)})
+    profile = Profile.model_validate({"scheduler": scheduler, "python": str(python), "max_requeues": 2})
     script = run.jobs / "script"
-    text = one_job_text(profile, a_study("/data"), run, "report", script)
-    script.write_text(text.replace(f"--signal=USR2 {480 * 60 - 180} ", "--signal=USR2 1 "))
+    script.write_text(one_job_text(profile, a_study("/data"), run, "report", script))
     environment = os.environ | {"PATH": f"{qsub.parent}:{os.environ['PATH']}", SCHEDULERS[scheduler].job_id: "7"}
 
     def start(**more: str) -> int:
         return subprocess.run(["bash", script], env=environment | more, check=False).returncode
 
-    assert start() == code
+    assert [start(), start(), start()] == [code, code, 1]  # after two starts more the user is asked
     said = (run.logs / "plexrank-7.log").read_text()
     assert "stopped with more to do; the job is run again" in said
     calls = tmp_path / "calls"
-    assert (calls.read_text() if calls.exists() else "") == (
-        f"-v PLEXRANK_START=2 {script}\n" if scheduler == "pbs" else ""
-    )
-    assert start() == 0
+    assert (calls.read_text() if calls.exists() else "") == (f"{script}\n" * 2 if scheduler == "pbs" else "")
+    assert "submit it again" in said
+    assert [start(), start(DONE="1"), start(), start()] == [code, 0, code, code]  # counted from the beginning each time
     assert start(STUCK="1") == 1
-    assert "submit it again" in (run.logs / "plexrank-7.log").read_text()
 
 
 def test_run_writes_the_script_and_says_how_to_submit_it(tiny_study: Path, tmp_path: Path, plexrank: Plexrank) -> None:

@@ -130,7 +130,7 @@ def _left(units: list[Unit], follows: bool = False) -> list[Unit]:
 def plan_jobs(name: str, units: Collection[Unit], plan: Plan, profile: Profile, max_array_size: int) -> list[Job]:
     """The jobs that do some units, spread over tasks by cost: one array, or several where that would be too large.
 
-    Where the site takes no arrays, each task is a job of its own, and there are no more than may run at once.
+    Where the site takes no arrays, each task is a job of its own. There are no more parts than tasks may run at once.
 
     Args:
         name: of the job.
@@ -145,9 +145,9 @@ def plan_jobs(name: str, units: Collection[Unit], plan: Plan, profile: Profile, 
     size = max_array_size if asked.has_arrays else 1
     cost = _costs(plan, stage)
     costs = [(str(unit.record.relative_to(plan.rundir.path)), cost(unit)) for unit in units]
-    shares = spread(costs, min(jobs, at_once) if size == 1 else jobs)
+    shares = spread(costs, min(jobs, size * at_once))
     parts = [shares[first : first + size] for first in range(0, len(shares), size)]
-    return [Job(name, stage, part, max(1, at_once // len(parts)), number) for number, part in enumerate(parts, start=1)]
+    return [Job(name, stage, part, at_once // len(parts), number) for number, part in enumerate(parts, start=1)]
 
 
 def _costs(plan: Plan, stage: str) -> Callable[[Unit], float]:

@@ -1,7 +1,7 @@
 """A whole study as one job of PBS, LSF or Grid Engine: ``plexrank run`` in a single allocation, gone on with.
 
 submitit and the graph of jobs know Slurm only. Here one script runs all stages one after the other, warns itself before
-the time limit, and goes on in a new job as long as there is progress. It is submitted by hand.
+the time limit, and goes on as long as there is progress, in the same job or a new one. It is submitted by hand.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from plexrank.cores import CORES
 from plexrank.gpus import ASKED
 from plexrank.launch import versions
-from plexrank.launch.profile import Profile, WholeRun
+from plexrank.launch.profile import DIRECTIVES, Profile, WholeRun
 from plexrank.launch.requeue import STOPPED
-from plexrank.launch.script import data_folders, mount, python_command, refuse_unusable_path
+from plexrank.launch.script import data_folders, gpu_option, mount, python_command, refuse_unusable_path
 from plexrank.rundir import RunDir, write_text
 from plexrank.settings import Study
 
@@ -50,16 +51,14 @@ class Scheduler:
     """What differs between them.
 
     Attributes:
-        prefix: of its lines in a script.
         queue, account: its options for these.
         fixed: its lines for every job: a name, one log, to be run again after a node went down.
         resources: its lines for what a job asks for.
         submit: what a user submits a script with.
         job_id: variable with the id of a job.
-        again: shell that begins the job again; ``$script`` is its file.
+        again: shell that runs the job again; ``$script`` is its file.
     """
 
-    prefix: str
     queue: str
     account: str
     fixed: tuple[str, ...]
@@ -71,17 +70,15 @@ class Scheduler:
 
 SCHEDULERS = {
     "pbs": Scheduler(
-        prefix="#PBS",
         queue="-q",
         account="-A",
         fixed=("-N plexrank", "-j oe", "-r y"),
         resources=_pbs,
         submit="qsub",
         job_id="PBS_JOBID",
-        again='qsub -v PLEXRANK_START=$((start + 1)) "$script" && exit 0',
+        again='qsub "$script" && exit 0',
     ),
     "lsf": Scheduler(
-        prefix="#BSUB",
         queue="-q",
         account="-P",
         fixed=("-J plexrank", "-r", f"-Q {STOPPED}"),
@@ -91,7 +88,6 @@ SCHEDULERS = {
         again=f"exit {STOPPED}",
     ),
     "sge": Scheduler(
-        prefix="#$",
         queue="-q",
         account="-P",
         fixed=("-N plexrank", "-j y", "-r y", "-S /bin/bash"),
@@ -112,18 +108,19 @@ def write_one_job(profile: Profile, study: Study, rundir: RunDir, until: str) ->
     scheduler = SCHEDULERS[profile.scheduler]
     path = rundir.jobs / f"plexrank.{profile.scheduler}"
     write_text(path, one_job_text(profile, study, rundir, until, path))
+    path.with_name(f"{path.name}.starts").unlink(missing_ok=True)
     return [f"{path}", f"submit it: {scheduler.submit} {shlex.quote(str(path))}; its log is in {rundir.logs}"]
 
 
 def one_job_text(profile: Profile, study: Study, rundir: RunDir, until: str, path: Path) -> str:
     """The script, which will lie at ``path``."""
     refuse_unusable_path(rundir.path)
-    scheduler, asked = SCHEDULERS[profile.scheduler], profile.run
+    scheduler, prefix, asked = SCHEDULERS[profile.scheduler], DIRECTIVES[profile.scheduler], profile.run
     where = [(scheduler.queue, profile.partition), (scheduler.account, profile.account)]
-    fixed = [f"{scheduler.prefix} {line}" for line in scheduler.fixed]
-    fixed += [f"{scheduler.prefix} {option} {value}" for option, value in where if value]
+    fixed = [f"{prefix} {line}" for line in scheduler.fixed]
+    fixed += [f"{prefix} {option} {value}" for option, value in where if value]
     binds = [*(mount(one, "ro") for one in data_folders(profile, study)), mount(rundir.path)]
-    python = python_command(profile, binds, rundir.path, "--nv " if asked.gpus else "")
+    python = python_command(profile, binds, rundir.path, gpu_option(profile, asked.gpus, "CUDA_VISIBLE_DEVICES"))
     run, logs = shlex.quote(str(rundir.path)), shlex.quote(str(rundir.logs))
     seconds = asked.time_min * 60 - profile.stop_before_s
     lines = [
@@ -131,22 +128,25 @@ def one_job_text(profile: Profile, study: Study, rundir: RunDir, until: str, pat
         *fixed,
         *(asked.header or scheduler.resources(asked)),
         f"exec >> {logs}/plexrank-${{{scheduler.job_id}:-0}}.log 2>&1",
-        f"script={shlex.quote(str(path))} start=${{PLEXRANK_START:-1}}",
+        f"script={shlex.quote(str(path))}",
         *profile.setup,
         *versions.lines_before(),
-        f"export {ASKED}={asked.gpus}",
+        *([f"export {ASKED}={asked.gpus}"] if asked.gpus else []),
+        f"export {CORES}={asked.cpus} OMP_NUM_THREADS={asked.cpus}",
         "progress() {",
         f'    find {run} \\( -name "*done.json" -o -name last.pt \\) -printf "%p %s %T@\\n" | sort | cksum',
         "}",
+        'echo "$(date) $(hostname)" >> "$script.starts"',
         "before=$(progress)",
         f"timeout --preserve-status --signal=USR2 {seconds} \\",
         f"    {python} -m plexrank run {run}/study.yaml --out {run} --until {until}",
         "code=$?",
-        f"[ $code -eq {STOPPED} ] || exit $code",
-        f'if [ "$(progress)" != "$before" ] && [ "$start" -le {profile.max_requeues} ]; then',
+        f'if [ $code -ne {STOPPED} ]; then rm -f "$script.starts"; exit $code; fi',
+        f'if [ "$(progress)" != "$before" ] && [ "$(wc -l < "$script.starts")" -le {profile.max_requeues} ]; then',
         '    echo "plexrank: stopped with more to do; the job is run again"',
         f"    {scheduler.again}",
         "fi",
+        'rm -f "$script.starts"',
         'echo "plexrank: stopped with more to do; submit it again, with more time if nothing was saved"',
         "exit 1",
     ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from plexrank.errors import StudyError, raise_problems, resolve_input
-from plexrank.launch.options import MEMORY, Value, asks_for_gpus, gpus_per_node, problem_of
+from plexrank.launch.options import MEMORY, REQUEUE, Value, asks_for_gpus, general_options, gpus_per_node, problem_of
 from plexrank.settings import Section
 from plexrank.study import explain, read_mapping
 
@@ -43,7 +43,7 @@ OptionName = Annotated[str, AfterValidator(_option_name)]
 class Placement(Section):
     """Where jobs go and what else sbatch is given; a stage's own value comes before that of the profile."""
 
-    partition: Word | None = Field(None, description="queue of the site; several separated by commas")
+    partition: Word | None = Field(None, description="queue; several separated by commas; null for the site's default")
     account: Word | None = Field(None, description="what the time is charged to")
     qos: Word | None = Field(None, description="quality of service")
     constraint: Word | None = Field(None, description="features that a node must have")
@@ -57,6 +57,8 @@ class Placement(Section):
         problems = [problem for option, value in sbatch.items() if (problem := problem_of(option, value))]
         if problems:
             raise ValueError("; ".join(problems))
+        if all(sbatch.get(option) for option in REQUEUE):
+            raise ValueError("requeue and no-requeue contradict each other; keep one")
         return sbatch
 
 
@@ -84,7 +86,7 @@ class Resources(Placement):
     @property
     def has_arrays(self) -> bool:
         """Whether the site takes arrays."""
-        return "array" not in self.sbatch
+        return self.sbatch.get("array", True) is True
 
     @model_validator(mode="after")
     def _said_once(self) -> Resources:
@@ -112,8 +114,8 @@ class Resources(Placement):
             "mem": None if self.mem_gb is None else f"{self.mem_gb * 1024:.0f}M",
             "time": self.time_min,
             "kill-on-invalid-dep": "yes",
-            "requeue": "no-requeue" not in self.sbatch,
-            **self.sbatch,
+            "requeue": not self.sbatch.get("no-requeue"),
+            **{option: value for option, value in self.sbatch.items() if option != "array"},
         }
         return {option: value for option, value in found.items() if value is not None and value is not False}
 
@@ -150,6 +152,10 @@ STAGE_DEFAULTS: dict[str, dict[str, int]] = {
 }
 
 
+DIRECTIVES = {"pbs": "#PBS", "lsf": "#BSUB", "sge": "#$"}
+"""What begins a line of a script that is for the scheduler."""
+
+
 class Container(Section):
     """The image that every stage runs in."""
 
@@ -175,6 +181,16 @@ class WholeRun(Section):
     mem_gb: float | None = Field(32, gt=0, description="memory, gigabytes; null for the site's default")
     time_min: int = Field(480, ge=10, description="time limit, minutes")
     header: tuple[Line, ...] = Field((), description="lines for the scheduler in place of those for resources and time")
+
+    @model_validator(mode="after")
+    def _header_is_described(self) -> WholeRun:
+        if not self.header:
+            return self
+        if absent := [key for key in ("cpus", "gpus", "time_min") if key not in self.model_fields_set]:
+            raise ValueError(f"header asks for resources, which plexrank does not read; give {', '.join(absent)} too")
+        if "mem_gb" in self.model_fields_set:
+            raise ValueError("mem_gb has no effect beside header; leave it out")
+        return self
 
 
 class Profile(Placement):
@@ -202,6 +218,7 @@ class Profile(Placement):
         if not isinstance(raw, dict):
             return raw
         given = {key: value for key, value in raw.items() if value is not None}
+        _refuse_what_has_no_effect(given)
         return given | {
             stage: _defaults(stage, given) | given[stage]
             if isinstance(given.get(stage), dict)
@@ -213,10 +230,8 @@ class Profile(Placement):
     def _fits_together(self) -> Profile:
         if self.container is not None and self.python is not None:
             raise ValueError("python is for sites without a container, which brings its own; leave one of them out")
-        if self.scheduler != "slurm" and self.run.time_min * 60 <= self.stop_before_s:
-            raise ValueError(
-                f"stop_before_s is {self.stop_before_s}, but run.time_min only {self.run.time_min}; raise that"
-            )
+        if self.scheduler != "slurm":
+            self._one_job_fits_together(DIRECTIVES[self.scheduler])
         if self.tile.gpus_per_node:
             raise ValueError("tile.gpus_per_node must be 0: tiling uses no GPU")
         if 1 < self.tile.nodes * self.tile.processes < LEAST_DASK_PROCESSES:
@@ -225,6 +240,14 @@ class Profile(Placement):
                 "machine: a scheduler, a client and workers"
             )
         return self
+
+    def _one_job_fits_together(self, prefix: str) -> None:
+        if wrong := [line for line in self.run.header if not line.startswith(f"{prefix} ")]:
+            raise ValueError(f"run.header: a line for {self.scheduler} begins with {prefix}, got {wrong[0]!r}")
+        if self.run.time_min * 60 <= self.stop_before_s:
+            raise ValueError(
+                f"stop_before_s is {self.stop_before_s}, but run.time_min only {self.run.time_min}; raise that"
+            )
 
     @model_validator(mode="after")
     def _one_process_a_gpu(self) -> Profile:
@@ -238,20 +261,20 @@ class Profile(Placement):
         return (self.clusters or "").split(",")[0]
 
     def resources(self, stage: str) -> Resources:
-        """What a stage asks for, with the profile's own placement and options where it has none.
+        """What a stage asks for, with the profile's own placement and options where it does not say, null included.
 
         Raises:
             ValueError: there is not one process for each GPU.
         """
         asked: Resources = getattr(self, stage)
-        general = {
-            option: value
-            for option, value in self.sbatch.items()
-            if not (asked.mem_gb is not None and option in MEMORY)
-            and not (asked.gpus_per_node and asks_for_gpus(option, value))
-        }
+        general = general_options(
+            self.sbatch,
+            asked.sbatch,
+            memory=asked.mem_gb is not None,
+            gpus="gpus_per_node" in asked.model_fields_set,
+        )
         inherited = {
-            name: getattr(asked, name) or getattr(self, name) for name in Placement.model_fields if name != "sbatch"
+            name: getattr(self, name) for name in Placement.model_fields.keys() - asked.model_fields_set - {"sbatch"}
         }
         asked = asked.model_copy(update={**inherited, "sbatch": general | asked.sbatch})
         if stage not in GPU_STAGES:
@@ -266,6 +289,18 @@ class Profile(Placement):
                 "leave it out, since one process drives one GPU"
             )
         return asked.model_copy(update={"tasks_per_node": asked.tasks_per_node or gpus or 1})
+
+
+def _refuse_what_has_no_effect(given: Mapping[str, Any]) -> None:
+    """Raise :class:`ValueError` for keys that the scheduler of a profile knows nothing of."""
+    scheduler, run = given.get("scheduler", "slurm"), given.get("run", {})
+    if scheduler == "slurm":
+        if run:
+            raise ValueError("run is for other schedulers than Slurm; give tile, train, attribute, rank and report")
+        return
+    slurms = {"qos", "constraint", "sbatch", "clusters", "max_array_size", "srun", *STAGE_DEFAULTS}
+    if without_effect := sorted(given.keys() & slurms):
+        raise ValueError(f"{', '.join(without_effect)}: for Slurm only; with {scheduler}, give run")
 
 
 def _defaults(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:

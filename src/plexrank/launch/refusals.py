@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 
 from plexrank.launch.options import KEY_OF as KEY_OF_OPTION
-from plexrank.launch.options import MEMORY, variables
+from plexrank.launch.options import MEMORY, variables_for
 
 KEY_OF = {**KEY_OF_OPTION, "array": "jobs", "mem": "mem_gb", "gpus-per-node": "gpus_per_node"}
-GPUS = ("gpus-per-node", "gres", "gpus", "gpus-per-task", "tres-per-node")
+GPUS = ("gpus-per-node", "gres", "gpus", "gpus-per-task", "tres-per-node", "tres-per-task")
 SIZE = ("nodes", "ntasks-per-node", "cpus-per-task", *sorted(MEMORY), *GPUS, "constraint", "exclusive")
 ABOUT = (
     ("invalid qos", ("qos",)),
@@ -30,7 +30,8 @@ ABOUT = (
     ("node configuration", SIZE),
     ("more processors", SIZE),
     ("license", ("licenses",)),
-    ("cluster", ("clusters",)),
+    ("no cluster", ("clusters",)),
+    ("--cluster", ("clusters",)),
 )
 """Words of Slurm's messages, in lower case, with the options that they are about; the first that fits counts."""
 
@@ -52,14 +53,16 @@ def explain(
         num_tasks: of its array.
         environment: gives what the profile does not.
     """
-    options = {**options, **({"clusters": clusters} if clusters else {}), "array": num_tasks}
+    options = {**options, **({"clusters": clusters} if clusters else {})}
+    if num_tasks > 1:
+        options["array"] = num_tasks
     unknown = re.search(r"(?:unrecognized|invalid) option(?: --)? '?(?:--)?([a-z-]+)", message)
     lowered = message.lower()
     concerned = (unknown[1],) if unknown else next((names for words, names in ABOUT if words in lowered), ())
-    in_profile = [f"{_key(option)} {options[option]}" for option in concerned if option in options]
-    if in_profile:
-        return f"{message}; see {', '.join(in_profile)} in the profile"
-    names = [name for option in concerned for name in variables(option) if name in environment]
+    asked = [_asked(option, options[option]) for option in concerned if option in options]
+    if asked:
+        return f"{message}; the job asks for {', '.join(asked)}, by the profile or by default"
+    names = [name for option in concerned for name in variables_for(option) if name in environment]
     if names:
         return f"{message}; see {names[0]}={environment[names[0]]} in the environment"
     return f"{message}; the profile gives no {_key(concerned[0])}" if concerned else message
@@ -68,3 +71,11 @@ def explain(
 def _key(option: str) -> str:
     """What an option is called in the profile."""
     return KEY_OF.get(option, f"sbatch.{option}")
+
+
+def _asked(option: str, value: str | int | bool) -> str:
+    """An option with its value, as the profile says it."""
+    if option != "mem":
+        return f"{_key(option)} {value}"
+    megabytes = re.fullmatch(r"(\d+)M", str(value))
+    return f"mem_gb {int(megabytes[1]) / 1024:g}" if megabytes else f"sbatch.mem {value}"

@@ -82,7 +82,7 @@ def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder
     refuse_unusable_path(rundir.path)
     asked = resources_of(job, profile)
     binds = [*(mount(path, "ro") for path in data_folders(profile, study)), mount(rundir.path)]
-    python = python_command(profile, binds, rundir.path, _gpu_option(profile, job.stage, asked))
+    python = python_command(profile, binds, rundir.path, _gpu_option_of(job.stage, profile, asked))
     command = f"{python} -m plexrank {job.stage} {shlex.quote(str(rundir.path))}"
     if job.stage in ("tile", "train", "attribute"):
         command += ' --units "$units"'
@@ -104,7 +104,7 @@ def probe_text(stage: str, asked: Resources, profile: Profile, folder: Path, num
     """
     refuse_unusable_path(folder)
     executor = _executor(stage, "doctor", asked, profile, folder)
-    python = python_command(profile, [mount(folder)], folder, _gpu_option(profile, stage, asked))
+    python = python_command(profile, [mount(folder)], folder, _gpu_option_of(stage, profile, asked))
     return executor.script(f"{python} -m plexrank doctor", num_tasks)
 
 
@@ -189,12 +189,21 @@ def python_command(profile: Profile, binds: Sequence[str], folder: Path, gpu_opt
     return f"{shlex.quote(profile.container.runtime)} exec {gpu_option}{shlex.join(words)}"
 
 
-def _gpu_option(profile: Profile, stage: str, asked: Resources) -> str:
-    """What shows the GPUs inside: asked for by the profile, or given by Slurm all the same."""
-    given = set(profile.container.options) if profile.container else set()
-    if stage not in GPU_STAGES or {"--nv", "--nvccli", "--rocm"} & given:
+def _gpu_option_of(stage: str, profile: Profile, asked: Resources) -> str:
+    return gpu_option(profile, asked.gpus, "SLURM_JOB_GPUS") if stage in GPU_STAGES else ""
+
+
+def gpu_option(profile: Profile, gpus: int, given_by: str) -> str:
+    """What shows the GPUs inside the container, with a blank after it, unless the profile's own options do.
+
+    Args:
+        profile: of the cluster.
+        gpus: how many it asks for.
+        given_by: variable by which the scheduler gives GPUs, asked for by the profile or not.
+    """
+    if profile.container and {"--nv", "--nvccli", "--rocm"} & {*profile.container.options}:
         return ""
-    return "--nv " if asked.gpus else "${SLURM_JOB_GPUS:+--nv} "
+    return "--nv " if gpus else f"${{{given_by}:+--nv}} "
 
 
 def mount(path: Path, *options: str) -> str:
@@ -207,10 +216,10 @@ def mount(path: Path, *options: str) -> str:
 
 def write_units(job: Job, folder: Path) -> None:
     """Write the lists of units that a job's tasks read."""
-    own = folder / job.label
-    own.mkdir(parents=True, exist_ok=True)
+    lists = folder / job.label
+    lists.mkdir(parents=True, exist_ok=True)
     for task, share in enumerate(job.shares):
-        (own / f"{task}.units").write_text("".join(f"{record}\n" for record in share), encoding="utf-8")
+        (lists / f"{task}.units").write_text("".join(f"{record}\n" for record in share), encoding="utf-8")
 
 
 def spread(costs: Sequence[tuple[str, float]], num_shares: int) -> tuple[tuple[str, ...], ...]:
