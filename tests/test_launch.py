@@ -1,4 +1,4 @@
-"""A run as a graph of jobs, on a Slurm that only writes down what it is told."""
+"""A run as a graph of jobs, on a Slurm that only writes down how it is called."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_refusal_in_the_middle_takes_all_back(
     assert slurm.calls()[-1] == "scancel --clusters=cluster 101 102"
 
 
-def test_a_broken_off_submission_is_taken_back_and_made_anew(
+def test_a_broken_off_submission_is_taken_back_and_made_again(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
 ) -> None:
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
@@ -223,6 +223,7 @@ def test_with_a_umask_for_groups_nobody_else_can_write_what_jobs_run(
     try:
         project.mkdir()
         run.mkdir()  # by the user, who may share it
+        (run / "jobs").mkdir()
         shutil.copytree(tiny_run / "tiles", run / "tiles")
         shutil.copy(tiny_run / "provenance.json", run)
         for _ in range(2):
@@ -234,7 +235,7 @@ def test_with_a_umask_for_groups_nobody_else_can_write_what_jobs_run(
         os.umask(before)
     assert stat.S_IMODE(project.stat().st_mode) == 0o777 & ~umask
     assert stat.S_IMODE(run.stat().st_mode) == 0o777 & ~umask & ~0o022
-    for folder in ("jobs", "logs"):
+    for folder in ("jobs", "logs", "jobs/dry-run"):
         assert stat.S_IMODE((run / folder).stat().st_mode) == 0o700
 
 
@@ -275,57 +276,3 @@ def test_no_pickle_is_written_or_read(
     written = {path.suffix for path in (half_done / "jobs").rglob("*") if path.is_file()}
     assert written == {".pkl", ".sh", ".units", ".json"}
     assert len(list((half_done / "jobs").rglob("*.pkl"))) == 3
-
-
-def test_a_dry_run_writes_scripts_and_submits_nothing(
-    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
-) -> None:
-    dry = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, "--dry-run")
-    assert dry.returncode == 0, dry.stderr
-    assert slurm.calls() == []
-    script = Path(dry.stdout.strip())
-    (slurm.bin / "sbatch").write_text(
-        (slurm.bin / "sbatch").read_text().replace("n=$((", f"env | grep ^S > {slurm.folder}/env\nn=$((")
-    )
-    surrounding = {"SLURM_JOB_ID": "9", "SLURM_NTASKS": "4", "SBATCH_TIMELIMIT": "1", "SBATCH_ARRAY_INX": "0-3"}
-    users = {"SLURM_JWT": "token", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "lab"}
-    environment = os.environ | surrounding | users
-    by_hand = subprocess.run(["bash", script], capture_output=True, text=True, check=True, env=environment)
-    reached = dict(line.split("=") for line in (slurm.folder / "env").read_text().split() if "=" in line)
-    assert {name: value for name, value in reached.items() if name.startswith(("SLURM_", "SBATCH_"))} == users
-    assert by_hand.stdout.splitlines()[0] == "train: job 101"
-    calls = slurm.calls()
-    after = ["--hold", *(f"afterok:{number}" for number in (101, 102, 103))]
-    assert submitted(calls) == list(zip(STAGES[2:], after, strict=True))
-    assert str(script.parent / "train.sh") in calls[0]
-    assert calls[-1] == "scontrol --clusters=cluster release 101"
-    assert "--clusters=cluster" in calls[1]
-    graph = read_graph(half_done / "jobs" / "graph.json")
-    assert graph is not None
-    assert (graph.released, graph.cluster, graph.profile) == (True, "cluster", str(site))
-    assert [(job.job_id, job.after) for job in graph.jobs] == [
-        ("101", ()),
-        ("102", ("101",)),
-        ("103", ("102",)),
-        ("104", ("103",)),
-    ]
-    twice = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
-    assert (twice.returncode, slurm.calls()) == (1, [])
-    assert "submitted before: plexrank status" in twice.stderr
-    slurm.answer(squeue="101|RUNNING|None\n")
-    assert "train         3 of 4 done, 1 running; job 101 RUNNING" in plexrank("status", half_done).stdout
-    refused = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, "--dry-run")
-    assert "1 jobs are under way" in refused.stderr
-
-
-def test_a_refusal_of_a_script_submitted_by_hand_leaves_nothing(
-    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
-) -> None:
-    script = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, "--dry-run").stdout.strip()
-    slurm.answer(refuse="3")
-    refused = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
-    assert "rank: Slurm refuses it; what was submitted before is cancelled" in refused.stderr
-    assert "Invalid qos specification" in refused.stderr
-    assert slurm.calls()[-1] == "scancel --clusters=cluster 101 102"
-    assert not (half_done / "jobs" / "graph.json").exists()

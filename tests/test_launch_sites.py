@@ -90,6 +90,10 @@ def test_a_run_stays_on_the_cluster_that_took_its_first_job(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
 ) -> None:
     site.write_text("clusters: north,south\n")
+    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, "--dry-run").returncode == 0
+    begun = read_graph(half_done / "jobs" / "dry-run" / "begun.json")
+    assert begun is not None
+    assert begun.clusters == ["north", "south"]
     sbatch = slurm.bin / "sbatch"
     sbatch.write_text(sbatch.read_text().replace('"$n;cluster"', '"$n;south"'))
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0

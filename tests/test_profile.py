@@ -25,6 +25,8 @@ BAD_PROFILES = [
     ("tile: {nodes: 2}", "tile: nodes × tasks_per_node must be 1, or 3 and more"),
     ("container: {image: x.sif}\npython: /usr/bin/python3", "leave one of them out"),
     ("container: {image: x.sif, bind: [data]}", "container.bind: data must be an absolute path"),
+    ("clusters: all", "clusters: the name of a cluster, or several separated by commas, got 'all'"),
+    ("clusters: north;south", "or several separated by commas, got 'north;south'"),
     ("container: {}", "container.image: required and missing"),
     ("- partition", "expected a mapping of keys such as partition:, found list"),
     ("partition: a\npartition: b", "key 'partition' stands twice"),

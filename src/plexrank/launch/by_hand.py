@@ -10,7 +10,7 @@ from plexrank.launch.graph import Graph, SubmittedJob, write_graph
 from plexrank.launch.options import variables_of
 from plexrank.launch.profile import Profile
 from plexrank.launch.script import Job, resources_of
-from plexrank.launch.slurm import USERS_SLURM
+from plexrank.launch.slurm import ANSWERS, NEVER_PASSED, SET_IN_A_JOB, USERS
 from plexrank.rundir import RunDir, write_text
 
 BEGUN, COMPLETE = "begun.json", "complete.json"
@@ -21,9 +21,9 @@ SHELL = r"""#!/bin/bash
 # Submits the jobs of a dry run, each after the one before, and leaves their record, which plexrank status, cancel and
 # run read.
 set -uo pipefail
-if [ -n "${SLURM_JOB_ID:-}" ]; then # the settings of a job around it are not for these
-    unset $(compgen -e | grep -E '^(SLURM|SLURMD|SRUN|SBATCH_CPU_BIND|SBATCH_MEM_BIND)' | grep -vxE '@USERS@')
-fi
+left_out='@NEVER_PASSED@'
+[ -z "${SLURM_JOB_ID:-}" ] || left_out+='|@SET_IN_A_JOB@' # the settings of a job around it are not for these
+unset $(compgen -e | grep -xE "$left_out" | grep -vxE '@USERS@')
 here=@HERE@ record=@RECORD@ run=@RUN@
 if [ ! -e "$here/@COMPLETE@" ]; then
     echo "submitted before: plexrank status $run" >&2
@@ -33,24 +33,34 @@ if ! cmp -s "$record" "$here/before.json" && { [ -e "$record" ] || [ -e "$here/b
     echo "jobs were submitted since the dry run: make it again" >&2
     exit 1
 fi
-ids=() clusters=() on=()
+ids=() on=(@ON@) stopped=
 give_up() {
+    trap '' INT TERM HUP
     echo "$1" >&2
-    [ ${#ids[@]} -eq 0 ] || scancel ${on[@]+"${on[@]}"} "${ids[@]}"
-    [ -e "$here/before.json" ] && cp -- "$here/before.json" "$record" || rm -f -- "$record"
+    rm -f -- "$record.tmp"
+    if [ ${#ids[@]} -gt 0 ] && ! scancel ${on[@]+"${on[@]}"} "${ids[@]}"; then
+        echo "not cancelled: ${ids[*]}; do it by plexrank cancel $run" >&2
+    elif [ -e "$here/before.json" ]; then
+        cp -- "$here/before.json" "$record"
+    else
+        rm -f -- "$record"
+    fi
     exit 1
 }
-trap 'give_up "stopped: what was submitted is cancelled"' INT TERM
+trap 'stopped=yes' INT TERM HUP # which sbatch ignores, so that what it submits is known
 submit() { # what it is called, then the command
-    local label=$1 said found
+    local label=$1 said found=
     shift
-    said=$("$@") || give_up "$label: Slurm refuses it; what was submitted before is cancelled"
-    found=$(grep -E '^(Submitted batch job )?[0-9]+(;[A-Za-z0-9._-]+)?[[:space:]]*$' <<<"$said" | tail -n 1)
+    said=$(trap '' INT TERM HUP; "$@") || give_up "$label: Slurm refuses it; what was submitted before is cancelled"
+    for answer in @ANSWERS@; do
+        [ -n "$found" ] || found=$(grep -xE "($answer)[[:space:]]*" <<<"$said" | tail -n 1)
+    done
     found=${found#Submitted batch job } found=${found%%[[:space:]]*}
     [ -n "$found" ] || give_up "$label: expected the id of a job, sbatch said: $said"
     id=${found%%;*}
     ids+=("$id")
     [ "$found" = "$id" ] || on=(--clusters="${found#*;}")
+    [ -z "$stopped" ] || give_up "stopped: what was submitted is cancelled"
     echo "$label: job $id"
 }
 cp -- "$here/@BEGUN@" "$record"
@@ -61,12 +71,14 @@ for id in "${ids[@]}"; do
     number=$((number + 1))
 done
 cluster=${on[*]-} cluster=${cluster#--clusters=}
-sed "${edits[@]}" -e "s/\"cluster\": \"\"/\"cluster\": \"$cluster\"/" "$here/@COMPLETE@" > "$record.tmp" &&
-    mv -- "$record.tmp" "$record" || give_up "$record: cannot be written; what was submitted is cancelled"
-trap - INT TERM
+sed "${edits[@]}" -e "s/\"cluster\": \"[^\"]*\"/\"cluster\": \"$cluster\"/" "$here/@COMPLETE@" > "$record.tmp" ||
+    give_up "$record: cannot be written; what was submitted is cancelled"
 for id in "${ids[@]:0:@HELD@}"; do
-    scontrol ${on[@]+"${on[@]}"} release "$id"
+    scontrol ${on[@]+"${on[@]}"} release "$id" || give_up "job $id: cannot be released; what was submitted is cancelled"
 done
+[ -z "$stopped" ] || give_up "stopped: what was submitted is cancelled"
+mv -- "$record.tmp" "$record" || give_up "$record: cannot be written; what was submitted is cancelled"
+trap - INT TERM HUP
 rm -f -- "$here/@COMPLETE@"
 echo "follow it: plexrank status $run --watch"
 """
@@ -96,7 +108,6 @@ def write_submit_script(
             before = [position for position in range(number) if jobs[position].name == jobs[number - 1].name]
         hidden = [part for name in variables_of(resources_of(job, profile).options()) for part in ("-u", name)]
         options = [f"--job-name={job.full_name(study, graph.token)}", *["--hold"] * (job in first)]
-        options += [f"--clusters={profile.clusters}"] * (profile.clusters is not None and number == 0)
         command = shlex.join(["env", *hidden, "sbatch", "--parsable", *options])
         after = f' "--dependency=afterok:{":".join(f"${{ids[{position}]}}" for position in before)}"' if before else ""
         script = shlex.quote(str(folder / f"{job.label}.sh"))
@@ -120,7 +131,11 @@ def write_submit_script(
         "COMPLETE": COMPLETE,
         "PLACEHOLDER": str(PLACEHOLDER),
         "HELD": str(len(first)),
-        "USERS": USERS_SLURM,
+        "ON": shlex.quote(f"--clusters={graph.cluster}") if graph.cluster else "",
+        "ANSWERS": shlex.join(ANSWERS),
+        "NEVER_PASSED": NEVER_PASSED,
+        "SET_IN_A_JOB": SET_IN_A_JOB,
+        "USERS": USERS,
     }.items():
         text = text.replace(f"@{name}@", value)
     write_graph(folder / BEGUN, graph)

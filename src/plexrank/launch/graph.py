@@ -46,7 +46,7 @@ class Graph(BaseModel):
     Attributes:
         token: ends the name of every job of one submission.
         released: the submission was completed; before that its first job is held.
-        cluster: which of several it is on; empty for that of the machine.
+        cluster: the one that took it, before that those that may, separated by commas; empty for that of the machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,8 +56,13 @@ class Graph(BaseModel):
     container_sha256: str | None
     submitted: str
     released: bool
-    cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9._,-]*$")] = ""
     jobs: tuple[SubmittedJob, ...]
+
+    @property
+    def clusters(self) -> list[str]:
+        """Those that its jobs may be on."""
+        return self.cluster.split(",")
 
     @property
     def job_ids(self) -> list[str]:

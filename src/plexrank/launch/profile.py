@@ -27,6 +27,12 @@ def _line(text: str) -> str:
     return text
 
 
+def _clusters(text: str) -> str:
+    if text == "all" or not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", text, flags=re.ASCII):
+        raise ValueError(f"the name of a cluster, or several separated by commas, got {text!r}")
+    return text
+
+
 def _option_name(text: str) -> str:
     if not re.fullmatch(r"[a-z][a-z-]*", text):
         raise ValueError(f"the long name of an option without dashes before it, got {text!r}")
@@ -37,6 +43,8 @@ Word = Annotated[str, AfterValidator(_word)]
 """What Slurm calls something; it cannot become another line of a script."""
 Line = Annotated[str, AfterValidator(_line)]
 """A line of shell, written by whoever wrote the profile."""
+Clusters = Annotated[str, AfterValidator(_clusters)]
+"""Where to submit to; jobs are looked for and cancelled in each of them apart."""
 OptionName = Annotated[str, AfterValidator(_option_name)]
 
 
@@ -198,7 +206,7 @@ class Profile(Placement):
 
     scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field("slurm", description="other than slurm: one job, by hand")
     run: WholeRun = Field(WholeRun(), description="that one job")
-    clusters: Word | None = Field(None, description="cluster to submit to, or several separated by commas")
+    clusters: Clusters | None = Field(None, description="cluster to submit to, or several separated by commas")
     max_array_size: int | None = Field(None, ge=1, description="tasks of an array at most, where scontrol does not say")
     container: Container | None = Field(None, description="without it, stages run with python on the nodes")
     python: Path | None = Field(None, description="without a container: the interpreter that has plexrank on the nodes")

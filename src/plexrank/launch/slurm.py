@@ -16,10 +16,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from submitit.helpers import clean_env
-
+from plexrank.environment_names import TORCHRUN_NAMES
 from plexrank.errors import PlexrankError
-from plexrank.gpus import ASKED, GIVEN_BY
+from plexrank.gpus import GIVEN_BY
 
 ACTIVE = frozenset(
     {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "STOPPED"}
@@ -28,13 +27,16 @@ ACTIVE = frozenset(
 """States, as squeue tells them, of jobs that have more to do."""
 MAX_ARRAY_SIZE = 1001
 """MaxArraySize of a Slurm that is not configured otherwise."""
-USERS = re.compile(r"(SBATCH|SLURM|SRUN)_.*")
-"""Variables that are the user's own outside of any job."""
-USERS_SLURM = "SLURM_(CONF|CONF_SERVER|CLUSTERS|JWT|JWKS|DEBUG)"
-USERS_IN_A_JOB = re.compile(rf"SBATCH_(?!CPU_BIND|MEM_BIND).*|{USERS_SLURM}")
-"""Those of them that Slurm does not set in a job."""
-LISTS = re.compile(r"(SQUEUE|SACCT|SINFO|SCANCEL)_.*")
-"""Variables by which users choose what lists show; here lists are read by a program."""
+NEVER_PASSED = "|".join((*TORCHRUN_NAMES, "LOCAL_WORLD_SIZE", "MASTER_(ADDR|PORT)", "(PLEXRANK|SUBMITIT|SLURMD)_.*"))
+"""Variables, as a regular expression of Python and of grep -E, that are not for a new job. Those by which users choose
+what lists show come on top: lists are read by a program."""
+NEVER_PASSED += "|(SQUEUE|SACCT|SINFO|SCANCEL)_.*"
+SET_IN_A_JOB = "|".join(("(SLURM|SRUN)_.*", "SBATCH_(CPU|MEM)_BIND.*", *GIVEN_BY))
+"""Variables that Slurm sets in a job, or sbatch takes from there;"""
+USERS = "SLURM_(CONF|CONF_SERVER|CLUSTERS|JWT|JWKS|DEBUG)"
+"""of them, the user's own everywhere."""
+ANSWERS = ("Submitted batch job [0-9]+|[0-9]+;[A-Za-z0-9._-]+", "[0-9]+")
+"""What sbatch answers, the surer form first: a number alone may be a line of what a site prints besides."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,12 @@ def submit(
     dependency = [f"--dependency=afterok:{':'.join(after)}"] if after else []
     options = [f"--job-name={name}", *["--hold"] * hold, *dependency]
     said = run(["sbatch", "--parsable", *_on(clusters), *options, str(script)], without)
-    answers = re.findall(r"^(?:Submitted batch job )?(\d+)(?:;([A-Za-z0-9._-]+))?\s*$", said, flags=re.MULTILINE)
-    if not answers:
+    lines = [line.rstrip() for line in said.splitlines()]
+    answer = next((line for form in ANSWERS for line in reversed(lines) if re.fullmatch(form, line)), None)
+    if answer is None:
         raise PlexrankError(f"sbatch: expected the id of a job, it said {said!r}")
-    return Submitted(*answers[-1])
+    job_id, _, cluster = answer.removeprefix("Submitted batch job ").partition(";")
+    return Submitted(job_id, cluster)
 
 
 def try_out(script: Path, *, clusters: str = "", without: Collection[str] = ()) -> None:
@@ -231,16 +235,13 @@ def run(command: Sequence[str], without: Collection[str] = ()) -> str:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with the user's own settings of Slurm, and without those of a job around it.
-
-    Left out besides: what the user wants lists to show (``SQUEUE_FORMAT``).
-    """
-    users = USERS_IN_A_JOB if "SLURM_JOB_ID" in os.environ else USERS
-    kept = {name: value for name, value in os.environ.items() if users.fullmatch(name)}
-    of_lists = [name for name in os.environ if LISTS.fullmatch(name)]
-    of_job = GIVEN_BY if "SLURM_JOB_ID" in os.environ else ()
-    with clean_env(extra_names=[*of_lists, *of_job, ASKED]):
-        return {**os.environ, **kept}
+    """This process's environment with the user's own settings of Slurm, and without those of a job around it."""
+    left_out = f"{NEVER_PASSED}|{SET_IN_A_JOB}" if "SLURM_JOB_ID" in os.environ else NEVER_PASSED
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if re.fullmatch(USERS, name) or not re.fullmatch(left_out, name)
+    }
 
 
 def _active_tasks(cluster: str) -> list[str]:

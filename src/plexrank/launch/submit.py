@@ -32,7 +32,7 @@ class Submission:
     Attributes:
         submitted: new jobs.
         under_way: ids of tasks submitted before that still wait or run.
-        cancelled: ids of tasks that waited for what is now done anew.
+        cancelled: ids of tasks that waited for what is now done again.
     """
 
     submitted: tuple[SubmittedJob, ...]
@@ -57,7 +57,8 @@ def jobs_under_way(plan: Plan) -> Active:
     if graph is None:
         return {}
     if not graph.released:
-        slurm.cancel_and_wait(slurm.active_named(f"-{graph.token}", graph.cluster), graph.cluster)
+        for cluster in graph.clusters:
+            slurm.cancel_and_wait(_active_named(graph, cluster), cluster)
         return {}
     active = graph.active(slurm.task_states(graph.job_ids, graph.cluster))
     if active and rundir.study.read_text(encoding="utf-8") != dump_study(plan.study):
@@ -108,7 +109,7 @@ def _empty_graph(profile: Profile, profile_path: Path, jobs: tuple[SubmittedJob,
         submitted=now(),
         released=False,
         jobs=jobs,
-        cluster=cluster,
+        cluster=cluster or profile.clusters or "",
     )
 
 
@@ -118,7 +119,7 @@ def _write_scripts(
     """Write scripts and lists of units of the jobs that do these units, and return the jobs."""
     rundir = plan.rundir
     for path in (folder, rundir.logs, rundir.idle, rundir.meetings):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     needs_arrays = any(len(units) > 1 for units in chosen.values())
     largest = 1
     if needs_arrays:
@@ -132,7 +133,7 @@ def _write_scripts(
 
 def lines_about(submission: Submission, rundir: RunDir) -> list[str]:
     """What was submitted, and how to follow it."""
-    lines = [f"{task} was cancelled: it waited for what is now done anew" for task in submission.cancelled]
+    lines = [f"{task} was cancelled: it waited for what is now done again" for task in submission.cancelled]
     if not submission.submitted:
         left = f"{len(submission.under_way)} jobs are under way" if submission.under_way else "all is done"
         lines.append(f"nothing to submit: {left}")
@@ -165,17 +166,30 @@ def cancel_run(rundir: RunDir) -> list[str]:
     graph = read_graph(rundir.graph)
     if graph is None:
         return []
-    found = set(graph.active(slurm.task_states(graph.job_ids, graph.cluster)))
-    found |= set(slurm.active_named(f"-{graph.token}", graph.cluster))
-    arrays = {task.split("_")[0] for task in found}
-    slurm.cancel(arrays, graph.cluster)
-    return sorted(arrays, key=int)
+    cancelled: list[str] = []
+    for cluster in graph.clusters:
+        found = {*graph.active(slurm.task_states(graph.job_ids, cluster)), *_active_named(graph, cluster)}
+        arrays = {task.split("_")[0] for task in found}
+        slurm.cancel(arrays, cluster)
+        cancelled += sorted(arrays, key=int)
+    return cancelled
+
+
+def _active_named(graph: Graph, cluster: str) -> list[str]:
+    """Jobs of a submission by their names, which the record need not list where it was broken off."""
+    return slurm.active_named(f"-{graph.token}", cluster)
 
 
 def refuse_while_jobs_run(rundir: RunDir) -> None:
     """Raise :class:`RunDirError` where jobs of the run wait or run: this process would write the same files."""
     graph = read_graph(rundir.graph)
-    if graph is not None and (active := graph.active(slurm.task_states(graph.job_ids, graph.cluster))):
+    if graph is None:
+        return
+    active: set[str] = set()
+    for cluster in graph.clusters:
+        active |= graph.active(slurm.task_states(graph.job_ids, cluster)).keys()
+        active |= set(_active_named(graph, cluster)) if not graph.released and slurm.is_available() else set()
+    if active:
         raise RunDirError(
             f"{rundir.path}: {len(active)} jobs are under way ({', '.join(sorted(active)[:3])}"
             f"{', …' if len(active) > 3 else ''}); wait for them, or run plexrank cancel {rundir.path}"
@@ -183,7 +197,9 @@ def refuse_while_jobs_run(rundir: RunDir) -> None:
 
 
 def require_private(rundir: RunDir) -> None:
-    """Make the folders that jobs run from writable by the user alone; with a umask of 002 or 007 the group could write.
+    """Make the run directory writable by the user alone, and the folders that jobs run from closed to all others.
+
+    With a umask of 002 or 007 the group could write to them.
 
     Raises:
         RunDirError: a folder belongs to another user, everybody can write to it, or its mode cannot be changed.
@@ -201,6 +217,9 @@ def require_private(rundir: RunDir) -> None:
             state = path.lstat()
         if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise RunDirError(f"{path}: others can write to it, and so run commands as you; chmod go-w it first")
+        if path != rundir.path and state.st_mode & 0o077:
+            with contextlib.suppress(PermissionError):
+                path.chmod(stat.S_IMODE(state.st_mode) & ~0o077)
 
 
 def container_digest(profile: Profile) -> str | None:
@@ -266,7 +285,7 @@ class _Submitting:
         others = [new.name for new in self._submitted if new.name != job.name]
         after += [new.job_id for new in self._submitted if new.name in others[-1:]]
         options = resources_of(job, self._profile).options()
-        clusters = self._graph.cluster or self._profile.clusters or ""
+        clusters = self._graph.cluster
         try:
             taken = slurm.submit(
                 self._folder / f"{job.label}.sh",
