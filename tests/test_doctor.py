@@ -1,4 +1,4 @@
-"""What plexrank doctor says of a cluster, on a Slurm that only writes down what it is told."""
+"""What plexrank doctor says of a cluster, on a Slurm that only writes down how it is called."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_doctor_looks_at_nodes_of_slurm_only(slurm: FakeSlurm, tmp_path: Path) -
     assert slurm.calls() == []
 
 
-def test_a_job_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_job_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plexrank, "__version__", "0.1.0")
     monkeypatch.setenv("PLEXRANK_SUBMITTED_BY", "0.1.0")
     assert not any(finding.is_bad for finding in examine_machine(tmp_path))

@@ -111,11 +111,11 @@ def requeue_script(run: RunDir, work: str) -> str:
     ("work", "restarts", "is_idle", "requeued", "said"),
     [
         ("echo x >> a.pt; false", 0, False, False, ""),
-        ("touch done; (exit 75)", 0, False, True, "begins anew"),
-        ("touch done; (exit 75)", 3, False, False, "begun anew 3 times"),
-        ("(exit 75)", 0, False, True, "begins anew"),
+        ("touch done; (exit 75)", 0, False, True, "the job is run again"),
+        ("touch done; (exit 75)", 3, False, False, "started again 3 times"),
+        ("(exit 75)", 0, False, True, "the job is run again"),
         ("(exit 75)", 1, True, False, "stopped twice before anything was saved"),
-        ("touch done; (exit 75)", 1, True, True, "begins anew"),
+        ("touch done; (exit 75)", 1, True, True, "the job is run again"),
         ("true", 0, False, False, ""),
     ],
 )

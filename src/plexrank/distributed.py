@@ -116,7 +116,7 @@ def _agree_on_devices(store: Store, info: ProcessInfo) -> str:
 def _meet(folder: Path, info: ProcessInfo) -> Store:
     """The key-value store of a job step, at a port that was free when the first process took it.
 
-    A port drawn from the job's number may belong to another job, and stays the same when a job begins anew.
+    A port drawn from the job's number may belong to another job, and stays the same when a job is requeued.
     """
     step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT")]
     place = folder / f"{'-'.join(step)}.json"

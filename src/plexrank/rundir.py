@@ -191,7 +191,7 @@ class RunDir:
         """Keep other runs out of the directory, which is made if need be, until the block ends.
 
         The lock of a process that is gone is taken over where that can be told: on the same host, or where a job
-        of Slurm begins anew on another.
+        is requeued to another.
 
         Args:
             job: id of the Slurm job that this process belongs to, if any.
@@ -226,8 +226,8 @@ class RunDir:
             raise RunDirError(f"{self.path}: another run is at work, and does not say which; {remedy}") from error
         on_this_host = host == platform.node()
         is_gone_here = on_this_host and (pid == os.getpid() or not _is_alive(pid))
-        is_same_job_begun_anew = not on_this_host and job == of_job != ""
-        if not is_gone_here and not is_same_job_begun_anew:
+        is_same_job_requeued = not on_this_host and job == of_job != ""
+        if not is_gone_here and not is_same_job_requeued:
             raise RunDirError(f"{self.path}: another run is at work (process {pid} on {host}); {remedy}")
         self.lock.unlink(missing_ok=True)
 

@@ -130,9 +130,9 @@ def test_a_failure_releases_nothing_that_depends_on_it(site: Site, tmp_path: Pat
     assert "FAILED exit 4:0" in said
     assert "no luck today" in said
     assert "next: fix what failed; then plexrank run" in said
-    mended = site.submit(run, profile())
-    assert "tile       job" in mended.stdout
-    assert ", an array of 3: " in mended.stdout
+    again = site.submit(run, profile())
+    assert "tile       job" in again.stdout
+    assert ", an array of 3: " in again.stdout
     assert {row["State"] for row in site.wait(run).values()} == {"COMPLETED"}
 
 

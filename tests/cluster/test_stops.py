@@ -41,7 +41,7 @@ def test_a_signal(site: Site, reference: Path, half_done: Path, profile: Profile
     for _ in range(3):  # a container passes one signal on several times
         site.slurm.command("scancel", "--signal=USR2", task)
     assert_went_on(site, half_done, reference, task)
-    assert "stopped with more to do; the job begins anew" in (half_done / "logs" / f"{task}_0_log.out").read_text()
+    assert "stopped with more to do; the job is run again" in (half_done / "logs" / f"{task}_0_log.out").read_text()
 
 
 def test_the_time_limit(site: Site, half_done: Path, profile: Profile) -> None:
@@ -142,7 +142,7 @@ def processes_of(site: Site, task: str, *variables: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("makes_progress", "restarts", "said"),
-    [(True, 2, "begun anew 2 times; raise time_min"), (False, 1, "stopped twice before anything was saved")],
+    [(True, 2, "started again 2 times; raise time_min"), (False, 1, "stopped twice before anything was saved")],
 )
 def test_no_requeue_without_end(
     site: Site, half_done: Path, tmp_path: Path, profile: Profile, makes_progress: bool, restarts: int, said: str

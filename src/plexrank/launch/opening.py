@@ -41,7 +41,7 @@ SKIP_BAD = "cohort.skip_bad=true"
 
 
 def imagenet_folder() -> Path:
-    """Where torch looks for downloaded weights, told without loading torch."""
+    """Where torch looks for downloaded weights, without loading torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     home = Path(os.environ.get("TORCH_HOME", cache / "torch"))
     return home.expanduser() / "hub" / "checkpoints"
@@ -56,7 +56,7 @@ def open_run(
         out: the run directory.
         study_path: the study file.
         overrides: as for :func:`~plexrank.study.load_study`.
-        reporter: is told the warnings.
+        reporter: gets the warnings.
         own_weights: pretrained weights are looked for on this machine, not in a container.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether this process is one of several that torchrun or srun started, told without loading torch."""
+"""Whether this process is one of several that torchrun or srun started, without loading torch."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _stage_status(
     waiting = of_left.count("PENDING")
     if len(of_job) > MOST_JOBS:
         of_job = {f"{min(of_job, key=int)}–{max(of_job, key=int)}": sum(of_job.values(), Counter())}
-    told = [
+    in_words = [
         f"job {job_id} {' '.join(state if count == 1 else f'{count} × {state}' for state, count in counts.items())}"
         for job_id, counts in of_job.items()
     ]
@@ -159,7 +159,7 @@ def _stage_status(
         running=running,
         waiting=waiting,
         failed=len(of_left) - running - waiting,
-        jobs=", ".join(told) if left else "",
+        jobs=", ".join(in_words) if left else "",
         reason=reason,
         note=_null_trainings(units, left, plan),
     )
@@ -212,7 +212,7 @@ def _next_step(
         return f"{again}, with the same --set as before, does what is left"
     again += f" --cluster {graph.profile}"
     if not graph.released:
-        return f"the submission was broken off; {again} takes it back and submits anew"
+        return f"the submission was broken off; {again} takes it back and submits again"
     if any(not failure.was_stopped and not failure.never_began for failure in failures):
         return f"fix what failed; then {again} submits that and what follows from it"
     if is_active:

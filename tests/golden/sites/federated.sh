@@ -42,12 +42,12 @@ idle=/runs/grade/jobs/idle/$job
 if [ "$(progress)" != "$before" ]; then rm -f "$idle"; fi
 if [ $code -eq 75 ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -ge 20 ]; then
-        echo "plexrank: stopped, and begun anew 20 times; raise time_min or max_requeues"
+        echo "plexrank: stopped, and started again 20 times; raise time_min or max_requeues"
     elif [ -e "$idle" ]; then
         echo "plexrank: stopped twice before anything was saved; raise time_min"
     else
         [ "$(progress)" != "$before" ] || : > "$idle"
-        echo "plexrank: stopped with more to do; the job begins anew"
+        echo "plexrank: stopped with more to do; the job is run again"
         scontrol requeue "$job" && sleep 300
     fi
 fi
