@@ -11,6 +11,7 @@ import pytest
 from conftest import Plexrank, run_arguments
 from plexrank.cores import usable_cores
 from plexrank.launch.one_job import SCHEDULERS, one_job_text
+from plexrank.launch.processes import job_id
 from plexrank.launch.profile import Container, Profile, WholeRun
 from plexrank.rundir import RunDir
 from test_scripts import GOLDEN, a_study, same_everywhere
@@ -53,6 +54,21 @@ def test_a_site_writes_its_own_lines_for_resources() -> None:
     text = one_job_text(rocm, a_study("/data"), run, "rank", run.jobs / "plexrank.pbs")
     assert "apptainer exec --rocm --contain" in text
     assert "export PLEXRANK_GPUS=1" in text
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, ""),
+        ({"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, "7"),
+        ({"PBS_JOBID": "7[2].server", "PBS_ARRAY_INDEX": "2"}, "7[2].server-2"),
+        ({"LSB_JOBID": "7", "LSB_JOBINDEX": "2"}, "7-2"),
+        ({"JOB_ID": "7", "SGE_TASK_ID": "2", "SGE_ROOT": "/opt/sge"}, "7-2"),
+        ({"JOB_ID": "7"}, ""),
+    ],
+)
+def test_a_job_is_known_by_what_no_other_job_shares(environment: dict[str, str], found: str) -> None:
+    assert job_id(environment) == found
 
 
 def test_a_job_uses_no_more_cores_than_it_asked_for() -> None:
