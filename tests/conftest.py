@@ -20,9 +20,10 @@ from plexrank.gpus import HIDDEN
 from plexrank.plan import STAGES
 from plexrank.simulate import simulate
 
+AROUND = "SBATCH_|SLURM_|PLEXRANK_(GPUS|CORES|SUBMITTED_BY)|CUDA_VISIBLE_DEVICES|(APPTAINER|SINGULARITY)_CONTAINER"
 for name in [*os.environ]:  # tests are the same within a job, and where a user has settings of Slurm
     hides_gpus = name == "CUDA_VISIBLE_DEVICES" and os.environ[name] in HIDDEN
-    if re.match("SBATCH_|SLURM_|PLEXRANK_(GPUS|CORES|SUBMITTED_BY)|CUDA_VISIBLE_DEVICES", name) and not hides_gpus:
+    if re.match(AROUND, name) and not hides_gpus:
         del os.environ[name]
 
 TINY = ("train.epochs=3", "train.folds=2", "train.seeds=2", "train.batch_tiles=8", "rank.bootstrap=200")
