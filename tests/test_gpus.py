@@ -15,6 +15,9 @@ from plexrank import devices, gpus
 from plexrank.devices import choose_device, choose_gpu, found_line, in_words, log_line, refuse_unlike
 from plexrank.errors import PlexrankError
 from plexrank.gpus import driver_version, given_gpus, refusal, unusable
+from plexrank.plan import make_plan
+from plexrank.rundir import RunDir
+from plexrank.study import load_study
 
 GIVEN = [
     ({}, ""),
@@ -145,12 +148,18 @@ def test_the_device_is_in_log_history_records_and_report(tiny_run: Path, plexran
     shutil.copytree(tiny_run, run)
     unit = run / "train" / "fold-0" / "seed-1"
     (unit / "done.json").unlink()
-    said = plexrank.start("train", run, CUDA_VISIBLE_DEVICES="", SLURM_JOB_GPUS="0").finish()
+    (run / "attribution" / "fold-0-seed-1.done.json").unlink()
+    environment = {"CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_GPUS": "0", "APPTAINER_CONTAINER": "/images/plexrank.sif"}
+    said = plexrank.start("train", run, **environment).finish()
     assert said.returncode == 0
+    assert plexrank.start("attribute", run, **environment).finish().returncode == 0
     assert "train: computing on CPU (" in said.stderr
     assert set(pd.read_csv(unit / "history.csv")["device"]) == {"CPU"}
     for record in (unit / "done.json", run / "attribution" / "fold-0-seed-1.done.json"):
-        assert json.loads(record.read_text())["device"] == "CPU"
+        found = json.loads(record.read_text())
+        assert (found["device"], found["NVIDIA driver"], found["container"]) == ("CPU", "", "/images/plexrank.sif")
+    assert make_plan(RunDir(run), load_study(run / "study.yaml")).trained_on() == "CPU; CPU, in /images/plexrank.sif"
+    assert json.loads((tiny_run / "provenance.json").read_text())["commands"][0]["trained on"] == "CPU"
     assert (
         '<th class="text">trained on</th><td class="text">CPU</td>' in (tiny_run / "report" / "report.html").read_text()
     )

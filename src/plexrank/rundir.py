@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
+from plexrank.gpus import container_image, driver_version
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -125,7 +126,7 @@ class Unit:
 
         Args:
             digests: what else tells the outputs from others, kept in the record.
-            device: what it was computed on, kept in the record.
+            device: what it was computed on, kept in the record with the driver and the container of this machine.
 
         Raises:
             RunDirError: an output is missing.
@@ -133,13 +134,14 @@ class Unit:
         missing = [output for output in self.outputs if not output.exists()]
         if missing:
             raise RunDirError(f"{missing[0]}: {self.name} ended without writing it; run the same command again")
+        driver = driver_version() if device != "CPU" else ""
         record = {
             "unit": self.name,
             "key": self.key,
             "depends": self.depends,
             "outputs": {output.name: size_bytes(output) for output in self.outputs},
             **({"digests": digests} if digests else {}),
-            **({"device": device} if device else {}),
+            **({"device": device, "NVIDIA driver": driver, "container": container_image()} if device else {}),
             "finished": now(),
         }
         write_text(self.record, json.dumps(record, indent=1) + "\n")
@@ -286,13 +288,15 @@ class RunDir:
             history = self._commands()
         write_text(self.provenance, json.dumps({"commands": [*history, entry]}, indent=1) + "\n")
 
-    def last_command(self) -> dict[str, str]:
-        """The newest entry of ``provenance.json``.
+    def add_to_last_command(self, **more: str) -> dict[str, str]:
+        """Add to the newest entry of ``provenance.json``; the entry.
 
         Raises:
             RunDirError: the file is missing or damaged.
         """
-        return self._commands()[-1]
+        *before, last = self._commands()
+        write_text(self.provenance, json.dumps({"commands": [*before, last | more]}, indent=1) + "\n")
+        return last | more
 
     def _commands(self) -> list[dict[str, str]]:
         try:

@@ -17,7 +17,6 @@ import pandas as pd
 import plexrank
 from plexrank.check import check_study_file
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, raise_problems
-from plexrank.gpus import container_image, driver_version
 from plexrank.launch.one_job import write_one_job
 from plexrank.launch.processes import job_id
 from plexrank.launch.profile import load_profile
@@ -178,8 +177,6 @@ def provenance(plan: Plan) -> dict[str, str]:
         **versions,
         "host": platform.node(),
         "platform": platform.platform(),
-        "NVIDIA driver": driver_version(),
-        "container": container_image(),
         **{name: str(path) for name, path in inputs.items() if path},
         **{f"{name} sha256": file_digest(path) for name, path in inputs.items() if path},
     }
