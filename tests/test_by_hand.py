@@ -135,7 +135,15 @@ def test_jobs_that_cannot_be_released_are_cancelled(slurm: FakeSlurm, run: RunDi
 def test_what_cannot_be_cancelled_stays_on_record(slurm: FakeSlurm, run: RunDir) -> None:
     for name in ("scontrol", "scancel"):
         (slurm.bin / name).write_text("#!/bin/bash\nexit 1\n")
-    assert f"not cancelled: 101 102 103; do it by plexrank cancel {run.path}" in by_hand(submit_script(run)).stderr
+    assert f"jobs may be left; plexrank cancel {run.path} ends them" in by_hand(submit_script(run)).stderr
+    assert read_graph(run.graph) == begun()
+
+
+def test_a_job_whose_id_is_not_known_stays_on_record(slurm: FakeSlurm, run: RunDir) -> None:
+    (slurm.bin / "sbatch").write_text("#!/bin/bash\necho queued\n")
+    failed = by_hand(submit_script(run))
+    assert "train: expected the id of a job, sbatch said: queued" in failed.stderr
+    assert f"jobs may be left; plexrank cancel {run.path} ends them" in failed.stderr
     assert read_graph(run.graph) == begun()
 
 

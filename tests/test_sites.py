@@ -208,7 +208,7 @@ def test_a_refusal_names_the_option_and_where_it_comes_from(message: str, about:
     assert said.split("; ")[-1].removesuffix(", by the profile or by default").endswith(about)
 
 
-def test_memory_is_told_apart_by_where_it_was_given() -> None:
+def test_memory_is_named_by_where_it_was_given() -> None:
     assert "asks for sbatch.mem 0, by the profile" in explain("Memory", {"mem": 0}, environment={})
 
 

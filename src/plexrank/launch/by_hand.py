@@ -34,12 +34,14 @@ if ! cmp -s "$record" "$here/before.json" && { [ -e "$record" ] || [ -e "$here/b
     exit 1
 fi
 ids=() on=(@ON@) stopped=
-give_up() {
+give_up() { # why, and whether there may be a job whose id is not known
+    local left=${2:-}
     trap '' INT TERM HUP
     echo "$1" >&2
     rm -f -- "$record.tmp"
-    if [ ${#ids[@]} -gt 0 ] && ! scancel ${on[@]+"${on[@]}"} "${ids[@]}"; then
-        echo "not cancelled: ${ids[*]}; do it by plexrank cancel $run" >&2
+    [ ${#ids[@]} -eq 0 ] || scancel ${on[@]+"${on[@]}"} "${ids[@]}" || left=yes
+    if [ -n "$left" ]; then
+        echo "jobs may be left; plexrank cancel $run ends them" >&2
     elif [ -e "$here/before.json" ]; then
         cp -- "$here/before.json" "$record"
     else
@@ -56,7 +58,7 @@ submit() { # what it is called, then the command
         [ -n "$found" ] || found=$(grep -xE "($answer)[[:space:]]*" <<<"$said" | tail -n 1)
     done
     found=${found#Submitted batch job } found=${found%%[[:space:]]*}
-    [ -n "$found" ] || give_up "$label: expected the id of a job, sbatch said: $said"
+    [ -n "$found" ] || give_up "$label: expected the id of a job, sbatch said: $said" yes
     id=${found%%;*}
     ids+=("$id")
     [ "$found" = "$id" ] || on=(--clusters="${found#*;}")

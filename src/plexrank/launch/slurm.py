@@ -27,14 +27,18 @@ ACTIVE = frozenset(
 """States, as squeue tells them, of jobs that have more to do."""
 MAX_ARRAY_SIZE = 1001
 """MaxArraySize of a Slurm that is not configured otherwise."""
-NEVER_PASSED = "|".join((*TORCHRUN_NAMES, "LOCAL_WORLD_SIZE", "MASTER_(ADDR|PORT)", "(PLEXRANK|SUBMITIT|SLURMD)_.*"))
-"""Variables, as a regular expression of Python and of grep -E, that are not for a new job. Those by which users choose
-what lists show come on top: lists are read by a program."""
-NEVER_PASSED += "|(SQUEUE|SACCT|SINFO|SCANCEL)_.*"
+NEVER_PASSED = "|".join(
+    (
+        *(*TORCHRUN_NAMES, "LOCAL_WORLD_SIZE", "MASTER_(ADDR|PORT)"),
+        "(PLEXRANK|SUBMITIT|SLURMD)_.*",
+        "(SQUEUE|SACCT|SINFO|SCANCEL)_.*",  # what users want lists to show, which a program reads here
+    )
+)
+"""Variables that are not for a new job; like those below, an expression of Python and of ``grep -E``."""
 SET_IN_A_JOB = "|".join(("(SLURM|SRUN)_.*", "SBATCH_(CPU|MEM)_BIND.*", *GIVEN_BY))
-"""Variables that Slurm sets in a job, or sbatch takes from there;"""
+"""Variables that are set in a job, and are not for a new one either;"""
 USERS = "SLURM_(CONF|CONF_SERVER|CLUSTERS|JWT|JWKS|DEBUG)"
-"""of them, the user's own everywhere."""
+"""of them, those that are the user's own in a job too."""
 ANSWERS = ("Submitted batch job [0-9]+|[0-9]+;[A-Za-z0-9._-]+", "[0-9]+")
 """What sbatch answers, the surer form first: a number alone may be a line of what a site prints besides."""
 
