@@ -8,9 +8,11 @@ CLUSTER_PREFIX ?= /opt/plexrank-cluster
 
 install: .venv/installed
 
-.venv/installed: requirements.lock pyproject.toml
+$(BIN)/uv:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+
+.venv/installed: requirements.lock pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
@@ -39,8 +41,8 @@ lint: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Resolve anew within pyproject.toml; the lock carries hashes and no index address.
-lock:
+# Resolve again within pyproject.toml, which needs no install; the lock carries hashes and no index address.
+lock: $(BIN)/uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
 		--no-header --upgrade --output-file requirements.lock
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,15 @@ from pathlib import Path
 import pytest
 
 from plexrank.cli import main
+from plexrank.gpus import HIDDEN
 from plexrank.plan import STAGES
 from plexrank.simulate import simulate
+
+AROUND = "SBATCH_|SLURM_|PLEXRANK_(GPUS|CORES|SUBMITTED_BY)|CUDA_VISIBLE_DEVICES|(APPTAINER|SINGULARITY)_CONTAINER"
+for name in [*os.environ]:  # tests are the same within a job, and where a user has settings of Slurm
+    hides_gpus = name == "CUDA_VISIBLE_DEVICES" and os.environ[name] in HIDDEN
+    if re.match(AROUND, name) and not hides_gpus:
+        del os.environ[name]
 
 TINY = ("train.epochs=3", "train.folds=2", "train.seeds=2", "train.batch_tiles=8", "rank.bootstrap=200")
 """Overrides that make a run of the tiny cohort a matter of seconds."""

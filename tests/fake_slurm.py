@@ -17,7 +17,7 @@ COMMANDS = {
     "esac",
     "sacct": '[ -e "$F/sacct" ] || { echo "Slurm accounting storage is disabled" >&2; exit 1; }; cat "$F/sacct"',
     "scancel": 'echo "scancel $*" >> "$F/calls"; : > "$F/running"',
-    "scontrol": 'echo "scontrol $*" >> "$F/calls"',
+    "scontrol": 'case "$*" in *"show config") cat "$F/config";; *) echo "scontrol $*" >> "$F/calls";; esac',
     "sinfo": '[ -s "$F/sinfo" ] || { echo "slurm_load_partitions: Access denied" >&2; exit 1; }; cat "$F/sinfo"',
     "srun": "true",
 }
@@ -33,7 +33,7 @@ class FakeSlurm:
         for name, text in COMMANDS.items():
             (self.bin / name).write_text(f"#!/bin/bash\nF={folder}\n{text}\n")
             (self.bin / name).chmod(0o755)
-        for name in ("calls", "squeue", "names", "running"):
+        for name in ("calls", "squeue", "names", "running", "config"):
             (folder / name).touch()
         self.answer(sinfo="cpu*|1-00:00:00\nlow|30:00\nlong|infinite\n")
         (folder / "next").write_text("100")
@@ -45,7 +45,7 @@ class FakeSlurm:
         return lines
 
     def answer(self, **states: str) -> None:
-        """Let ``squeue``, ``sacct`` or ``sinfo`` say that; without an answer, ``sinfo`` fails."""
+        """Let ``squeue``, ``sacct``, ``sinfo`` or, by ``config``, ``scontrol`` say that; ``sinfo`` fails without."""
         for name, text in states.items():
             (self.folder / name).write_text(text)
 

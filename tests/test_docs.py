@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,16 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert targets
     for target in targets:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), target
+
+
+def test_a_fresh_checkout_is_locked_before_it_is_installed(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    said = subprocess.run(["make", "-n", "lock", "install"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    steps = ["-m venv .venv", "pip install --quiet uv==", "uv pip compile", "--require-hashes", "--editable ."]
+    places = [said.stdout.find(step) for step in steps]
+    assert -1 not in places
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

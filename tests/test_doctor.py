@@ -1,4 +1,4 @@
-"""What plexrank doctor says of a cluster, on a Slurm that only writes down what it is told."""
+"""What plexrank doctor says of a cluster, on a Slurm that only writes down how it is called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import plexrank
 from fake_slurm import FakeSlurm, slurm
 from plexrank.errors import PlexrankError
-from plexrank.launch.doctor import examine_cluster, examine_machine
+from plexrank.launch.doctor import examine_cluster, examine_machine, examine_nodes
 from plexrank.launch.opening import resume_run
 from plexrank.launch.profile import Profile
 
@@ -28,11 +28,26 @@ def test_doctor_says_what_slurm_would_refuse_and_what_is_not_there(slurm: FakeSl
     bad = Profile.model_validate({"container": {"image": "/no/image.sif", "bind": ["/no/archive"]}})
     lines = [finding.line() for finding in examine_cluster(bad) if finding.is_bad]
     assert lines[:2] == [
-        "! container    /no/image.sif: no such image; build it (container/README.md), mend the profile",
-        "! bind         /no/archive: no such folder; mend container.bind in the profile",
+        "! container    /no/image.sif: no such image; build it (container/README.md), fix the profile",
+        "! bind         /no/archive: no such folder; fix container.bind in the profile",
     ]
     assert [line.split()[1] for line in lines[2:]] == ["attribute", "rank", "report"]
-    assert "Invalid qos specification; mend rank in the profile" in lines[3]
+    assert (
+        "its jobs: sbatch: Batch job submission failed: Invalid qos specification; the profile gives no qos" in lines[3]
+    )
+    assert lines[2].startswith("! attribute    Slurm would refuse an array of 100: sbatch: ")
+
+
+def test_doctor_tries_the_arrays_that_a_run_would_submit(slurm: FakeSlurm) -> None:
+    sbatch = slurm.bin / "sbatch"
+    sbatch.write_text(sbatch.read_text() + f'\ngrep -h -- "--array" "${{@: -1}}" >> {slurm.folder}/arrays || true\n')
+    slurm.answer(config="SLURM_CONF = /etc\nMaxArraySize            = 51\n")
+    profile = Profile.model_validate({"tile": {"jobs": 20}, "attribute": {"sbatch": {"array": None}}})
+    findings = {finding.topic: finding.text for finding in examine_cluster(profile)}
+    assert findings["tile"] == "Slurm would take an array of 20"
+    assert findings["train"] == "Slurm would take an array of 51"
+    assert findings["attribute"] == findings["rank"] == "Slurm would take its jobs"
+    assert (slurm.folder / "arrays").read_text() == "#SBATCH --array=0-19%1\n#SBATCH --array=0-50%1\n"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +77,13 @@ def test_doctor_says_what_it_cannot_ask_apart_from_what_is_refused(slurm: FakeSl
     assert findings["report"].text.startswith("Slurm would refuse its jobs: sbatch: Batch job submission failed")
 
 
-def test_a_job_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_looks_at_nodes_of_slurm_only(slurm: FakeSlurm, tmp_path: Path) -> None:
+    (finding,) = examine_nodes(Profile.model_validate({"scheduler": "lsf"}), tmp_path)
+    assert finding.line() == "  node         not looked at: only Slurm is given a job for that, not lsf"
+    assert slurm.calls() == []
+
+
+def test_a_job_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plexrank, "__version__", "0.1.0")
     monkeypatch.setenv("PLEXRANK_SUBMITTED_BY", "0.1.0")
     assert not any(finding.is_bad for finding in examine_machine(tmp_path))

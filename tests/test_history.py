@@ -25,20 +25,22 @@ def losses(folder: Path) -> dict[int, float]:
 def test_every_epoch_is_told_once_also_after_a_stop(tmp_path: Path) -> None:
     first = History(tmp_path / "history.csv")
     for epochs in (1, 2, 3):
-        first.write(rows(epochs))
+        first.write(rows(epochs), ["CPU"] * epochs)
     first.close()
     resumed = History(tmp_path / "history.csv")  # the third epoch was not saved and is trained again
     for epochs in (3, 4):
-        resumed.write(rows(epochs))
+        resumed.write(rows(epochs), ["CPU"] * epochs)
     resumed.close()
     assert losses(tmp_path) == pytest.approx({1: 1.0, 2: 1 / 2, 3: 1 / 3, 4: 1 / 4})
-    assert pd.read_csv(tmp_path / "history.csv")["train_loss"].tolist() == [1.0, 1 / 2, 1 / 3, 1 / 4]
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert table["train_loss"].tolist() == [1.0, 1 / 2, 1 / 3, 1 / 4]
+    assert table["device"].tolist() == ["CPU"] * 4
 
 
 def test_a_training_from_the_start_forgets_the_events_before(tmp_path: Path) -> None:
     for loss in (5.0, 3.0):
         history = History(tmp_path / "history.csv")
-        history.write(rows(1, loss))
+        history.write(rows(1, loss), ["CPU"] * 1)
         history.close()
     assert losses(tmp_path) == {1: 3.0}
     assert len(list(tmp_path.glob(EVENTS))) == 1
@@ -47,7 +49,7 @@ def test_a_training_from_the_start_forgets_the_events_before(tmp_path: Path) -> 
 def test_without_tensorboard_there_is_the_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     history = History(tmp_path / "history.csv")
-    history.write(rows(2))
+    history.write(rows(2), ["CPU"] * 2)
     history.close()
     assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
 

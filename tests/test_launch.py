@@ -1,4 +1,4 @@
-"""A run as a graph of jobs, on a Slurm that only writes down what it is told."""
+"""A run as a graph of jobs, on a Slurm that only writes down how it is called."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import pickle
 import re
 import shutil
+import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import Plexrank, run_arguments
+from conftest import Plexrank, command, run_arguments
 from fake_slurm import FakeSlurm, slurm
 from plexrank.launch.graph import read_graph
 
@@ -61,7 +61,7 @@ def test_a_fresh_run_is_one_chain_whose_head_is_let_go_last(
     calls = slurm.calls()
     after = ["--hold", *(f"afterok:{number}" for number in range(101, 106))]
     assert submitted(calls) == list(zip(STAGES, after, strict=True))
-    assert calls[-1] == "scontrol release 101"
+    assert calls[-1] == "scontrol --clusters=cluster release 101"
     assert "tile       job 101, an array of 3: 32 units" in done.stdout
     assert f"plexrank status {run} --watch" in done.stdout
     graph = read_graph(run / "jobs" / "graph.json")
@@ -88,7 +88,7 @@ def test_a_fresh_run_is_one_chain_whose_head_is_let_go_last(
     assert "14 jobs are under way" in here.stderr
     slurm.answer(running="101_0\n")
     assert "cancelled 101, 102, 103, 104, 105, 106" in plexrank("cancel", run).stdout
-    assert slurm.calls() == ["scancel 101 102 103 104 105 106"]
+    assert slurm.calls() == ["scancel --clusters=cluster 101 102 103 104 105 106"]
 
 
 def test_only_what_is_missing_and_what_follows_is_submitted(
@@ -105,7 +105,7 @@ def test_only_what_is_missing_and_what_follows_is_submitted(
         (("ranking/ranking.done.json",),),
         (("report/report.done.json",),),
     ]
-    assert graph.jobs[0].is_array
+    assert not any(job.is_array for job in graph.jobs)
 
 
 def test_nothing_is_submitted_for_a_finished_run(
@@ -127,11 +127,13 @@ def test_a_refusal_in_the_middle_takes_all_back(
     slurm.answer(refuse="3")
     refused = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site)
     assert refused.returncode == 1
-    assert "error: sbatch: Batch job submission failed: Invalid qos specification" in refused.stderr
-    assert slurm.calls()[-1] == "scancel 101 102"
+    assert refused.stderr.splitlines()[-1] == (
+        "error: rank: sbatch: Batch job submission failed: Invalid qos specification; the profile gives no qos"
+    )
+    assert slurm.calls()[-1] == "scancel --clusters=cluster 101 102"
 
 
-def test_a_broken_off_submission_is_taken_back_and_made_anew(
+def test_a_broken_off_submission_is_taken_back_and_made_again(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
 ) -> None:
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
@@ -145,7 +147,7 @@ def test_a_broken_off_submission_is_taken_back_and_made_anew(
     assert "the submission was broken off" in plexrank("status", half_done).stdout
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
     calls = slurm.calls()
-    assert calls[0] == "scancel 101 102"
+    assert calls[0] == "scancel --clusters=cluster 101 102"
     assert [name for name, _ in submitted(calls)] == ["train", "attribute", "rank", "report"]
 
 
@@ -160,7 +162,7 @@ def test_a_failed_task_is_redone_beside_those_under_way(
     again = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site)
     assert again.returncode == 0, again.stderr
     calls = slurm.calls()
-    assert calls[0] == "scancel 102_0 102_1 103 104"
+    assert calls[0] == "scancel --clusters=cluster 102_0 102_1 103 104"
     assert submitted(calls) == [
         ("train", "--hold"),
         ("attribute", "afterok:101_1:105"),
@@ -173,23 +175,23 @@ def test_status_tells_what_failed_what_waits_and_what_to_do(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
 ) -> None:
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
-    (half_done / "logs" / "101_0_0_log.out").write_text("srun: error: n2: task 1: Exited with exit code 4\n")
-    log = half_done / "logs" / "101_0_1_log.out"
+    (half_done / "logs" / "101_0_log.out").write_text("srun: error: n2: task 1: Exited with exit code 4\n")
+    log = half_done / "logs" / "101_1_log.out"
     log.write_text("".join(f"line {number}\n" for number in range(20)) + "error: disk is full\n")
-    slurm.answer(sacct="101_0|FAILED|4:0\n102_0|CANCELLED by 0|0:0\n103|CANCELLED by 0|0:0\n")
+    slurm.answer(sacct="101|FAILED|4:0\n102|CANCELLED by 0|0:0\n103|CANCELLED by 0|0:0\n")
     said = plexrank("status", half_done).stdout
     assert "train         3 of 4 done, 1 failed; job 101 FAILED" in said
-    assert "train (train/fold-0/seed-1/done.json): job 101_0 FAILED exit 4:0" in said
+    assert "train (train/fold-0/seed-1/done.json): job 101 FAILED exit 4:0" in said
     assert f"  {log}:" in said
     assert "    error: disk is full" in said
     assert "line 12\n" not in said
     assert "cancelled since they wait for what failed: attribute (attribution/fold-0-seed-1.done.json), rank" in said
     assert (
-        f"next: mend what failed; then plexrank run STUDY.yaml --out {half_done} --cluster {site} submits that" in said
+        f"next: fix what failed; then plexrank run STUDY.yaml --out {half_done} --cluster {site} submits that" in said
     )
-    slurm.answer(sacct="101_0|FAILED|75:0\n")
+    slurm.answer(sacct="101|FAILED|75:0\n")
     assert "submits what is left" in plexrank("status", half_done).stdout.splitlines()[-1]
-    slurm.answer(squeue="101_0|RUNNING|None\n102_0|PENDING|Dependency\n", sacct="")
+    slurm.answer(squeue="CLUSTER: cluster\n101|RUNNING|None\n102|PENDING|Dependency\n", sacct="")
     said = plexrank("status", half_done).stdout
     assert "train         3 of 4 done, 1 running; job 101 RUNNING" in said
     assert "attribute     3 of 4 done, 1 waiting; job 102 PENDING" in said
@@ -201,9 +203,9 @@ def test_status_and_a_second_run_work_without_accounting(
 ) -> None:
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
     slurm.calls()
-    (half_done / "logs" / "101_0_0_log.out").write_text("half-way\n")
+    (half_done / "logs" / "101_0_log.out").write_text("half-way\n")
     said = plexrank("status", half_done).stdout
-    assert "train (train/fold-0/seed-1/done.json): job 101_0 ENDED before it was done" in said
+    assert "train (train/fold-0/seed-1/done.json): job 101 ENDED before it was done" in said
     assert "cancelled since they wait for what failed: attribute" in said
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
     assert len(submitted(slurm.calls())) == 4
@@ -212,8 +214,33 @@ def test_status_and_a_second_run_work_without_accounting(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "folder"), [(0o770, ""), (0o702, ""), (0o720, "jobs")])
-def test_a_run_directory_that_others_can_write_to_is_refused(
+@pytest.mark.parametrize("umask", [0o002, 0o007])
+def test_with_a_umask_for_groups_nobody_else_can_write_what_jobs_run(
+    slurm: FakeSlurm, site: Path, tiny_study: Path, tiny_run: Path, plexrank: Plexrank, tmp_path: Path, umask: int
+) -> None:
+    run, project = tmp_path / "project" / "run", tmp_path / "project"
+    before = os.umask(umask)
+    try:
+        project.mkdir()
+        run.mkdir()  # by the user, who may share it
+        (run / "jobs").mkdir()
+        shutil.copytree(tiny_run / "tiles", run / "tiles")
+        shutil.copy(tiny_run / "provenance.json", run)
+        for _ in range(2):
+            done = subprocess.run(
+                command(*run_arguments(tiny_study, run), "--cluster", site, "--dry-run"), capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(project.stat().st_mode) == 0o777 & ~umask
+    assert stat.S_IMODE(run.stat().st_mode) == 0o777 & ~umask & ~0o022
+    for folder in ("jobs", "logs", "jobs/dry-run"):
+        assert stat.S_IMODE((run / folder).stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("mode", "folder"), [(0o777, ""), (0o702, ""), (0o722, "jobs")])
+def test_a_run_directory_that_everybody_can_write_to_is_refused(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank, mode: int, folder: str
 ) -> None:
     (half_done / folder).mkdir(exist_ok=True)
@@ -234,8 +261,9 @@ def test_no_pickle_is_written_or_read(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(half_done.parent)
+    (half_done / "logs").mkdir()
+    (half_done / "jobs").mkdir()
     for folder in ("jobs", "logs"):
-        (half_done / folder).mkdir()
         for name in ("submitted.pkl", "101_submitted.pkl", "graph.json", "101_0_result.pkl"):
             (half_done / folder / name).write_bytes(pickle.dumps(Bomb()))
     refused = plexrank("status", half_done)
@@ -248,52 +276,3 @@ def test_no_pickle_is_written_or_read(
     written = {path.suffix for path in (half_done / "jobs").rglob("*") if path.is_file()}
     assert written == {".pkl", ".sh", ".units", ".json"}
     assert len(list((half_done / "jobs").rglob("*.pkl"))) == 3
-
-
-def test_a_dry_run_writes_scripts_and_submits_nothing(
-    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank
-) -> None:
-    dry = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, "--dry-run")
-    assert dry.returncode == 0, dry.stderr
-    assert slurm.calls() == []
-    script = Path(dry.stdout.strip())
-    by_hand = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
-    assert by_hand.stdout.splitlines()[0] == "train: job 101;cluster"
-    calls = slurm.calls()
-    assert [re.findall(r"afterok:\S+", call) for call in calls] == [[], *([f"afterok:{n}"] for n in (101, 102, 103))]
-    assert str(script.parent / "train.sh") in calls[0]
-
-
-def test_a_run_is_submitted_from_within_a_job(
-    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sbatch = slurm.bin / "sbatch"
-    sbatch.write_text(
-        sbatch.read_text().replace("n=$((", f'env | grep -E "^(SLURM|SBATCH|RANK)" >> {slurm.folder}/env\nn=$((')
-    )
-    monkeypatch.setenv("SLURM_JOB_ID", "9")
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    monkeypatch.setenv("SBATCH_QOS", "x")
-    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
-    assert set((slurm.folder / "env").read_text().split()) == {"SLURM_CONF=/etc/slurm.conf"}
-
-
-def test_a_login_node_needs_no_torch(
-    slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, tmp_path: Path
-) -> None:
-    code = (
-        "import sys; sys.modules.update({'torch': None, 'torchvision': None}); "
-        f"sys.argv = {['plexrank', *map(str, run_arguments(tiny_study, half_done)), '--cluster', str(site)]!r}; "
-        "from plexrank.cli import main; main()"
-    )
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(submitted(slurm.calls())) == 4

@@ -12,9 +12,9 @@ from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "environment_names", "statistics", "names", "spelling"},
+    {"errors", "environment_names", "statistics", "names", "spelling", "gpus", "cores"},
     {"image_path"},
-    {"tables", "settings", "progress", "rundir", "allocator"},
+    {"tables", "settings", "progress", "rundir", "allocator", "devices"},
     {"study"},
     {"panel"},
     {"samplesheet", "panel_match"},
@@ -39,7 +39,7 @@ OWNERS = {
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},
     "scipy.stats": {"ranking", "statistics"},
-    "torch": {"models", "training", "attribution", "distributed", "stages"},
+    "torch": {"models", "training", "attribution", "distributed", "devices", "stages"},
     "submitit": {"launch"},
 }
 

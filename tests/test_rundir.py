@@ -122,18 +122,22 @@ def test_a_run_directory_is_private_and_keeps_provenance(tmp_path: Path) -> None
     rundir.add_provenance({"command": "second"})
     commands = json.loads(rundir.provenance.read_text())["commands"]
     assert [entry["command"] for entry in commands] == ["first", "second"]
-    assert rundir.last_command() == {"command": "second"}
+    assert rundir.add_to_last_command(more="x") == {"command": "second", "more": "x"}
+    assert json.loads(rundir.provenance.read_text())["commands"] == [
+        {"command": "first"},
+        {"command": "second", "more": "x"},
+    ]
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"commands": []}', '{"commands": [3]}', "\udcff"])
-def test_damaged_provenance_is_told_and_begun_anew(tmp_path: Path, text: str | None) -> None:
+def test_damaged_provenance_is_reported_and_written_again(tmp_path: Path, text: str | None) -> None:
     rundir = RunDir(tmp_path)
     if text is not None:
         rundir.provenance.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(RunDirError, match=r"provenance\.json: missing or damaged"):
-        rundir.last_command()
+        rundir.add_to_last_command()
     rundir.add_provenance({"command": "first"})
-    assert rundir.last_command() == {"command": "first"}
+    assert rundir.add_to_last_command() == {"command": "first"}
 
 
 def test_only_an_empty_folder_or_an_own_one_becomes_a_run(tmp_path: Path) -> None:

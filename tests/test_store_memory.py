@@ -15,6 +15,7 @@ import pytest
 
 from conftest import Plexrank
 from lazy_images import Image, lazy, names
+from plexrank.cores import usable_cores
 from plexrank.settings import TileSettings
 from plexrank.tiles import layout
 from plexrank.tiles.layout import Region, region_bytes, regions, shard_side, tiling_memory_bytes
@@ -141,7 +142,7 @@ def measure(
     tile_image(image, range(shape[0]), names(shape[0]), settings, folder / "a.ome.zarr", mask=mask)
     real = most_memory() - before
     resampling = find_resampling(settings, shape, image.pixel_size_um, "a")
-    arguments = (shape, UINT16, pixels.chunks, settings.tile_px, resampling, layout.usable_cores(), has_mask)
+    arguments = (shape, UINT16, pixels.chunks, settings.tile_px, resampling, usable_cores(), has_mask)
     answer.send((real, tiling_memory_bytes(*arguments)))
 
 

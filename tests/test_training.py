@@ -125,6 +125,7 @@ def test_a_planted_channel_is_learned(tmp_path: Path) -> None:
         "validation_auc",
         "learning_rate",
         "seconds",
+        "device",
     ]
     assert table["validation_loss"].idxmin() == result.best_epoch == unit.epoch
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from plexrank.bad_images import SHOWN, SkippedImage, problems_of_images, skipped_images
 from plexrank.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
+from plexrank.cores import usable_cores
 from plexrank.differences import image_differences
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.images.open import open_image
@@ -26,7 +27,7 @@ from plexrank.splits import Split, split_patients
 from plexrank.study import load_study, survey_study
 from plexrank.tables import did_you_mean, read_table
 from plexrank.tiles.grid import TileGrid
-from plexrank.tiles.layout import tiling_memory_bytes, usable_cores
+from plexrank.tiles.layout import tiling_memory_bytes
 from plexrank.tiles.texture import unknown_pixel_sizes
 from plexrank.trial import run_minutes, training_memory_bytes, try_training
 

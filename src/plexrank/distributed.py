@@ -14,17 +14,18 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import Store, TCPStore, rendezvous  # type: ignore[attr-defined]
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from plexrank.devices import choose_device, identity, in_words, refuse_unlike
 from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 from plexrank.errors import PlexrankError
 from plexrank.models.shared_batch_norm import SharedBatchNorm
@@ -44,12 +45,14 @@ class ProcessInfo:
         process_rank: 0…world_size − 1.
         local_rank: the same within this machine; also the number of the GPU.
         device: where this process computes.
+        hardware: what all of them compute on, in words, such as ``4 × NVIDIA A100``.
     """
 
     process_rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    hardware: str = "CPU"
 
     @property
     def is_first(self) -> bool:
@@ -66,22 +69,24 @@ def process_group(meetings: Path) -> Iterator[ProcessInfo]:
     otherwise. Gloo on CPUs, NCCL on GPUs, one process a GPU.
 
     Raises:
-        PlexrankError: the environment is incomplete or contradicts itself, there are fewer GPUs than
-            processes on this machine, or the first process does not show up.
+        PlexrankError: the environment is incomplete or contradicts itself, GPUs were given and cannot be used or are
+            not one for each process, or the first process does not show up.
     """
     by_torchrun = TORCHRUN_NAMES.world_size in os.environ
     names = TORCHRUN_NAMES if by_torchrun else SRUN_NAMES
     world_size = _environment_number(names.world_size, default=1)
     if world_size == 1:
-        yield ProcessInfo(device=_ready(_device(0)))
+        device = choose_device(0)
+        yield ProcessInfo(device=device, hardware=in_words([identity(device)[0]]))
         return
     process_rank, local_rank = _environment_number(names.process_rank), _environment_number(names.local_rank)
     if not 0 <= process_rank < world_size:
         raise PlexrankError(
             f"{names.process_rank}={process_rank} is not below {names.world_size}={world_size}; start all by srun"
         )
-    info = ProcessInfo(process_rank, world_size, local_rank, _ready(_device(local_rank)))
-    store = _store_at_master_port() if by_torchrun else _meet(meetings, info)
+    info = ProcessInfo(process_rank, world_size, local_rank, choose_device(local_rank))
+    store = _store_at_master_port(info) if by_torchrun else _meet(meetings, info)
+    info = replace(info, hardware=_agree_on_devices(store, info))
     backend = "nccl" if info.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=process_rank, world_size=world_size, timeout=TIMEOUT)
     try:
@@ -90,18 +95,28 @@ def process_group(meetings: Path) -> Iterator[ProcessInfo]:
         dist.destroy_process_group()
 
 
-def _store_at_master_port() -> Store | None:
-    """``None``, which stands for torch's own way by MASTER_ADDR and MASTER_PORT."""
+def _store_at_master_port(info: ProcessInfo) -> Store:
+    """torch's own, by MASTER_ADDR and MASTER_PORT."""
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):
             raise PlexrankError(f"WORLD_SIZE is given but {name} is not set; start by torchrun or srun")
-    return None
+    store, _, _ = next(rendezvous("env://", info.process_rank, info.world_size, timeout=TIMEOUT))
+    return cast(Store, store)
+
+
+def _agree_on_devices(store: Store, info: ProcessInfo) -> str:
+    """What all processes compute on, in words, after each has seen that it fits together."""
+    store.set(f"device-{info.process_rank}", json.dumps([socket.gethostname(), *identity(info.device)]))
+    found = [json.loads(store.get(f"device-{rank}")) for rank in range(info.world_size)]
+    hosts, names, identities = (list(column) for column in zip(*found, strict=True))
+    refuse_unlike(hosts, names, identities)
+    return in_words(names)
 
 
 def _meet(folder: Path, info: ProcessInfo) -> Store:
     """The key-value store of a job step, at a port that was free when the first process took it.
 
-    A port drawn from the job's number may belong to another job, and stays the same when a job begins anew.
+    A port drawn from the job's number may belong to another job, and stays the same when a job is requeued.
     """
     step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT")]
     place = folder / f"{'-'.join(step)}.json"
@@ -286,22 +301,3 @@ def _environment_number(name: str, default: int | None = None) -> int:
             f"{name}: expected a whole number in the environment, found {found}; start by torchrun or srun"
         )
     return int(text)
-
-
-def _ready(device: torch.device) -> torch.device:
-    """The device, a GPU made this process's own, with TF32 in the place of float32 for products where it has that."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")
-    return device
-
-
-def _device(local_rank: int) -> torch.device:
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    if local_rank >= torch.cuda.device_count():
-        raise PlexrankError(
-            f"local process {local_rank}, but this machine shows {torch.cuda.device_count()} GPUs; "
-            "start one process a GPU"
-        )
-    return torch.device("cuda", local_rank)

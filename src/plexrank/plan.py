@@ -314,6 +314,15 @@ class Plan:
         else:
             yield self.report()
 
+    def trained_on(self) -> str:
+        """What the trainings were computed on, in words, with driver and container; empty where no record says."""
+        places = set()
+        for unit in self.units("train"):
+            device, driver, image = (_read_record(unit.record, key) for key in ("device", "NVIDIA driver", "container"))
+            words = [f"{device}", f"NVIDIA driver {driver}" if driver else "", f"in {image}" if image else ""]
+            places |= {", ".join(filter(None, words))} if device else set()
+        return "; ".join(sorted(places))
+
     def choose(self, stage: str, records: Sequence[str]) -> Plan:
         """The same plan, to work on some units of a stage only, while other processes may work on others.
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
+from plexrank.gpus import container_image, driver_version
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -120,11 +121,12 @@ class Unit:
         for path in (self.record, *self.outputs):
             clear_leftovers(path)
 
-    def finish(self, digests: Mapping[str, str] | None = None) -> None:
+    def finish(self, digests: Mapping[str, str] | None = None, device: str = "") -> None:
         """Write the done-record.
 
         Args:
             digests: what else tells the outputs from others, kept in the record.
+            device: what it was computed on, kept in the record with the driver and the container of this machine.
 
         Raises:
             RunDirError: an output is missing.
@@ -132,12 +134,14 @@ class Unit:
         missing = [output for output in self.outputs if not output.exists()]
         if missing:
             raise RunDirError(f"{missing[0]}: {self.name} ended without writing it; run the same command again")
+        driver = driver_version() if device != "CPU" else ""
         record = {
             "unit": self.name,
             "key": self.key,
             "depends": self.depends,
             "outputs": {output.name: size_bytes(output) for output in self.outputs},
             **({"digests": digests} if digests else {}),
+            **({"device": device, "NVIDIA driver": driver, "container": container_image()} if device else {}),
             "finished": now(),
         }
         write_text(self.record, json.dumps(record, indent=1) + "\n")
@@ -189,7 +193,7 @@ class RunDir:
         """Keep other runs out of the directory, which is made if need be, until the block ends.
 
         The lock of a process that is gone is taken over where that can be told: on the same host, or where a job
-        of Slurm begins anew on another.
+        is requeued to another.
 
         Args:
             job: id of the Slurm job that this process belongs to, if any.
@@ -224,8 +228,8 @@ class RunDir:
             raise RunDirError(f"{self.path}: another run is at work, and does not say which; {remedy}") from error
         on_this_host = host == platform.node()
         is_gone_here = on_this_host and (pid == os.getpid() or not _is_alive(pid))
-        is_same_job_begun_anew = not on_this_host and job == of_job != ""
-        if not is_gone_here and not is_same_job_begun_anew:
+        is_same_job_requeued = not on_this_host and job == of_job != ""
+        if not is_gone_here and not is_same_job_requeued:
             raise RunDirError(f"{self.path}: another run is at work (process {pid} on {host}); {remedy}")
         self.lock.unlink(missing_ok=True)
 
@@ -284,13 +288,15 @@ class RunDir:
             history = self._commands()
         write_text(self.provenance, json.dumps({"commands": [*history, entry]}, indent=1) + "\n")
 
-    def last_command(self) -> dict[str, str]:
-        """The newest entry of ``provenance.json``.
+    def add_to_last_command(self, **more: str) -> dict[str, str]:
+        """Add to the newest entry of ``provenance.json``; the entry.
 
         Raises:
             RunDirError: the file is missing or damaged.
         """
-        return self._commands()[-1]
+        *before, last = self._commands()
+        write_text(self.provenance, json.dumps({"commands": [*before, last | more]}, indent=1) + "\n")
+        return last | more
 
     def _commands(self) -> list[dict[str, str]]:
         try:

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from plexrank.cores import usable_cores
 from plexrank.plan import INNER_FOLDS
 from plexrank.settings import Study
-from plexrank.tiles.layout import usable_cores
 
 SECONDS = 4.0
 """How long the steps of a trial may take; loading the libraries comes on top."""

@@ -69,7 +69,7 @@ class Site:
         return {line.split("|")[0]: dict(zip(fields, line.split("|"), strict=True)) for line in lines}
 
     def restarts(self, task: str) -> int:
-        """How often a job began anew."""
+        """How often a job was requeued."""
         return int(re.findall(r"Restarts=(\d+)", self.slurm.command("scontrol", "show", "job", task))[0])
 
     def squeue(self, *options: str) -> list[str]:
@@ -87,7 +87,7 @@ class Site:
         return self.accounting(*job_ids)
 
     def wait_for(self, holds: Callable[[], object], seconds: float, what: str) -> None:
-        """Wait until something holds; a job that begins anew need not wait two minutes, but for its old self to end."""
+        """Wait until something holds; a requeued job need not wait two minutes, but for its old self to end."""
         deadline = time.monotonic() + seconds
         seen: dict[str, float] = {}
         while not holds():

@@ -61,7 +61,7 @@ PartitionName=low Nodes=ALL Default=YES MaxTime=60 State=UP PriorityTier=1 Grace
 PartitionName=high Nodes=ALL MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
 """
 NODE_CONF = (
-    "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=16000 Gres=gpu:2 "
+    "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=16000 Gres=gpu:tesla:2 "
     "State=UNKNOWN"
 )
 DBD_CONF = """\
@@ -138,7 +138,7 @@ class LocalSlurm:
         for device in devices:
             device.touch()
         (self.folder / "slurm.conf").write_text(SLURM_CONF.format(**names, ctld_port=ctld_port, nodes=nodes))
-        (self.folder / "gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in devices))
+        (self.folder / "gres.conf").write_text("".join(f"Name=gpu Type=tesla File={device}\n" for device in devices))
         (self.folder / "slurmdbd.conf").write_text(DBD_CONF.format(**names, sql_port=sql_port, password=password))
         (self.folder / "slurmdbd.conf").chmod(0o600)
         self._start_munge()

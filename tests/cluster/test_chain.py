@@ -82,8 +82,9 @@ def test_every_job_completes_after_the_one_before(site: Site, in_container: Path
     for name in ("tile", "train"):
         job = graph.jobs[NAMES.index(name)]
         assert {rows[task]["NNodes"] for task, _ in job.tasks()} == {"2"}
-        steps = site.slurm.command("sacct", "-nP", f"-j{job.job_id}_0", "-oJobID,NTasks,State").splitlines()
-        assert f"{job.job_id}_0.0|4|COMPLETED" in steps
+        task, _ = job.tasks()[0]
+        steps = site.slurm.command("sacct", "-nP", f"-j{task}", "-oJobID,NTasks,State").splitlines()
+        assert f"{task}.0|4|COMPLETED" in steps
     assert not list((in_container / "jobs" / "meetings").iterdir())
 
 
@@ -100,7 +101,7 @@ def test_four_processes_that_were_stopped_end_as_if_they_had_not_been(
     four = profile(train={**SMALL, "nodes": 2, "tasks_per_node": 2, "mem_gb": 4})
     for run in (undisturbed, half_done):
         site.submit(run, four, "--until", "train")
-        task = f"{site.graph(run).jobs[0].job_id}_0"
+        task, _ = site.graph(run).jobs[0].tasks()[0]
         if run == half_done:
             site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 300, "a checkpoint")
             site.slurm.command("scancel", "--signal=USR2", task)
@@ -128,10 +129,10 @@ def test_a_failure_releases_nothing_that_depends_on_it(site: Site, tmp_path: Pat
     said = site.plexrank("status", run).stdout
     assert "FAILED exit 4:0" in said
     assert "no luck today" in said
-    assert "next: mend what failed; then plexrank run" in said
-    mended = site.submit(run, profile())
-    assert "tile       job" in mended.stdout
-    assert ", an array of 3: " in mended.stdout
+    assert "next: fix what failed; then plexrank run" in said
+    again = site.submit(run, profile())
+    assert "tile       job" in again.stdout
+    assert ", an array of 3: " in again.stdout
     assert {row["State"] for row in site.wait(run).values()} == {"COMPLETED"}
 
 
@@ -232,18 +233,18 @@ def test_two_runs_share_a_node(
 
 def test_doctor_asks_the_cluster_and_looks_inside_the_container(site: Site, image: Path, profile: Profile) -> None:
     train = {**SMALL, "nodes": 2, "gpus_per_node": 2, "tasks_per_node": 2}
-    said = site.plexrank(
-        "doctor", "--cluster", profile(container={"image": str(image)}, train=train), "--submit"
-    ).stdout
-    assert "train        Slurm would take its jobs" in said
-    assert "node         torch        2." in said
+    on_gpus = profile(container={"image": str(image)}, train=train)
+    said = site.plexrank("doctor", "--cluster", on_gpus, "--submit", check=False).stdout
+    assert "train        Slurm would take an array of 100" in said
+    assert "node         ! torch        2." in said
+    assert "PLEXRANK_GPUS=2: this job was given GPUs, but torch 2." in said
     assert "node         sbatch       not found" in said
     wrong = profile(partition="nowhere", container={"image": "/no/image.sif", "bind": ["/no/archive"]})
     said = (done := site.plexrank("doctor", "--cluster", wrong, check=False)).stdout
     assert done.returncode == 1
     assert "! container    /no/image.sif: no such image" in said
     assert "! bind         /no/archive: no such folder" in said
-    assert "! train        Slurm would refuse its jobs: sbatch: invalid partition specified: nowhere" in said
+    assert "! train        Slurm would refuse an array of 100: sbatch: invalid partition specified: nowhere" in said
     too_much = site.plexrank("doctor", "--cluster", profile(rank={**SMALL, "time_min": 600}), check=False)
     assert too_much.returncode == 1
     assert (

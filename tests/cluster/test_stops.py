@@ -21,7 +21,7 @@ Profile = Callable[..., Path]
 def submit_and_await_checkpoint(site: Site, run: Path, profile: Path) -> str:
     """Submit a run with one training to do; the id of its task, once it has saved progress."""
     site.submit(run, profile)
-    task = f"{site.graph(run).jobs[0].job_id}_0"
+    task, _ = site.graph(run).jobs[0].tasks()[0]
     site.wait_for((run / "train" / "fold-0" / "seed-0" / "last.pt").exists, 300, "a checkpoint")
     return task
 
@@ -41,14 +41,14 @@ def test_a_signal(site: Site, reference: Path, half_done: Path, profile: Profile
     for _ in range(3):  # a container passes one signal on several times
         site.slurm.command("scancel", "--signal=USR2", task)
     assert_went_on(site, half_done, reference, task)
-    assert "stopped with more to do; the job begins anew" in (half_done / "logs" / f"{task}_0_log.out").read_text()
+    assert "stopped with more to do; the job is run again" in (half_done / "logs" / f"{task}_0_log.out").read_text()
 
 
 def test_the_time_limit(site: Site, half_done: Path, profile: Profile) -> None:
     endless = ["--set", "train.epochs=100000", "--set", "train.patience=100000"]
     site.submit(half_done, profile(train={**SMALL, "time_min": 1}, stop_before_s=15), *endless)
     graph = site.graph(half_done)
-    task = f"{graph.jobs[0].job_id}_0"
+    task, _ = graph.jobs[0].tasks()[0]
     log = half_done / "logs" / f"{task}_0_log.out"
     site.wait_for(lambda: log.exists() and "going on at epoch" in log.read_text(), 400, "a second start")
     assert site.restarts(task) >= 1
@@ -87,7 +87,7 @@ def test_a_dead_process_ends_its_job_before_the_others_give_up_on_it(
     rows = site.wait(half_done, TIMEOUT.total_seconds() - 100)
     assert rows[task]["State"] == "FAILED"
     assert [row["State"].split()[0] for row in rows.values() if row["JobID"] != task] == ["CANCELLED"] * 3
-    assert "next: mend what failed" in site.plexrank("status", half_done).stdout
+    assert "next: fix what failed" in site.plexrank("status", half_done).stdout
 
 
 def test_a_training_on_permuted_labels(site: Site, reference: Path, tmp_path: Path, profile: Profile) -> None:
@@ -142,7 +142,7 @@ def processes_of(site: Site, task: str, *variables: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("makes_progress", "restarts", "said"),
-    [(True, 2, "begun anew 2 times; raise time_min"), (False, 1, "stopped twice before anything was saved")],
+    [(True, 2, "started again 2 times; raise time_min"), (False, 1, "stopped twice before anything was saved")],
 )
 def test_no_requeue_without_end(
     site: Site, half_done: Path, tmp_path: Path, profile: Profile, makes_progress: bool, restarts: int, said: str

@@ -17,9 +17,11 @@
 #SBATCH --time=120
 
 # setup
-export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+export SLURM_EXPORT_ENV=ALL
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 module load apptainer
 export PLEXRANK_SUBMITTED_BY=VERSION
+export PLEXRANK_GPUS=0
 units=/runs/grade/jobs/3f2a1b/table/0.units
 progress() {
     ( cd /runs/grade && while IFS= read -r record; do
@@ -29,6 +31,7 @@ progress() {
 before=$(progress)
 
 # command
+export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output /runs/grade/logs/%j_%t_log.out --open-mode=append --kill-on-bad-exit=1 --wait=60 --mpi=none apptainer exec --contain --no-home --pwd /runs/grade --mount type=bind,src=/archive,dst=/archive,ro --mount 'type=bind,src=/data/a cohort/images,dst=/data/a cohort/images,ro' --mount 'type=bind,src=/data/a cohort/samples.csv,dst=/data/a cohort/samples.csv,ro' --mount type=bind,src=/weights/resnet18.pth,dst=/weights/resnet18.pth,ro --mount type=bind,src=/runs/grade,dst=/runs/grade /images/plexrank.sif python -I -u -m plexrank tile /runs/grade --units "$units"
 
 
@@ -40,12 +43,12 @@ idle=/runs/grade/jobs/idle/$job
 if [ "$(progress)" != "$before" ]; then rm -f "$idle"; fi
 if [ $code -eq 75 ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -ge 20 ]; then
-        echo "plexrank: stopped, and begun anew 20 times; raise time_min or max_requeues"
+        echo "plexrank: stopped, and started again 20 times; raise time_min or max_requeues"
     elif [ -e "$idle" ]; then
         echo "plexrank: stopped twice before anything was saved; raise time_min"
     else
         [ "$(progress)" != "$before" ] || : > "$idle"
-        echo "plexrank: stopped with more to do; the job begins anew"
+        echo "plexrank: stopped with more to do; the job is run again"
         scontrol requeue "$job" && sleep 300
     fi
 fi

@@ -2,7 +2,6 @@
 
 # Parameters
 #SBATCH --account=lab
-#SBATCH --array=0-0%1
 #SBATCH --cpus-per-task=4
 #SBATCH --job-name=tile
 #SBATCH --kill-on-invalid-dep=yes
@@ -10,7 +9,7 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --open-mode=append
-#SBATCH --output='/runs/it'"'"'s; rm -rf "$HOME", `now`/logs/%A_%a_0_log.out'
+#SBATCH --output='/runs/it'"'"'s; rm -rf "$HOME", `now`/logs/%j_0_log.out'
 #SBATCH --partition=cpu
 #SBATCH --requeue
 #SBATCH --reservation=night
@@ -18,10 +17,12 @@
 #SBATCH --time=120
 
 # setup
-export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+export SLURM_EXPORT_ENV=ALL
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 module load apptainer
 export PLEXRANK_SUBMITTED_BY=VERSION
-units='/runs/it'"'"'s; rm -rf "$HOME", `now`/jobs/3f2a1b/tile'/$SLURM_ARRAY_TASK_ID.units
+export PLEXRANK_GPUS=0
+units='/runs/it'"'"'s; rm -rf "$HOME", `now`/jobs/3f2a1b/tile'/0.units
 progress() {
     ( cd '/runs/it'"'"'s; rm -rf "$HOME", `now`' && while IFS= read -r record; do
         stat -c "%n %s %y" -- "$record" "$(dirname -- "$record")/last.pt"
@@ -30,7 +31,8 @@ progress() {
 before=$(progress)
 
 # command
-srun --unbuffered --output '/runs/it'"'"'s; rm -rf "$HOME", `now`/logs/%A_%a_%t_log.out' --open-mode=append --kill-on-bad-exit=1 --wait=60 --mpi=none apptainer exec --contain --no-home --pwd '/runs/it'"'"'s; rm -rf "$HOME", `now`' --mount type=bind,src=/archive,dst=/archive,ro --mount 'type=bind,src=/data/a cohort/images,dst=/data/a cohort/images,ro' --mount 'type=bind,src=/data/a cohort/samples.csv,dst=/data/a cohort/samples.csv,ro' --mount type=bind,src=/weights/resnet18.pth,dst=/weights/resnet18.pth,ro --mount 'type=bind,"src=/runs/it'"'"'s; rm -rf ""$HOME"", `now`","dst=/runs/it'"'"'s; rm -rf ""$HOME"", `now`"' /images/plexrank.sif python -I -u -m plexrank tile '/runs/it'"'"'s; rm -rf "$HOME", `now`' --units "$units"
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output '/runs/it'"'"'s; rm -rf "$HOME", `now`/logs/%j_%t_log.out' --open-mode=append --kill-on-bad-exit=1 --wait=60 --mpi=none apptainer exec --contain --no-home --pwd '/runs/it'"'"'s; rm -rf "$HOME", `now`' --mount type=bind,src=/archive,dst=/archive,ro --mount 'type=bind,src=/data/a cohort/images,dst=/data/a cohort/images,ro' --mount 'type=bind,src=/data/a cohort/samples.csv,dst=/data/a cohort/samples.csv,ro' --mount type=bind,src=/weights/resnet18.pth,dst=/weights/resnet18.pth,ro --mount 'type=bind,"src=/runs/it'"'"'s; rm -rf ""$HOME"", `now`","dst=/runs/it'"'"'s; rm -rf ""$HOME"", `now`"' /images/plexrank.sif python -I -u -m plexrank tile '/runs/it'"'"'s; rm -rf "$HOME", `now`' --units "$units"
 
 
 # teardown
@@ -41,12 +43,12 @@ idle='/runs/it'"'"'s; rm -rf "$HOME", `now`/jobs/idle'/$job
 if [ "$(progress)" != "$before" ]; then rm -f "$idle"; fi
 if [ $code -eq 75 ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -ge 20 ]; then
-        echo "plexrank: stopped, and begun anew 20 times; raise time_min or max_requeues"
+        echo "plexrank: stopped, and started again 20 times; raise time_min or max_requeues"
     elif [ -e "$idle" ]; then
         echo "plexrank: stopped twice before anything was saved; raise time_min"
     else
         [ "$(progress)" != "$before" ] || : > "$idle"
-        echo "plexrank: stopped with more to do; the job begins anew"
+        echo "plexrank: stopped with more to do; the job is run again"
         scontrol requeue "$job" && sleep 300
     fi
 fi

@@ -23,6 +23,7 @@ from dask_jobqueue.slurm import SLURMRunner
 from distributed import Client, Security
 from distributed.utils import json_load_robust
 
+from plexrank.cores import usable_cores
 from plexrank.environment_names import SRUN_NAMES
 from plexrank.errors import PlexrankError
 from plexrank.launch.profile import LEAST_DASK_PROCESSES
@@ -90,7 +91,7 @@ def _runner(security: Security, address: Path, scratch: str) -> Iterator[_Runner
             scheduler_options=dict(secure),
             worker_options=secure
             | {
-                "nthreads": len(os.sched_getaffinity(0)),
+                "nthreads": usable_cores(),
                 "memory_limit": 0,  # Slurm sets one
                 "local_directory": scratch,
             },

@@ -15,9 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import plexrank
+from plexrank.cores import usable_cores
 from plexrank.errors import PlexrankError
 from plexrank.launch import slurm
-from plexrank.launch.profile import Profile
+from plexrank.launch.one_job import SCHEDULERS
+from plexrank.launch.options import variables_of
+from plexrank.launch.profile import ArrayResources, Profile
+from plexrank.launch.refusals import explain
 from plexrank.launch.script import probe_text
 from plexrank.launch.versions import other_version
 from plexrank.plan import STAGES
@@ -57,13 +61,13 @@ def examine_machine(folder: Path) -> Iterator[Finding]:
     yield Finding("plexrank", f"{plexrank.__version__} on Python {platform.python_version()}, {platform.node()}")
     if difference := other_version():
         yield Finding("plexrank", difference, is_bad=True)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     yield Finding("machine", f"{cores} of {os.cpu_count()} cores usable, {memory_gb:.0f} GB of memory")
     if importlib.util.find_spec("torch") is None:
         yield Finding("torch", "not installed: this machine can submit to a cluster, and compute nothing")
     else:
-        yield Finding("torch", f"{version('torch')}; {_gpus()}")
+        yield _examine_gpus()
     for command in ("sbatch", "apptainer"):
         yield Finding(command, _version_of(command) or "not found")
     disk = shutil.disk_usage(folder)
@@ -80,33 +84,44 @@ def examine_cluster(profile: Profile) -> Iterator[Finding]:
         if not shutil.which(profile.container.runtime):
             where = "setup may bring it on the nodes" if profile.setup else "the nodes may have it all the same"
             yield Finding("runtime", f"{profile.container.runtime}: not found here; {where}")
+    if profile.scheduler != "slurm":
+        submit = SCHEDULERS[profile.scheduler].submit.split()[0]
+        yield Finding(profile.scheduler, shutil.which(submit) or f"{submit}: not found here", not shutil.which(submit))
+        return
     if not slurm.is_available():
         yield Finding("slurm", "sbatch: not found; do this where jobs are submitted", is_bad=True)
         return
+    largest = profile.max_array_size or slurm.max_array_size(profile.first_cluster)
     for stage in STAGES:
-        yield _examine_stage(stage, profile)
+        yield _examine_stage(stage, profile, largest)
 
 
-def _examine_stage(stage: str, profile: Profile) -> Finding:
+def _examine_stage(stage: str, profile: Profile, largest: int) -> Finding:
     """Whether Slurm would take a stage's jobs, and ever start them, which ``sbatch --test-only`` does not tell."""
     asked = profile.resources(stage)
+    num_tasks = min(asked.jobs, largest) if isinstance(asked, ArrayResources) and asked.has_arrays else 1
+    what = "its jobs" if num_tasks == 1 else f"an array of {num_tasks}"
     try:
         with tempfile.TemporaryDirectory() as folder:
             script = Path(folder) / "probe.sh"
-            script.write_text(probe_text(asked, profile, Path(folder)))
-            slurm.run(["sbatch", "--test-only", str(script)])
+            script.write_text(probe_text(stage, asked, profile, Path(folder), num_tasks))
+            slurm.try_out(script, clusters=profile.clusters or "", without=variables_of(asked.options()))
     except PlexrankError as error:
-        return Finding(stage, f"Slurm would refuse its jobs: {error}; mend {stage} in the profile", is_bad=True)
-    where = f"partition {asked.partition}" if asked.partition else "the default partition"
+        said = explain(str(error), asked.options(), clusters=profile.clusters, num_tasks=num_tasks)
+        return Finding(stage, f"Slurm would refuse {what}: {said}; fix {stage} in the profile", is_bad=True)
+    if "time" not in asked.options():
+        return Finding(stage, f"Slurm would take {what}")
+    partition = asked.partition or os.environ.get("SBATCH_PARTITION")
+    where = f"partition {partition}" if partition else "the default partition"
     try:
-        longest_min = slurm.longest_min(asked.partition)
+        longest_min = slurm.longest_min(partition, profile.first_cluster)
     except PlexrankError as error:
         unknown = f"whether {where} allows {stage}.time_min {asked.time_min} is not known"
-        return Finding(stage, f"Slurm would take its jobs; {unknown}: {error}")
+        return Finding(stage, f"Slurm would take {what}; {unknown}: {error}")
     if asked.time_min > longest_min:
-        what = f"{stage}.time_min is {asked.time_min}, {where} allows {longest_min:.0f}"
-        return Finding(stage, f"Slurm would never start its jobs: {what}", is_bad=True)
-    return Finding(stage, "Slurm would take its jobs")
+        limit = f"{stage}.time_min is {asked.time_min}, {where} allows {longest_min:.0f}"
+        return Finding(stage, f"Slurm would never start its jobs: {limit}", is_bad=True)
+    return Finding(stage, f"Slurm would take {what}")
 
 
 def examine_nodes(profile: Profile, folder: Path) -> Iterator[Finding]:
@@ -116,15 +131,19 @@ def examine_nodes(profile: Profile, folder: Path) -> Iterator[Finding]:
         profile: of the cluster.
         folder: shared with the nodes; a folder in it holds script and log meanwhile.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix="plexrank-doctor-") as own:
-        script = Path(own) / "probe.sh"
+    if profile.scheduler != "slurm":
+        yield Finding("node", f"not looked at: only Slurm is given a job for that, not {profile.scheduler}")
+        return
+    with tempfile.TemporaryDirectory(dir=folder, prefix="plexrank-doctor-") as scratch:
+        script = Path(scratch) / "probe.sh"
         one_minute = {"time_min": 1, "nodes": 1, "tasks_per_node": 1}
-        script.write_text(probe_text(profile.resources("train").model_copy(update=one_minute), profile, Path(own)))
+        asked = profile.resources("train").model_copy(update=one_minute)
+        script.write_text(probe_text("train", asked, profile, Path(scratch)))
         try:
-            slurm.run(["sbatch", "--wait", str(script)])
+            slurm.run_and_wait(script, clusters=profile.clusters or "", without=variables_of(asked.options()))
         except PlexrankError as error:
             yield Finding("node", f"the job failed: {error or 'it ended with an error'}", is_bad=True)
-        for log in sorted(Path(own).glob("*_log.out")):
+        for log in sorted(Path(scratch).glob("*_log.out")):
             for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                 yield Finding("node", line.strip())
 
@@ -132,7 +151,7 @@ def examine_nodes(profile: Profile, folder: Path) -> Iterator[Finding]:
 def _examine_container(image: Path, binds: tuple[Path, ...]) -> Iterator[Finding]:
     if not image.exists():
         yield Finding(
-            "container", f"{image}: no such image; build it (container/README.md), mend the profile", is_bad=True
+            "container", f"{image}: no such image; build it (container/README.md), fix the profile", is_bad=True
         )
     elif image.is_file():
         yield Finding("container", f"{image}: {image.stat().st_size / 1e9:.1f} GB, sha256 {file_digest(image)}")
@@ -140,21 +159,22 @@ def _examine_container(image: Path, binds: tuple[Path, ...]) -> Iterator[Finding
         yield Finding("container", f"{image}: an unpacked image, which has no digest")
     for path in binds:
         if not path.exists():
-            yield Finding("bind", f"{path}: no such folder; mend container.bind in the profile", is_bad=True)
+            yield Finding("bind", f"{path}: no such folder; fix container.bind in the profile", is_bad=True)
 
 
-def _gpus() -> str:
-    """What torch sees, asked in a process of its own, since loading it takes long and may fail."""
-    code = "import torch; print(*(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())), sep=', ')"
+def _examine_gpus() -> Finding:
+    """What torch computes on, asked in a process of its own, since loading it takes long and may fail."""
+    code = "from plexrank.devices import choose_device, found_line; print(found_line(choose_device(0)))"
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=120
         )
     except subprocess.TimeoutExpired:
-        return "no answer within two minutes"
+        return Finding("torch", f"{version('torch')}; no answer within two minutes")
     if done.returncode:
-        return f"cannot be loaded: {done.stderr.strip().splitlines()[-1]}"
-    return f"GPUs: {done.stdout.strip() or 'none'}"
+        said = done.stderr.strip().splitlines()[-1].removeprefix("plexrank.errors.PlexrankError: ")
+        return Finding("torch", f"{version('torch')}; {said}", is_bad=True)
+    return Finding("torch", f"{version('torch')}; {done.stdout.strip()}")
 
 
 def _version_of(command: str) -> str | None:

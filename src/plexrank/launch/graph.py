@@ -46,6 +46,7 @@ class Graph(BaseModel):
     Attributes:
         token: ends the name of every job of one submission.
         released: the submission was completed; before that its first job is held.
+        cluster: the one that took it, before that those that may, separated by commas; empty for that of the machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,7 +56,13 @@ class Graph(BaseModel):
     container_sha256: str | None
     submitted: str
     released: bool
+    cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9._,-]*$")] = ""
     jobs: tuple[SubmittedJob, ...]
+
+    @property
+    def clusters(self) -> list[str]:
+        """Those that its jobs may be on."""
+        return self.cluster.split(",")
 
     @property
     def job_ids(self) -> list[str]:
@@ -125,14 +132,27 @@ def _left(units: list[Unit], follows: bool = False) -> list[Unit]:
     return [unit for unit in units if follows or unit.why_not_done() is not None]
 
 
-def plan_job(name: str, units: Collection[Unit], plan: Plan, profile: Profile) -> Job:
-    """The job that does some units, spread over its tasks by cost."""
+def plan_jobs(name: str, units: Collection[Unit], plan: Plan, profile: Profile, max_array_size: int) -> list[Job]:
+    """The jobs that do some units, spread over tasks by cost: one array, or several where that would be too large.
+
+    Where the site takes no arrays, each task is a job of its own. There are no more parts than tasks may run at once.
+
+    Args:
+        name: of the job.
+        units: what to do.
+        plan: what they belong to.
+        profile: of the cluster.
+        max_array_size: tasks of an array at most.
+    """
     stage = "tile" if name == "table" else name
-    resources = getattr(profile, stage)
-    most = resources.jobs if name == stage and isinstance(resources, ArrayResources) else 1
+    asked = profile.resources(stage)
+    jobs, at_once = (asked.jobs, asked.at_once) if name == stage and isinstance(asked, ArrayResources) else (1, 1)
+    size = max_array_size if asked.has_arrays else 1
     cost = _costs(plan, stage)
     costs = [(str(unit.record.relative_to(plan.rundir.path)), cost(unit)) for unit in units]
-    return Job(name, stage, spread(costs, most))
+    shares = spread(costs, min(jobs, size * at_once))
+    parts = [shares[first : first + size] for first in range(0, len(shares), size)]
+    return [Job(name, stage, part, at_once // len(parts), number) for number, part in enumerate(parts, start=1)]
 
 
 def _costs(plan: Plan, stage: str) -> Callable[[Unit], float]:

@@ -17,8 +17,17 @@ import pandas as pd
 import plexrank
 from plexrank.check import check_study_file
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, raise_problems
+from plexrank.launch.one_job import write_one_job
+from plexrank.launch.processes import job_id
 from plexrank.launch.profile import load_profile
-from plexrank.launch.submit import jobs_under_way, lines_about, refuse_while_jobs_run, submit_run, write_dry_run
+from plexrank.launch.submit import (
+    jobs_under_way,
+    lines_about,
+    refuse_while_jobs_run,
+    require_private,
+    submit_run,
+    write_dry_run,
+)
 from plexrank.launch.versions import other_version
 from plexrank.plan import Plan, make_plan
 from plexrank.progress import Reporter
@@ -31,7 +40,7 @@ SKIP_BAD = "cohort.skip_bad=true"
 
 
 def imagenet_folder() -> Path:
-    """Where torch looks for downloaded weights, told without loading torch."""
+    """Where torch looks for downloaded weights, without loading torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     home = Path(os.environ.get("TORCH_HOME", cache / "torch"))
     return home.expanduser() / "hub" / "checkpoints"
@@ -46,7 +55,7 @@ def open_run(
         out: the run directory.
         study_path: the study file.
         overrides: as for :func:`~plexrank.study.load_study`.
-        reporter: is told the warnings.
+        reporter: gets the warnings.
         own_weights: pretrained weights are looked for on this machine, not in a container.
 
     Raises:
@@ -121,7 +130,7 @@ def running(plan: Plan) -> Iterator[None]:
     Raises:
         RunDirError: another process, or a Slurm job, is at work in it.
     """
-    with plan.rundir.locked(job=os.environ.get("SLURM_JOB_ID", "")):
+    with plan.rundir.locked(job=job_id()):
         refuse_while_jobs_run(plan.rundir)
         _record(plan)
         yield
@@ -134,11 +143,15 @@ def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) ->
         PlexrankError: the profile is wrong, jobs are under way with other settings, or Slurm refuses.
     """
     profile = load_profile(profile_path)
-    with plan.rundir.locked(job=os.environ.get("SLURM_JOB_ID", "")):
+    with plan.rundir.locked(job=job_id()):
+        if profile.scheduler != "slurm":
+            require_private(plan.rundir)
+            _record(plan)
+            return write_one_job(profile, plan.study, plan.rundir, until)
         active = {} if dry_run else jobs_under_way(plan)
         _record(plan)
         if dry_run:
-            return [str(write_dry_run(plan, profile, until) / "submit.sh")]
+            return [str(write_dry_run(plan, profile, profile_path, until))]
         return lines_about(submit_run(plan, profile, profile_path, until, active), plan.rundir)
 
 
@@ -164,7 +177,6 @@ def provenance(plan: Plan) -> dict[str, str]:
         **versions,
         "host": platform.node(),
         "platform": platform.platform(),
-        "container": os.environ.get("APPTAINER_CONTAINER", ""),
         **{name: str(path) for name, path in inputs.items() if path},
         **{f"{name} sha256": file_digest(path) for name, path in inputs.items() if path},
     }

@@ -1,6 +1,6 @@
-"""What a job's script does around its work so that a job that was stopped begins anew.
+"""What a job's script does around its work so that a job that was stopped is run again.
 
-A stage that is told to stop saves its progress and exits 75. Then the script, which runs on the host where
+A stage that gets a signal to stop saves its progress and exits 75. Then the script, which runs on the host where
 ``scontrol`` is, requeues its own job: at most so many times, and only while there is progress. Once in a row a start
 may come to nothing, since a job can be preempted right after it began.
 """
@@ -36,12 +36,12 @@ def lines_after(rundir: RunDir, max_requeues: int) -> list[str]:
         'if [ "$(progress)" != "$before" ]; then rm -f "$idle"; fi',
         f"if [ $code -eq {STOPPED} ]; then",
         f'    if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {max_requeues} ]; then',
-        f'        echo "plexrank: stopped, and begun anew {max_requeues} times; raise time_min or max_requeues"',
+        f'        echo "plexrank: stopped, and started again {max_requeues} times; raise time_min or max_requeues"',
         '    elif [ -e "$idle" ]; then',
         '        echo "plexrank: stopped twice before anything was saved; raise time_min"',
         "    else",
         '        [ "$(progress)" != "$before" ] || : > "$idle"',
-        '        echo "plexrank: stopped with more to do; the job begins anew"',
+        '        echo "plexrank: stopped with more to do; the job is run again"',
         '        scontrol requeue "$job" && sleep 300',
         "    fi",
         "fi",

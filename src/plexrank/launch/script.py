@@ -13,8 +13,9 @@ from pathlib import Path
 from submitit import SlurmExecutor
 
 from plexrank.errors import StudyError
+from plexrank.gpus import ASKED
 from plexrank.launch import requeue, versions
-from plexrank.launch.profile import ArrayResources, Profile, Resources
+from plexrank.launch.profile import GPU_STAGES, Profile, Resources
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 
@@ -27,16 +28,29 @@ class Job:
         name: ``tile``, ``table`` (which joins the tile tables), ``train``, ``attribute``, ``rank`` or ``report``.
         stage: the command to run.
         shares: for each task the done-records, relative to the run directory, of the units that it works on.
+        at_once: of these tasks, run at the same time at most.
+        part: number of the job among those of the same name, from 1.
     """
 
     name: str
     stage: str
     shares: tuple[tuple[str, ...], ...]
+    at_once: int = 1
+    part: int = 1
 
     @property
     def is_array(self) -> bool:
-        """Whether it is submitted as an array, of one task or more."""
-        return self.name == self.stage and self.stage in ("tile", "train", "attribute")
+        """Whether it is submitted as an array."""
+        return len(self.shares) > 1
+
+    @property
+    def label(self) -> str:
+        """What its files are called."""
+        return self.name if self.part == 1 else f"{self.name}-{self.part}"
+
+    def full_name(self, study: str, token: str) -> str:
+        """What it is called in Slurm; ends with the token of its submission."""
+        return f"{self.name}-{study}-{token}"
 
 
 class _Executor(SlurmExecutor):
@@ -46,10 +60,10 @@ class _Executor(SlurmExecutor):
     def affinity(cls) -> int:
         return 1  # scripts can be written where there is no Slurm
 
-    def script(self, command: str, num_tasks: int | None) -> str:
-        self.parameters["map_count"] = num_tasks
+    def script(self, command: str, num_tasks: int = 1) -> str:
+        self.parameters["map_count"] = num_tasks if num_tasks > 1 else None
         text: str = self._make_submission_file_text(command, uid="")
-        return text.replace("export SUBMITIT_EXECUTOR=slurm\n", "") + "\n"
+        return text + "\n"
 
 
 def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder: Path) -> str:
@@ -66,58 +80,72 @@ def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder
         StudyError: a path cannot stand in a script.
     """
     refuse_unusable_path(rundir.path)
-    asked = profile.resources(job.name if job.name in ("rank", "report") else job.stage)
-    if job.name == "table":
-        asked = asked.model_copy(update={"nodes": 1, "tasks_per_node": 1})
-    binds = [*(_mount(path, "ro") for path in data_folders(profile, study)), _mount(rundir.path)]
-    python = _python(profile, binds, rundir.path, asked.gpus_per_node > 0)
+    asked = resources_of(job, profile)
+    binds = [*(mount(path, "ro") for path in data_folders(profile, study)), mount(rundir.path)]
+    python = python_command(profile, binds, rundir.path, _gpu_option_of(job.stage, profile, asked))
     command = f"{python} -m plexrank {job.stage} {shlex.quote(str(rundir.path))}"
     if job.stage in ("tile", "train", "attribute"):
         command += ' --units "$units"'
-    setup = [*profile.setup, *versions.lines_before(), f"units={_units(job, folder)}", *requeue.lines_before(rundir)]
+    setup = [f"units={_units(job, folder)}", *requeue.lines_before(rundir)]
     teardown = requeue.lines_after(rundir, profile.max_requeues)
-    executor = _executor(job.name, asked, profile, rundir.logs, setup, teardown)
-    return executor.script(command, len(job.shares) if job.is_array else None)
+    executor = _executor(job.stage, job.name, asked, profile, rundir.logs, setup, teardown, at_once=job.at_once)
+    return executor.script(command, len(job.shares))
 
 
-def probe_text(asked: Resources, profile: Profile, folder: Path) -> str:
+def probe_text(stage: str, asked: Resources, profile: Profile, folder: Path, num_tasks: int = 1) -> str:
     """The script of a job that runs ``plexrank doctor`` where a stage would run.
 
     Args:
+        stage: in whose place.
         asked: what the job asks for.
         profile: of the cluster.
         folder: where its log goes; the only one that its container shows.
+        num_tasks: of the array that it is.
     """
     refuse_unusable_path(folder)
-    executor = _executor("doctor", asked, profile, folder, [*profile.setup, *versions.lines_before()], ())
-    python = _python(profile, [_mount(folder)], folder, asked.gpus_per_node > 0)
-    return executor.script(f"{python} -m plexrank doctor", None)
+    executor = _executor(stage, "doctor", asked, profile, folder)
+    python = python_command(profile, [mount(folder)], folder, _gpu_option_of(stage, profile, asked))
+    return executor.script(f"{python} -m plexrank doctor", num_tasks)
+
+
+def resources_of(job: Job, profile: Profile) -> Resources:
+    """What a job asks for; the one that joins the tables of tiles is a single process of the stage."""
+    asked = profile.resources(job.stage)
+    return asked.model_copy(update={"nodes": 1, "tasks_per_node": 1}) if job.name == "table" else asked
 
 
 def _executor(
-    name: str, asked: Resources, profile: Profile, logs: Path, setup: Sequence[str], teardown: Sequence[str]
+    stage: str,
+    name: str,
+    asked: Resources,
+    profile: Profile,
+    logs: Path,
+    setup: Sequence[str] = (),
+    teardown: Sequence[str] = (),
+    *,
+    at_once: int = 1,
 ) -> _Executor:
     executor = _Executor(logs)
+    gpus = asked.gpus if stage in GPU_STAGES else 0
     executor.update_parameters(
         job_name=name,
-        partition=asked.partition,
-        account=asked.account,
-        qos=asked.qos,
-        constraint=asked.constraint,
-        nodes=asked.nodes,
-        ntasks_per_node=asked.tasks_per_node,
-        gpus_per_node=asked.gpus_per_node or None,
-        cpus_per_task=asked.cpus_per_task,
-        mem=f"{asked.mem_gb * 1024:.0f}M",
-        time=asked.time_min,
-        signal_delay_s=profile.stop_before_s,
-        array_parallelism=asked.at_once if isinstance(asked, ArrayResources) else 1,
+        nodes=None,  # like all that is None here, given by asked.options or not at all
+        time=None,
         wckey=None,
+        signal_delay_s=profile.stop_before_s,
+        array_parallelism=at_once,
         stderr_to_stdout=True,
-        setup=["export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK", *setup],
+        setup=[
+            "export SLURM_EXPORT_ENV=ALL",
+            '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK',
+            *profile.setup,
+            *versions.lines_before(),
+            f"export {ASKED}={gpus}",
+            *setup,
+        ],
         teardown=list(teardown) or None,
         srun_args=["--open-mode=append", "--kill-on-bad-exit=1", "--wait=60", *profile.srun],
-        additional_parameters={"kill-on-invalid-dep": "yes", "requeue": True, **profile.sbatch},
+        additional_parameters=asked.options(),
     )
     return executor
 
@@ -141,21 +169,44 @@ def data_folders(profile: Profile, study: Study) -> list[Path]:
 
 def _units(job: Job, folder: Path) -> str:
     """Shell for the file that lists the units of a task."""
-    return f"{shlex.quote(str(folder / job.name))}/{'$SLURM_ARRAY_TASK_ID' if job.is_array else '0'}.units"
+    return f"{shlex.quote(str(folder / job.label))}/{'$SLURM_ARRAY_TASK_ID' if job.is_array else '0'}.units"
 
 
-def _python(profile: Profile, binds: Sequence[str], folder: Path, has_gpus: bool) -> str:
-    """What starts Python for a stage: the interpreter itself, or the one within the container, in ``folder``."""
+def python_command(profile: Profile, binds: Sequence[str], folder: Path, gpu_option: str) -> str:
+    """What starts Python: the interpreter itself, or the one within the container, in ``folder``.
+
+    Args:
+        profile: of the cluster.
+        binds: what to show inside, by :func:`mount`.
+        folder: where to start.
+        gpu_option: of the container, with a blank after it; empty without GPUs.
+    """
     if profile.container is None:
         return shlex.join([str(profile.python or sys.executable), "-P", "-u"])
-    return shlex.join(
-        [profile.container.runtime, "exec", *["--nv"] * has_gpus, "--contain", "--no-home", "--pwd", str(folder)]
-        + [part for bind in binds for part in ("--mount", bind)]
-        + [str(profile.container.image), "python", "-I", "-u"]
-    )
+    words = [*profile.container.options, "--contain", "--no-home", "--pwd", str(folder)]
+    words += [part for bind in binds for part in ("--mount", bind)]
+    words += [str(profile.container.image), "python", "-I", "-u"]
+    return f"{shlex.quote(profile.container.runtime)} exec {gpu_option}{shlex.join(words)}"
 
 
-def _mount(path: Path, *options: str) -> str:
+def _gpu_option_of(stage: str, profile: Profile, asked: Resources) -> str:
+    return gpu_option(profile, asked.gpus, "SLURM_JOB_GPUS") if stage in GPU_STAGES else ""
+
+
+def gpu_option(profile: Profile, gpus: int, given_by: str) -> str:
+    """What shows the GPUs inside the container, with a blank after it, unless the profile's own options do.
+
+    Args:
+        profile: of the cluster.
+        gpus: how many it asks for.
+        given_by: variable by which the scheduler gives GPUs, asked for by the profile or not.
+    """
+    if profile.container and {"--nv", "--nvccli", "--rocm"} & {*profile.container.options}:
+        return ""
+    return "--nv " if gpus else f"${{{given_by}:+--nv}} "
+
+
+def mount(path: Path, *options: str) -> str:
     """A folder at the same place inside the container; commas and quotes in its name are kept apart as in CSV."""
     refuse_unusable_path(path)
     line = io.StringIO()
@@ -165,10 +216,10 @@ def _mount(path: Path, *options: str) -> str:
 
 def write_units(job: Job, folder: Path) -> None:
     """Write the lists of units that a job's tasks read."""
-    own = folder / job.name
-    own.mkdir(parents=True, exist_ok=True)
+    lists = folder / job.label
+    lists.mkdir(parents=True, exist_ok=True)
     for task, share in enumerate(job.shares):
-        (own / f"{task}.units").write_text("".join(f"{record}\n" for record in share), encoding="utf-8")
+        (lists / f"{task}.units").write_text("".join(f"{record}\n" for record in share), encoding="utf-8")
 
 
 def spread(costs: Sequence[tuple[str, float]], num_shares: int) -> tuple[tuple[str, ...], ...]:

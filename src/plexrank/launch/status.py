@@ -15,6 +15,8 @@ from plexrank.plan import STAGES, Plan
 
 LOG_LINES = 8
 """How much of a failed task's log to show."""
+MOST_JOBS = 3
+"""How many jobs of a stage are shown one by one."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def run_status(plan: Plan) -> RunStatus:
         RunDirError: the record of its jobs is damaged.
     """
     graph = read_graph(plan.rundir.graph)
-    states = slurm.task_states(graph.job_ids) if graph else {}
+    states = slurm.task_states(graph.job_ids, graph.cluster) if graph else {}
     reasons = {unit.record: reason for stage in STAGES for unit in plan.units(stage) if (reason := unit.why_not_done())}
     left = {str(record.relative_to(plan.rundir.path)) for record in reasons}
     stages = tuple(_stage_status(stage, plan, reasons, graph, states) for stage in STAGES)
@@ -144,7 +146,9 @@ def _stage_status(
     of_left = [of_unit[record] for record in left if record in of_unit]
     running = sum(state in slurm.ACTIVE and state != "PENDING" for state in of_left)
     waiting = of_left.count("PENDING")
-    told = [
+    if len(of_job) > MOST_JOBS:
+        of_job = {f"{min(of_job, key=int)}–{max(of_job, key=int)}": sum(of_job.values(), Counter())}
+    in_words = [
         f"job {job_id} {' '.join(state if count == 1 else f'{count} × {state}' for state, count in counts.items())}"
         for job_id, counts in of_job.items()
     ]
@@ -155,7 +159,7 @@ def _stage_status(
         running=running,
         waiting=waiting,
         failed=len(of_left) - running - waiting,
-        jobs=", ".join(told) if left else "",
+        jobs=", ".join(in_words) if left else "",
         reason=reason,
         note=_null_trainings(units, left, plan),
     )
@@ -208,9 +212,9 @@ def _next_step(
         return f"{again}, with the same --set as before, does what is left"
     again += f" --cluster {graph.profile}"
     if not graph.released:
-        return f"the submission was broken off; {again} takes it back and submits anew"
+        return f"the submission was broken off; {again} takes it back and submits again"
     if any(not failure.was_stopped and not failure.never_began for failure in failures):
-        return f"mend what failed; then {again} submits that and what follows from it"
+        return f"fix what failed; then {again} submits that and what follows from it"
     if is_active:
         return (
             f"wait; plexrank status {plan.rundir.path} --watch follows it, plexrank cancel {plan.rundir.path} ends it"

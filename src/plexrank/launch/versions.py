@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import plexrank
+from plexrank.gpus import container_image
 
 SUBMITTED_BY = "PLEXRANK_SUBMITTED_BY"
 """Variable of a job: the version that wrote its script."""
@@ -20,7 +21,7 @@ def other_version() -> str | None:
     submitted_by = os.environ.get(SUBMITTED_BY, plexrank.__version__)
     if submitted_by == plexrank.__version__:
         return None
-    image = os.environ.get("APPTAINER_CONTAINER")
+    image = container_image()
     here = f"{image} has" if image else "on this node is"
     return (
         f"{here} plexrank {plexrank.__version__}, but {submitted_by} submitted the job; "

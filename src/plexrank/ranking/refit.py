@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from plexrank.cores import usable_cores
 from plexrank.ranking.aggregate import LinearWeights, UnitTable, scaled_to_one, softmax
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.ranking.scores import weighted_mean
@@ -89,7 +89,7 @@ def refitted_coefficients(linear: LinearWeights, r: Array, label: Array, weights
     """
     fit = _Fit(linear, r, label)
     parts = [weights[start : start + DRAWS_AT_ONCE] for start in range(0, len(weights), DRAWS_AT_ONCE)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return np.concatenate(list(pool.map(fit.refit, parts)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from plexrank.allocator import keep_freed_memory
 from plexrank.attribution.store import UnitAttribution, write_attribution
+from plexrank.devices import log_line
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.errors import RunDirError
 from plexrank.plan import Plan
@@ -27,6 +28,8 @@ def run(plan: Plan, reporter: Reporter) -> None:
     with process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = on_first(lambda: units_to_do("attribute", plan.chosen_units("attribute"), reporter), info)
+        if todo:
+            reporter.say(f"attribute: {log_line(info.hardware, info.device, info.world_size)}")
         cohort = TiledCohort(plan)
         with reporter.counting("attribute", len(todo)) as counting:
             for fold, seed in plan.fold_seeds:
@@ -35,13 +38,14 @@ def run(plan: Plan, reporter: Reporter) -> None:
                     continue
                 on_first(unit.begin, info)
                 attribution = _attribute_one(plan, cohort, fold, seed, info)
-                on_first(partial(_write, unit, plan.rundir.attribution(fold, seed), attribution), info)
+                store = plan.rundir.attribution(fold, seed)
+                on_first(partial(_write, unit, store, attribution, info.hardware), info)
                 counting.advance()
 
 
-def _write(unit: Unit, store: Path, attribution: UnitAttribution) -> None:
+def _write(unit: Unit, store: Path, attribution: UnitAttribution, hardware: str) -> None:
     write_attribution(store, attribution)
-    unit.finish()
+    unit.finish(device=hardware)
 
 
 def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> UnitAttribution:

@@ -45,7 +45,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
             faithfulness_figure=rundir.figures / "faithfulness.png" if summary["faithfulness"] else None,
             planted=planted,
             study_text=dump_study(plan.study),
-            provenance=rundir.last_command(),
+            provenance=rundir.add_to_last_command(**{"trained on": plan.trained_on()}),
         )
     )
     write_text(rundir.report_page, page)

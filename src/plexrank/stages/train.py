@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from plexrank.allocator import keep_freed_memory
 from plexrank.attribution.store import UnitAttribution
+from plexrank.devices import log_line
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.plan import Plan
 from plexrank.progress import Reporter
@@ -34,6 +35,8 @@ def run(plan: Plan, reporter: Reporter) -> None:
     with _stop_signals() as should_stop, process_group(plan.rundir.meetings) as info:
         reporter = reporter if info.is_first else Reporter(quiet=True)
         todo = on_first(lambda: units_to_do("train", plan.chosen_units("train"), reporter), info)
+        if todo:
+            reporter.say(f"train: {log_line(info.hardware, info.device, info.world_size)}")
         cohort = TiledCohort(plan)
         with reporter.counting("train", len(todo)) as counting:
             trainer = _Trainer(plan, cohort, info, counting.note, should_stop)
@@ -69,7 +72,7 @@ class _Trainer:
         work, folder = self.plan.train(fold, seed), self.plan.rundir.training(fold, seed)
         paths = UnitPaths(last=folder / "last.pt", best=folder / "best.pt", history=folder / "history.csv")
         result = self._train_unit(work, tiles, self._unit(self.plan, fold, seed), paths)
-        on_first(work.finish, self.info)
+        on_first(lambda: work.finish(device=self.info.hardware), self.info)
         return (
             f"fold {fold} seed {seed}: best of {result.epochs} epochs is {result.best_epoch + 1},"
             f" validation AUC {result.validation_auc:.2f}"
@@ -104,7 +107,7 @@ class _Trainer:
         write_null_unit(work.outputs[0], unit)
         for path in (paths.last, previous_path(paths.last), paths.best):
             path.unlink(missing_ok=True)
-        work.finish()
+        work.finish(device=self.info.hardware)
 
     def _train_unit(
         self, work: Work, tiles: TrainingTiles, unit: Unit, paths: UnitPaths, seconds_between_saves: float = 0.0

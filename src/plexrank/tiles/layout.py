@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,11 +123,6 @@ def tiling_memory_bytes(
     at_once = min(REGIONS_AT_ONCE, len(parts))
     mask = at_once * mask_of_region + shape[1] * shape[2] // 8 if has_mask else 0
     return at_once * 2 * region + mask + num_threads * max(source, tile, texture_memory_bytes(tile_px))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which on a cluster are fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
 
 
 def _candidates(shard_px: int, total_px: int, chunks: Sequence[int]) -> list[tuple[int, int]]:

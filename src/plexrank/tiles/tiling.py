@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from dask import threaded
 
+from plexrank.cores import usable_cores
 from plexrank.errors import ImageDataError
 from plexrank.rundir import replacing
 from plexrank.settings import TileSettings
 from plexrank.tiles.grid import Tile
-from plexrank.tiles.layout import REGIONS_AT_ONCE, Region, region_bytes, regions, usable_cores
+from plexrank.tiles.layout import REGIONS_AT_ONCE, Region, region_bytes, regions
 from plexrank.tiles.reading import Pixels, RegionReader, select
 from plexrank.tiles.resampling import Resampling, find_resampling
 from plexrank.tiles.store import TileStoreWriter

@@ -91,6 +91,7 @@ class Progress:
         sums: loss, weight, right tiles and tiles so far in this epoch.
         stale_epochs: epochs since the validation loss was last at its lowest.
         history: one row of plain numbers an epoch.
+        devices: what each epoch was computed on.
         seconds: spent so far in this epoch.
     """
 
@@ -104,6 +105,7 @@ class Progress:
     best_loss: float = float("inf")
     stale_epochs: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
     model: dict[str, Tensor] = field(default_factory=dict)
     best_model: dict[str, Tensor] = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)

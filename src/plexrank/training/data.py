@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plexrank.cores import usable_cores
 from plexrank.tiles.intensity import IntensityFit
 
 CACHE_BYTES = 4 * 2**30
@@ -127,7 +127,7 @@ class TrainingTiles:
         Read, where not cached, and put together by one thread a core, one batch ahead of the one that is asked for;
         in memory that a GPU copies from while it computes, where there is one.
         """
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             ahead: deque[Future[Tensor]] = deque()
             for index in indices:
                 parts = [(tile, self._cached_or_read(tile, pool)) for tile in index.tolist()]

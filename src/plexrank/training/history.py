@@ -30,17 +30,18 @@ class History:
         self.path = path
         self._events: SummaryWriter | None = None
 
-    def write_table(self, rows: Sequence[Row]) -> None:
-        """Write all epochs to the CSV."""
+    def write_table(self, rows: Sequence[Row], devices: Sequence[str]) -> None:
+        """Write all epochs to the CSV, each with what it was computed on, where that is known of the last ones only."""
         if self.path is None:
             return
-        write_text(self.path, pd.DataFrame(rows).to_csv(index=False))
+        unknown = [""] * (len(rows) - len(devices))
+        write_text(self.path, pd.DataFrame(rows).assign(device=[*unknown, *devices]).to_csv(index=False))
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[Row], devices: Sequence[str]) -> None:
         """Write all epochs to the CSV and the last one to TensorBoard."""
         if self.path is None:
             return
-        self.write_table(rows)
+        self.write_table(rows, devices)
         if self._events is None:
             self._events = _open_events(self.path.parent, first_epoch=int(rows[-1]["epoch"]))
         if self._events is not None:

@@ -295,13 +295,14 @@ class UnitTraining:
                 "seconds": round(time.monotonic() - self.started, 3),
             }
         )
+        progress.devices.append(self.info.hardware)
         self.scheduler.step(-loss if math.isnan(auc) else auc)
         progress.stale_epochs += 1
         if loss < progress.best_loss:
             progress.best_loss, progress.best_epoch, progress.stale_epochs = loss, progress.epoch, 0
             progress.best_model = self._state()
         progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
-        on_first(lambda: self.history.write(progress.history), self.info)
+        on_first(lambda: self.history.write(progress.history, progress.devices), self.info)
         self._report(progress_line(progress.history[-1], self.train.epochs, n_tiles))
         self.said = time.monotonic()
 
@@ -359,7 +360,7 @@ class UnitTraining:
                 embedding_images=embedding.images,
                 embedding_mean=embedding.mean.astype(np.float32),
             )
-            self.history.write_table(progress.history)
+            self.history.write_table(progress.history, progress.devices)
             self.history.close()
             write_unit(self.paths.best, trained)
             previous_path(self.paths.last).unlink(missing_ok=True)
