@@ -308,6 +308,7 @@ def write_sized(path: Path, side: int, um: float | None, names: tuple[str, ...] 
         (2.0, ("CD3",), 1),
         (None, ("CD3",), 2),
         (None, ("Ir191", "In113"), 1),
+        (None, ("Cytoker_651((3356))Pr141", "80ArAr", "Sm147_Laminin"), 1),
     ],
 )
 def test_a_cell_is_drafted_with_five_to_ten_pixels(
@@ -317,8 +318,9 @@ def test_a_cell_is_drafted_with_five_to_ten_pixels(
     said = notes(tmp_path, tmp_path / "out")
     tile = load_study(tmp_path / "out" / "study.yaml").tile
     assert (tile.downsample, tile.um_per_px) == (downsample, None)
-    assert f"a cell of 10 µm is {10 / (downsample * (um or (1 if len(names) == 2 else 0.5))):.3g} px" in said
+    assert f"a cell of 10 µm is {10 / (downsample * (um or (1 if len(names) > 1 else 0.5))):.3g} px" in said
     assert ("not given by the images: taken for" in said) == (um is None)
+    assert ("that of IMC, since the channels are isotopes" in said) == (len(names) > 1)
 
 
 def test_images_of_several_pixel_sizes_are_brought_to_one(tmp_path: Path) -> None:
