@@ -176,8 +176,8 @@ def test_a_run_directory_is_not_searched(tmp_path: Path) -> None:
     [
         ("channel,name,keep\nA,a,1\nB,b,0\nC,c,1\n", ("a", "b", "c"), "3, from panel.csv"),
         ("channel,name,keep\nA,a,1\nX,x,0\nB,b,1\nC,c,1\n", ("a", "x", "b", "c"), "3, from panel.csv"),
-        ("channel,name\nA,a\nB,b\n", NAMES, "is not used: img/a.ome.tiff: 0 of its 3 channels are in its panel"),
-        ("channel,name\nA,a\nB,b\nC,c\n", NAMES, "is not used: img/a.ome.tiff: 0 of its 3 channels are in its panel"),
+        ("channel,name\nA,a\nB,b\n", NAMES, "is not used: img/a.ome.tiff: 0 of 3 channels are in its panel"),
+        ("channel,name\nA,a\nB,b\nC,c\n", NAMES, "is not used: img/a.ome.tiff: 0 of 3 channels are in its panel"),
         ("marker\nA\n", NAMES, "panel.csv is not used: panel.csv: column 'channel' is missing"),
     ],
 )

@@ -23,7 +23,7 @@ def test_a_patient_of_two_sites_is_told(tmp_path: Path) -> None:
     assert sites[0] != sites[1]
     (warning,) = read_cohort(sheet(tmp_path, rows), folds=2).warnings[-1:]
     assert warning.endswith(
-        "1 patients have images of several sites (p1); they are compared with patients of the same sites only"
+        "1 patient has images of several sites (p1); they are compared with patients of the same sites only"
     )
 
 
@@ -32,6 +32,5 @@ def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:
     cohort = read_cohort(sheet(tmp_path, rows), folds=2)
     assert patient_strata(cohort.images)["p3"] == ("high|low", "x|y")
     assert cohort.warnings[0].endswith(
-        "sheet.csv: 1 patients have images of several values of 'grade': p3 (lines 3, 4); each counts once for "
-        "each value"
+        "sheet.csv: 1 patient has images of several values of 'grade': p3 (lines 3, 4); each counts once for each value"
     )

@@ -16,6 +16,7 @@ from plexrank.errors import PlexrankError, StudyError, problems_of, raise_proble
 from plexrank.panel import Panel, dates_for_names, read_panel, wrong_exclusions
 from plexrank.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
 from plexrank.settings import CohortSettings
+from plexrank.wording import counted
 
 _SHOWN = 5
 
@@ -213,8 +214,8 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
         )
         more = ", …" if len(mixed) > _SHOWN else ""
         notes.append(
-            f"{settings.samplesheet}: {len(mixed)} patients have images of several values of {settings.label!r}: "
-            f"{named}{more}; each counts once for each value"
+            f"{settings.samplesheet}: {counted(len(mixed), 'patient', 'has')} images of several values of "
+            f"{settings.label!r}: {named}{more}; each counts once for each value"
         )
     site_of: dict[str, str] = {}
     moved = sorted(
@@ -226,7 +227,8 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
     )
     if moved:
         notes.append(
-            f"{settings.samplesheet}: {len(moved)} patients have images of several sites ({', '.join(moved[:_SHOWN])}"
-            f"{', …' if len(moved) > _SHOWN else ''}); they are compared with patients of the same sites only"
+            f"{settings.samplesheet}: {counted(len(moved), 'patient', 'has')} images of several sites "
+            f"({', '.join(moved[:_SHOWN])}{', …' if len(moved) > _SHOWN else ''}); they are compared with patients of "
+            "the same sites only"
         )
     return notes

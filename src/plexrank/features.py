@@ -24,6 +24,7 @@ from plexrank.ranking.scores import score_channels
 from plexrank.ranking.summary import sample_warnings
 from plexrank.ranking.table import ChannelFindings, ranking_table
 from plexrank.statistics.means import known_mean
+from plexrank.wording import counted
 
 METHOD = "gradient"
 
@@ -87,7 +88,7 @@ def rank_features(
     left_out = int((~kept).sum())
     warnings = sample_warnings(samples)
     if left_out:
-        warnings.append(f"{left_out} patients are left out because their outcome is empty")
+        warnings.append(f"{counted(left_out, 'patient', 'is')} left out: the outcome is empty")
     ranking.attrs = {"warnings": warnings, "not_tested": not_tested}
     return ranking
 

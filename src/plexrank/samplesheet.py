@@ -20,6 +20,7 @@ from plexrank.panel import Panel, read_panel
 from plexrank.settings import CohortSettings
 from plexrank.spelling import alike, reads_like_a_date, reads_missing, reads_shortened
 from plexrank.tables import Table, did_you_mean, read_table
+from plexrank.wording import counted
 
 COLUMN_ALIASES = {
     "sample_id": "image_id",
@@ -258,8 +259,8 @@ def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError
             lines = _listed([line for line, _ in found])
             problems.append(
                 StudyError(
-                    f"{table.path}: column {column!r} holds {found[0][1]!r} in {len(found)} rows (lines {lines}), "
-                    f"which reads like a missing value; {remedy}"
+                    f"{table.path}: column {column!r} holds {found[0][1]!r} in {counted(len(found), 'row')} (lines "
+                    f"{lines}), which reads like a missing value; {remedy}"
                 )
             )
     return problems

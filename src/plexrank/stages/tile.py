@@ -29,6 +29,7 @@ from plexrank.tiles.store import TileStore
 from plexrank.tiles.texture import STATISTICS
 from plexrank.tiles.tiling import DaskClient, tile_image
 from plexrank.tiles.tissue import TiledImage
+from plexrank.wording import counted
 
 
 def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> None:
@@ -157,7 +158,7 @@ def _join_tiles(plan: Plan, reporter: Reporter) -> None:
     unknown = sum(content["pixel_size_um"] is None for content in contents.values())
     if unknown:
         reporter.say(
-            f"{unknown} of {len(contents)} images do not say how large their pixels are: the lengths in "
+            f"{counted(unknown, 'image', 'does', of=len(contents))} not say how large their pixels are: the lengths in "
             f"{plan.rundir.tile_statistics.name} take them as 1 µm"
         )
     stored = {image_id: content["channels"] for image_id, content in contents.items()}
