@@ -232,7 +232,7 @@ def test_a_class_that_skipping_leaves_too_small_is_told(plexrank: Plexrank, tmp_
     study, run = write_cohort(tmp_path / "c"), tmp_path / "run"
     for number in (1, 3, 5):
         (tmp_path / "c" / f"good{number}.ome.tiff").write_bytes(b"")
-    words = "class 'B' has 1 patient without the 3 images that are left out as bad, fewer than the 2 folds"
+    words = "class 'B' has 1 patient without the 3 images left out as bad, fewer than the 2 folds"
     for arguments in (["check", study], ["run", study, "--out", run]):
         refused = plexrank(*arguments, "--skip-bad")
         assert refused.returncode == 64

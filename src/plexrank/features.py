@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plexrank.cohort import deal_folds
+from plexrank.cohort import deal_folds, why_measured
 from plexrank.errors import StudyError
 from plexrank.ranking.aggregate import UnitTable, class_contrast, gather_samples
 from plexrank.ranking.audit import channel_groups
@@ -204,6 +204,9 @@ def _smallest_class(labels: Sequence[str]) -> int:
     if len(classes) < 2:
         raise StudyError(f"outcome: found only {', '.join(classes) or 'empty entries'}; give two groups or more")
     counts = {name: labels.count(name) for name in classes}
+    measured = why_measured(counts)
+    if measured is not None:
+        raise StudyError(f"outcome: {measured}")
     rare = min(counts, key=lambda name: counts[name])
     if counts[rare] < 2:
         raise StudyError(
