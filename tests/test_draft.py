@@ -148,6 +148,8 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     write_ome(data / "masks" / "good.tiff", noise())
     write_ome(tmp_path / "secret.ome.tiff", noise())
     (data / "link.ome.tiff").symlink_to(tmp_path / "secret.ome.tiff")
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (data / "far").symlink_to(tmp_path / "far")
     said = notes(data, tmp_path / "out")
     assert [row["image_id"] for row in rows(tmp_path / "out")] == ["also", "good"]
     for words in (
@@ -157,6 +159,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
         "left out: overview.tif: 1 channels, where most images have 3",
         "passed over: masks: taken for masks",
         "passed over: link.ome.tiff: a link that leads out",
+        f"passed over: far: a link to {tmp_path}/far; give that folder by --images",
     ):
         assert words in said
     assert "readme" not in said

@@ -71,7 +71,11 @@ class BadImage:
     def reason(self) -> str:
         """The error without the place that it begins with, in which images differ that fail for one reason."""
         text = str(self.error)
-        for place in (f"{self.record.sheet}: line {self.record.line}: ", f"{self.record.path}: "):
+        for place in (
+            f"{self.record.sheet}: line {self.record.line}: ",
+            f"{self.record.path}: ",
+            f"{self.record.mask}: ",
+        ):
             text = text.removeprefix(place)
         return text.replace(str(self.record.path), "the image")
 
@@ -213,8 +217,7 @@ def _find_file(
             target = resolve_input(file, place)
             path = join_image_path(target, acquisition)
             if not target.is_relative_to(root.resolve()):
-                remedy = "move the file there or set cohort.root"
-                raise StudyError(f"{where}: {column} {spelling!r} leads out of {root}; {remedy}")
+                raise StudyError(f"{where}: {path}: {_why_outside(root, file, target)}")
             if need_images and not target.exists():
                 what, other = ("mask", "empty the cell") if column == "mask" else ("image", "leave the row out")
                 hint = backslash_hint(spelling) or f"; fix the path or {other}"
@@ -222,6 +225,32 @@ def _find_file(
     except PlexrankError as error:
         return path, error
     return path, None
+
+
+def _why_outside(root: Path, file: Path, target: Path) -> str:
+    """That a file lies outside the root, by which link, and the root that would do; the same words for a whole folder.
+
+    Args:
+        root: where the paths start.
+        file: as the samplesheet has it, below the root or absolute.
+        target: where that leads.
+    """
+    below = [part for part in (*reversed(file.parents), file) if part.is_relative_to(root) and part != root]
+    link = next((part for part in below if not part.resolve().is_relative_to(root.resolve())), file)
+    why, home = "", target.parent
+    if link == file and link.is_symlink():
+        why = f", since it is a link into {home}"
+    elif link.is_symlink():
+        home = link.resolve()
+        why = f", since {link} is a link to {home}"
+    change = ""
+    if file.is_relative_to(root):
+        spelled = file.relative_to(root).parts
+        if target.parts[-len(spelled) :] == spelled:
+            home = target.parents[len(spelled) - 1]
+        else:
+            change = " and begin the paths there"
+    return f"outside {root}{why}; set cohort.root to {home}{change}, or move it below {root}"
 
 
 def _why_twice(
