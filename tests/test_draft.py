@@ -121,7 +121,7 @@ def test_copies_in_another_folder_or_format_are_left_out(tmp_path: Path) -> None
     assert "2 images in img (TIFF): the same as in . (IMC .mcd)" in said
     assert "2 images in ome (TIFF): the same" in said
     assert "2 images in . (IMC .txt): the same" in said
-    assert "1 images in ometiff (TIFF): the same" in said
+    assert "1 image in ometiff (TIFF): the same" in said
 
 
 def test_images_of_one_name_that_differ_are_no_copies(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
         "passed over: cut.ome.tiff: not readable as TIFF",
         "passed over: empty.mcd: empty file",
         "passed over: slide.mcd#5 (ROI_005): an empty acquisition",
-        "left out: overview.tif: 1 channels, where most images have 3",
+        "left out: overview.tif: 1 channel, where most images have 3",
         "passed over: masks: taken for masks",
         "passed over: link.ome.tiff: a link that leads out",
         f"passed over: far: a link to {tmp_path}/far; give that folder by --images",

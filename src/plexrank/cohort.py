@@ -6,7 +6,6 @@ Reading collects every problem of samplesheet and panel before it raises, so tha
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from plexrank.errors import PlexrankError, StudyError, problems_of, raise_proble
 from plexrank.panel import Panel, dates_for_names, read_panel, wrong_exclusions
 from plexrank.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
 from plexrank.settings import CohortSettings
+from plexrank.spelling import reads_as_number
 from plexrank.wording import counted
 
 _SHOWN = 5
@@ -214,19 +214,12 @@ def why_measured(patients: Mapping[str, int]) -> str | None:
     Args:
         patients: label → number of patients.
     """
-    if len(patients) <= _MOST_NUMBERED_GROUPS or min(patients.values()) > 1 or not all(map(_is_number, patients)):
+    if len(patients) <= _MOST_NUMBERED_GROUPS or min(patients.values()) > 1 or not all(map(reads_as_number, patients)):
         return None
     return (
         f"holds {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "
         "groups: cut it into groups, such as below and above the median"
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _describe_classes(patients: Mapping[str, int]) -> str:

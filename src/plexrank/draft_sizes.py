@@ -41,6 +41,7 @@ class Sizes:
         tile_px, downsample, um_per_px, batch_tiles, folds, seeds, epochs: as in a study; one of downsample and
             um_per_px is 1 or None.
         cell_px: width of a cell after the reduction.
+        finer: setting with which it keeps the advised pixels, ``None`` where it has them.
         guessed_um: pixel size that was assumed, ``None`` where the images say.
         num_smaller: images smaller than a tile.
     """
@@ -53,6 +54,7 @@ class Sizes:
     seeds: int
     epochs: int
     cell_px: float
+    finer: str | None
     guessed_um: float | None
     num_smaller: int
 
@@ -66,8 +68,10 @@ class Sizes:
         how = f"reduced by {self.downsample}" if self.downsample > 1 else "not reduced"
         if self.um_per_px is not None:
             how = f"brought to {self.um_per_px:g} µm a pixel, since the images differ in that"
+        few = f", below the advised {FEWEST_CELL_PX}, for a laptop to finish; {self.finer}" if self.finer else ""
         smaller = f"; images smaller than a tile: {self.num_smaller}" if self.num_smaller else ""
-        notes.append(("tiles", f"{self.tile_px} px, {how}: a cell of {CELL_UM:g} µm is {self.cell_px:.3g} px{smaller}"))
+        cell = f"a cell of {CELL_UM:g} µm is {self.cell_px:.3g} px{few}"
+        notes.append(("tiles", f"{self.tile_px} px, {how}: {cell}{smaller}"))
         notes.append(
             (
                 "training",
@@ -94,6 +98,7 @@ def choose_sizes(images: Sequence[FoundImage], channel_ids: Sequence[str]) -> Si
     coarsest = max(finest, math.floor(CELL_UM / FEWEST_CELL_PX / um * SAME_SIZE))
     downsample, fitted = _reduce(images, [um / size for size in sizes], finest, coarsest)
     tile_px, batch, (folds, seeds, epochs) = fitted
+    wanted = f"tile.um_per_px: {coarsest * um:.4g}" if differ else f"tile.downsample: {coarsest}"
     return Sizes(
         tile_px=tile_px,
         downsample=1 if differ else downsample,
@@ -103,6 +108,7 @@ def choose_sizes(images: Sequence[FoundImage], channel_ids: Sequence[str]) -> Si
         seeds=seeds,
         epochs=epochs,
         cell_px=CELL_UM / (downsample * um),
+        finer=f"{wanted} keeps {CELL_UM / (coarsest * um):.3g} px" if downsample > coarsest else None,
         guessed_um=guessed,
         num_smaller=sum(
             min(image.shape[1:]) * size < tile_px * downsample * um for image, size in zip(images, sizes, strict=True)

@@ -250,7 +250,7 @@ def _why_outside(root: Path, file: Path, target: Path) -> str:
             home = target.parents[len(spelled) - 1]
         else:
             change = " and begin the paths there"
-    return f"outside {root}{why}; set cohort.root to {home}{change}, or move it below {root}"
+    return f"outside {root}{why}; set cohort.root to {home}{change}, or move the files below {root}"
 
 
 def _why_twice(
@@ -375,10 +375,6 @@ def _require_columns(table: Table, settings: CohortSettings) -> None:
             )
     if settings.label not in table.columns:
         others = [column for column in table.columns if column not in ("image_id", "path", "patient_id")]
-        problems.append(
-            StudyError(
-                f"{table.path}: cohort.label is {settings.label!r}, but no column has that name"
-                + did_you_mean(settings.label, others)
-            )
-        )
+        why = f"is {settings.label!r}, but no column has that name" if settings.label else "is empty; name a column"
+        problems.append(StudyError(f"{table.path}: cohort.label {why}{did_you_mean(settings.label, others)}"))
     raise_problems(problems)
