@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from plexrank import draft_sizes
 from plexrank.check import check_study_file
 from plexrank.draft import draft_study
 from plexrank.draft_labels import TableColumns
+from plexrank.draft_sizes import choose_sizes
 from plexrank.errors import StudyError
 from plexrank.study import load_study
-from test_draft import mcd_files, rows, write_sized
+from test_draft import found, mcd_files, rows, write_sized
 
 
 def write_images(folder: Path, *paths: str) -> Path:
@@ -129,6 +131,16 @@ def test_patients_that_are_named_are_not_asked_for_again(tmp_path: Path) -> None
     said = draft_study(tmp_path / "data", tmp_path / "out", tmp_path / "t.csv", TableColumns("Case ID")).to_text()
     assert "2 patients for 8 images, by column 'Case ID'" in said
     assert "fill in" not in said
+
+
+def test_a_cell_below_the_advised_pixels_is_said_with_what_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_sizes, "_pixel_size", lambda path: 1.5625)
+    (said,) = [sentence for topic, sentence in choose_sizes(found(512, 36, 39), ["a"]).describe() if topic == "tiles"]
+    assert said == (
+        "128 px, reduced by 2: a cell of 10 µm is 3.2 px, below the advised 5, for a laptop to finish; "
+        "tile.downsample: 1 keeps 6.4 px"
+    )
+    assert "advised" not in str(choose_sizes(found(64, 3, 9), ["a"]).describe())
 
 
 def test_columns_need_a_table(tmp_path: Path) -> None:
