@@ -102,7 +102,7 @@ def faulty_study(study: Path) -> Path:
 
 SIX_FAULTS = (
     "train.epoch: unknown key; did you mean train.epochs?",
-    "leads out of",
+    "outside.tiff: outside ",
     "line 4: image_id 'image003' stands on line 3 already",
     "class 'C' has 1 patient, fewer than the 4 folds",
     "line 3: keep must be 0 or 1, found 'maybe'",

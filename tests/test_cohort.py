@@ -95,15 +95,15 @@ def test_a_change_within_a_folder_is_seen(tmp_path: Path) -> None:
         (GOOD_ROWS + f"i6,{'f' * 140000},p6,low,x\n", "line 7: no CSV (field larger than", 64),
         (GOOD_ROWS + "i6,f\0.tiff,p6,low,x\n", "line 7: a cell holds a NUL", 64),
         (GOOD_ROWS + f"i6,{'f' * 300},p6,low,x\n", "line 7: path 'fff", 64),
-        (GOOD_ROWS + "i6,f.tiff,p6,NA,x\n", "column 'grade' holds 'NA' in 1 rows (lines 7), which reads like", 64),
-        (GOOD_ROWS + "i6,f.tiff,nan,low,x\n", "column 'patient_id' holds 'nan' in 1 rows", 64),
+        (GOOD_ROWS + "i6,f.tiff,p6,NA,x\n", "column 'grade' holds 'NA' in 1 row (lines 7), which reads like", 64),
+        (GOOD_ROWS + "i6,f.tiff,nan,low,x\n", "column 'patient_id' holds 'nan' in 1 row", 64),
         (GOOD_ROWS + "i6,z.mcd#3,p6,low,x\n", "z.mcd: no such image", 66),
-        (GOOD_ROWS + "i6,../z.mcd#3,p6,low,x\n", "leads out of", 64),
+        (GOOD_ROWS + "i6,../z.mcd#3,p6,low,x\n", ": outside ", 64),
         (GOOD_ROWS + "i1,f.tiff,p6,low,x\n", "line 7: image_id 'i1' stands on line 2 already", 64),
         (GOOD_ROWS + "i6,a.tiff,p6,low,x\n", "line 7: path 'a.tiff' stands on line 2 already", 64),
         (GOOD_ROWS + "i6,z.tiff,p6,low,x\n", "z.tiff: no such image", 66),
-        (GOOD_ROWS + "i6,../z.tiff,p6,low,x\n", "leads out of", 64),
-        (GOOD_ROWS + "i6,/etc/passwd,p6,low,x\n", "leads out of", 64),
+        (GOOD_ROWS + "i6,../z.tiff,p6,low,x\n", ": outside ", 64),
+        (GOOD_ROWS + "i6,/etc/passwd,p6,low,x\n", ": outside ", 64),
         (GOOD_ROWS + "../x,f.tiff,p6,low,x\n", "image_id '../x'", 64),
         (GOOD_ROWS + "i6,f.tiff,,low,x\n", "patient_id is empty", 64),
         (GOOD_ROWS + "i6,,p6,low,x\n", "the column path is empty", 64),
@@ -140,7 +140,7 @@ def test_an_image_may_have_a_mask(tmp_path: Path) -> None:
     ("mask", "message", "code"),
     [
         ("g.tiff", r"line 2: .*g\.tiff: no such mask; fix the path or empty the cell", 66),
-        ("../g.tiff", r"line 2: mask '\.\./g\.tiff' leads out of", 64),
+        ("../g.tiff", r"line 2: .*g\.tiff: outside ", 64),
     ],
 )
 def test_a_wrong_mask_is_told_with_its_line(tmp_path: Path, mask: str, message: str, code: int) -> None:
@@ -188,7 +188,7 @@ def test_a_link_out_of_the_root_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "secret.tiff").touch()
     settings = sheet(tmp_path / "data", GOOD_ROWS + f"i6,{path},p6,low,x\n")
     (tmp_path / "data" / "link.tiff").symlink_to(tmp_path / "secret.tiff")
-    with pytest.raises(StudyError, match="leads out of"):
+    with pytest.raises(StudyError, match=r"outside .*, since it is a link into"):
         read_cohort(settings, folds=2)
 
 
@@ -369,10 +369,10 @@ def test_ids_beside_or_within_the_names_decide_the_order(found, found_ids) -> No
     [
         (PANEL, None, 4, "3 rows (2 of them kept), but image.tiff has 4 channels; give one row for every"),
         (MARKERS, None, 3, "panel.csv: 4 rows, but image.tiff has 3 channels; give one row for every"),
-        (MARKERS, ("a", "b", "c"), 3, "image.tiff: 0 of its 3 channels are in its panel, fewer than half fit"),
-        (PANEL, ("x", "y", "z"), 3, "0 of its 3 channels are in its panel"),
-        (PANEL, ("CD3", "y", "z"), 3, "1 of its 3 channels are in its panel"),
-        (MARKERS, ("x", "CD3", "oestrogen", "y"), 4, "1 of its 4 channels are in its panel"),
+        (MARKERS, ("a", "b", "c"), 3, "image.tiff: 0 of 3 channels are in its panel, fewer than half fit"),
+        (PANEL, ("x", "y", "z"), 3, "0 of 3 channels are in its panel"),
+        (PANEL, ("CD3", "y", "z"), 3, "1 of 3 channels is in its panel"),
+        (MARKERS, ("x", "CD3", "oestrogen", "y"), 4, "1 of 4 channels is in its panel"),
         (None, None, 2, "names no channels"),
         (None, ("CD4", "cd4"), 2, "holds it 2 times"),
         (None, ("Pr141", "141Pr"), 2, "'Pr141': the image holds it 2 times"),

@@ -121,7 +121,7 @@ def test_copies_in_another_folder_or_format_are_left_out(tmp_path: Path) -> None
     assert "2 images in img (TIFF): the same as in . (IMC .mcd)" in said
     assert "2 images in ome (TIFF): the same" in said
     assert "2 images in . (IMC .txt): the same" in said
-    assert "1 images in ometiff (TIFF): the same" in said
+    assert "1 image in ometiff (TIFF): the same" in said
 
 
 def test_images_of_one_name_that_differ_are_no_copies(tmp_path: Path) -> None:
@@ -148,15 +148,18 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     write_ome(data / "masks" / "good.tiff", noise())
     write_ome(tmp_path / "secret.ome.tiff", noise())
     (data / "link.ome.tiff").symlink_to(tmp_path / "secret.ome.tiff")
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (data / "far").symlink_to(tmp_path / "far")
     said = notes(data, tmp_path / "out")
     assert [row["image_id"] for row in rows(tmp_path / "out")] == ["also", "good"]
     for words in (
         "passed over: cut.ome.tiff: not readable as TIFF",
         "passed over: empty.mcd: empty file",
         "passed over: slide.mcd#5 (ROI_005): an empty acquisition",
-        "left out: overview.tif: 1 channels, where most images have 3",
+        "left out: overview.tif: 1 channel, where most images have 3",
         "passed over: masks: taken for masks",
         "passed over: link.ome.tiff: a link that leads out",
+        f"passed over: far: a link to {tmp_path}/far; give that folder by --images",
     ):
         assert words in said
     assert "readme" not in said
@@ -176,8 +179,8 @@ def test_a_run_directory_is_not_searched(tmp_path: Path) -> None:
     [
         ("channel,name,keep\nA,a,1\nB,b,0\nC,c,1\n", ("a", "b", "c"), "3, from panel.csv"),
         ("channel,name,keep\nA,a,1\nX,x,0\nB,b,1\nC,c,1\n", ("a", "x", "b", "c"), "3, from panel.csv"),
-        ("channel,name\nA,a\nB,b\n", NAMES, "is not used: img/a.ome.tiff: 0 of its 3 channels are in its panel"),
-        ("channel,name\nA,a\nB,b\nC,c\n", NAMES, "is not used: img/a.ome.tiff: 0 of its 3 channels are in its panel"),
+        ("channel,name\nA,a\nB,b\n", NAMES, "is not used: img/a.ome.tiff: 0 of 3 channels are in its panel"),
+        ("channel,name\nA,a\nB,b\nC,c\n", NAMES, "is not used: img/a.ome.tiff: 0 of 3 channels are in its panel"),
         ("marker\nA\n", NAMES, "panel.csv is not used: panel.csv: column 'channel' is missing"),
     ],
 )
@@ -308,6 +311,7 @@ def write_sized(path: Path, side: int, um: float | None, names: tuple[str, ...] 
         (2.0, ("CD3",), 1),
         (None, ("CD3",), 2),
         (None, ("Ir191", "In113"), 1),
+        (None, ("Cytoker_651((3356))Pr141", "80ArAr", "Sm147_Laminin"), 1),
     ],
 )
 def test_a_cell_is_drafted_with_five_to_ten_pixels(
@@ -317,8 +321,9 @@ def test_a_cell_is_drafted_with_five_to_ten_pixels(
     said = notes(tmp_path, tmp_path / "out")
     tile = load_study(tmp_path / "out" / "study.yaml").tile
     assert (tile.downsample, tile.um_per_px) == (downsample, None)
-    assert f"a cell of 10 µm is {10 / (downsample * (um or (1 if len(names) == 2 else 0.5))):.3g} px" in said
+    assert f"a cell of 10 µm is {10 / (downsample * (um or (1 if len(names) > 1 else 0.5))):.3g} px" in said
     assert ("not given by the images: taken for" in said) == (um is None)
+    assert ("that of IMC, since the channels are isotopes" in said) == (len(names) > 1)
 
 
 def test_images_of_several_pixel_sizes_are_brought_to_one(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_patients_without_an_outcome_are_left_out_and_counted() -> None:
     outcome = [None, float("nan"), "", *OUTCOME[3:]]
     found = plexrank.rank_features(table(), outcome, PATIENTS, bootstrap=100)
     assert (found["n_patients"] == 37).all()
-    assert "3 patients are left out because their outcome is empty" in found.attrs["warnings"]
+    assert "3 patients are left out: the outcome is empty" in found.attrs["warnings"]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,7 @@ def test_patients_without_an_outcome_are_left_out_and_counted() -> None:
         ({"outcome": OUTCOME[:39]}, "outcome: 39 entries for 40 rows"),
         ({"outcome": ["a"] * 40}, "outcome: found only a; give two groups or more"),
         ({"outcome": [*["a"] * 39, "b"]}, "outcome: 'b' has one patient"),
+        ({"outcome": np.arange(40) / 7}, "outcome: holds 40 different numbers for 40 patients; plexrank"),
         ({"values": table().assign(A="x")}, "values: column 'A' holds no numbers"),
         ({"values": table().replace(table().iloc[4, 2], np.inf)}, "values: row 4, column 'C' is infinite"),
         ({"values": np.zeros(40)}, "expected patients × features"),
@@ -131,7 +132,7 @@ def test_missing_entries_of_any_type_are_missing() -> None:
     site = np.array(["2026-01-01", "NaT"] * 20, dtype="datetime64[D]")
     found = plexrank.rank_features(table(), outcome, PATIENTS, site, bootstrap=100)
     assert (found["n_patients"] == 39).all()
-    assert found.attrs["warnings"][-1] == "1 patients are left out because their outcome is empty"
+    assert found.attrs["warnings"][-1] == "1 patient is left out: the outcome is empty"
 
 
 def test_a_feature_that_few_of_a_class_have_is_tested_only_as_far_as_they_allow() -> None:

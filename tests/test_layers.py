@@ -12,7 +12,7 @@ from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "environment_names", "statistics", "names", "spelling", "gpus", "cores"},
+    {"errors", "environment_names", "statistics", "names", "spelling", "gpus", "cores", "wording"},
     {"image_path"},
     {"tables", "settings", "progress", "rundir", "allocator", "devices"},
     {"study"},

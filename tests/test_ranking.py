@@ -153,7 +153,7 @@ def test_the_pattern_is_not_tested_where_folds_and_sites_leave_no_labellings() -
     pairs = dataclasses.replace(samples, site=site, site_names=tuple(f"site {number}" for number in range(len(low))))
     result = rank_cohort(units, pairs, CHANNELS, SETTINGS)
     assert result.summary.not_tested["pattern"] == (
-        "1 labellings keep the labels of every fold and site; the test needs 20"
+        "1 labelling keeps the labels of every fold and site; the test needs 20"
     )
     assert result.ranking["pattern_p"].isna().all()
     assert result.ranking["intensity_p"].notna().all()
@@ -296,7 +296,7 @@ def test_warnings_name_what_is_wrong() -> None:
     assert "Cramér's V" in tied
     one_unknown = make_samples(patients, labels, [0] * 21, [*sites[:5], None, *sites[6:]])
     still_tied, unknown, _ = sample_warnings(one_unknown)
-    assert unknown.startswith("1 patients have no site")
+    assert unknown.startswith("1 patient has no site")
     assert patients_per_site(one_unknown)["(unknown)"] == {"x": 1, "y": 0}
     assert "Cramér's V" in still_tied
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7]))[0] == pytest.approx(1.0)

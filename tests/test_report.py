@@ -73,7 +73,7 @@ def test_counts_sites_and_what_was_left_out(content: dict[str, Any]) -> None:
         "33 <small>34, 135</small>",
         "64 <small>64, 256</small>",
         "12 tiles are left out as background",
-        "<b>1 images are left out</b>",
+        "<b>1 image is left out</b>",
         '<td class="text">img&lt;7&gt;</td><td class="text">cut &amp; torn</td>',
         '<td class="text">&lt;Basel&gt;</td><td>',
     ):

@@ -293,7 +293,7 @@ def test_a_long_epoch_says_where_it_stands(tmp_path: Path, monkeypatch: pytest.M
     *steps, epoch = said
     assert [line.split(",")[0] for line in steps] == ["fold 0 seed 0: epoch 1 of up to 1"] * len(steps)
     assert len(steps) > 1
-    assert steps[-1].endswith("0.0 min to the epoch's end")
+    assert steps[-1].endswith("0 s to the epoch's end")
     assert "validation AUC" in epoch
 
 

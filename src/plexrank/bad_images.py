@@ -12,6 +12,7 @@ from plexrank.errors import ImageDataError, MissingInputError, PlexrankError
 from plexrank.names import fold_name
 from plexrank.rundir import reading_output, write_text
 from plexrank.samplesheet import BadImage, ImageRecord
+from plexrank.wording import counted
 
 SHOWN = 3
 EMPTY_SHARE = 0.05
@@ -115,9 +116,9 @@ def brightness_warnings(images: Sequence[ImageRecord], signal: Signal, *, of_mid
     more = ", …" if len(factors) > SHOWN else ""
     how = "as bright" if of_middles else "as bright or as dark"
     return [
-        f"{len(factors)} of {len(images)} images are {ANOTHER_SCALE} times {how} as the median image, or more, as "
-        f"images on another scale are (16 bit beside 8 bit: 257 times): {examples}{more}. They would decide the scale "
-        "of every channel and stand apart by it; bring the images to one scale or leave them out"
+        f"{counted(len(factors), 'image', 'is', of=len(images))} {ANOTHER_SCALE} times {how} as the median image, "
+        f"or more, as images on another scale are (16 bit beside 8 bit: 257 times): {examples}{more}. They would "
+        "decide the scale of every channel and stand apart by it; bring the images to one scale or leave them out"
     ]
 
 

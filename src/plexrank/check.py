@@ -30,6 +30,7 @@ from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.layout import tiling_memory_bytes
 from plexrank.tiles.texture import unknown_pixel_sizes
 from plexrank.trial import run_minutes, training_memory_bytes, try_training
+from plexrank.wording import counted
 
 BYTES_PER_PIXEL = 4
 TILE_CACHE_BYTES = 4 * 2**30
@@ -259,13 +260,13 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
     if doubtful:
         shown = "; ".join(doubtful[:SHOWN]) + ("; …" if len(doubtful) > SHOWN else "")
         looked.warnings.append(
-            f"{len(doubtful)} images lack chunks, which read as empty: where not all of them were without signal, the "
-            f"copy is incomplete: {shown}"
+            f"{counted(len(doubtful), 'image', 'lacks')} chunks, which read as empty: where not all of them were "
+            f"without signal, the copy is incomplete: {shown}"
         )
     if num_small:
         looked.warnings.append(
-            f"{num_small} images are less than half as high or wide as a tile of {study.tile.tile_px} px: what lies "
-            "beyond their edges is mirrored; lower tile.tile_px"
+            f"{counted(num_small, 'image', 'is')} less than half as high or wide as a tile of {study.tile.tile_px} px: "
+            "what lies beyond the edges is mirrored; lower tile.tile_px"
         )
     if unknown := unknown_pixel_sizes(part.image.pixel_size_um for part in looked.located):
         looked.warnings.append(unknown)

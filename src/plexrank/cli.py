@@ -134,15 +134,14 @@ def init(
     labels: Annotated[Path | None, typer.Option(metavar="TABLE", help="CSV; else samplesheet.csv there.")] = None,
     by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column that names images or patients.")] = None,
     label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column to separate.")] = None,
+    patient: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column that tells patients apart.")] = None,
+    site: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column of sites or batches.")] = None,
 ) -> None:
-    """Draft a study from a folder of images, and of a table of labels where there is one; then check it."""
+    """Draft a study from a folder of images, and of a table of labels where there is one; then run plexrank check."""
     from plexrank.draft import draft_study
+    from plexrank.draft_labels import TableColumns
 
-    draft = draft_study(images, out, labels, by, label)
-    for topic, sentence in draft.notes:
-        print(f"{topic:12} {sentence}")
-    first = "" if draft.label else f"fill in label and patient_id in {out / 'samplesheet.csv'}, or give --labels; then "
-    print(f"next: {first}plexrank check {draft.study}")
+    print(draft_study(images, out, labels, TableColumns(by, label, patient, site)).to_text())
 
 
 @app.command()

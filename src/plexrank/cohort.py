@@ -16,13 +16,16 @@ from plexrank.errors import PlexrankError, StudyError, problems_of, raise_proble
 from plexrank.panel import Panel, dates_for_names, read_panel, wrong_exclusions
 from plexrank.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
 from plexrank.settings import CohortSettings
+from plexrank.spelling import reads_as_number
+from plexrank.wording import counted
 
 _SHOWN = 5
+_MOST_NUMBERED_GROUPS = 5  # grades, subtypes
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """The labelled images in samplesheet order, the classes in sorted order, and what was noticed."""
+    """The labelled images in samplesheet order, the classes in sorted order (none if measured), what was noticed."""
 
     images: tuple[ImageRecord, ...]
     classes: tuple[str, ...]
@@ -114,6 +117,8 @@ def survey_cohort(
     classes = tuple(sorted({label for label, _, _ in sheet.members}))
     members = [(label, patient) for label, patient, image_id in sheet.members if image_id not in left_out]
     problems += [*sheet.problems, *class_problems(settings, classes, members, folds, len(left_out))]
+    if why_measured(Counter(label for label, _ in set(members))) is not None:
+        classes = ()
     images = tuple(image for image in sheet.images if image.image_id not in ids)
     cohort = Cohort(images, classes, panel, sheet.unlabelled, tuple(_notice(settings, sheet, images)))
     return Survey(cohort, tuple(problems), bad, tuple(to_skip))
@@ -153,20 +158,76 @@ def class_problems(
         found = f"only {classes[0]!r}" if classes else "no value at all"
         return [StudyError(f"{where} holds {found}; two classes or more are needed")]
     patients: dict[str, set[str]] = {label: set() for label in classes}
+    members = [*members]
     for label, patient in members:
         patients[label].add(patient)
-    without = f" without the {num_left_out} images that are left out as bad" if num_left_out else ""
+    numbers = {label: len(own) for label, own in patients.items()}
+    measured = why_measured(numbers)
+    if measured is not None:
+        return [StudyError(f"{where} {measured}, in another column")]
     needed = folds or 2
-    few = {label: len(own) for label, own in patients.items() if len(own) < needed}
+    few = {label: number for label, number in numbers.items() if number < needed}
+    if not few:
+        return []
+    without = f" without the {counted(num_left_out, 'image')} left out as bad" if num_left_out else ""
     what = f"fewer than the {folds} folds" if folds else "too few to train on one and hold out another"
-    errors: list[PlexrankError] = []
-    for label, number in few.items():
-        remedy = f"set train.folds to {number}" if number > 1 else "mend it if it is misspelt"
-        counted = f"{number} patient{'' if number == 1 else 's'}{without}"
-        errors.append(
-            StudyError(f"{where}: class {label!r} has {counted}, {what}; {remedy} or empty the label of these images")
-        )
-    return errors
+    other = [(label, patient) for label, patient in members if label not in few]
+    remedies = []
+    if folds and all(numbers.values()) and (possible := most_folds(members, folds)) is not None:
+        remedies.append(f"set train.folds to {possible}")
+    if len(numbers) - len(few) > 1 and (folds is None or most_folds(other, folds) is not None):
+        misspelt = " (or correct it, where it is misspelt)" if 1 in few.values() else ""
+        remedies.append(f"empty the label of these images{misspelt}")
+    remedy = " or ".join(remedies) or (NO_FOLDS_HELP if folds else "it takes two patients of every class")
+    return [StudyError(f"{where}: {_describe_classes(few)}{without}, {what}; {remedy}")]
+
+
+NO_FOLDS_HELP = "no number of folds helps: it takes three patients of every class"
+
+
+def most_folds(members: Iterable[tuple[str, str]], limit: int) -> int | None:
+    """The most folds, up to ``limit``, of which each holds out, trains on and validates on some patients.
+
+    Args:
+        members: (label, patient) of the images.
+        limit: at least 2.
+
+    Returns:
+        ``None`` where there are too few patients for any number of folds.
+    """
+    labels: dict[str, set[str]] = {}
+    for label, patient in members:
+        labels.setdefault(patient, set()).add(label)
+    smallest = min(Counter(label for own in labels.values() for label in own).values(), default=0)
+    strata = {patient: ("|".join(sorted(own)),) for patient, own in labels.items()}
+    for folds in range(min(limit, smallest), 1, -1):
+        dealt = deal_folds(strata, folds, seed=0)
+        left = [Counter(strata[patient] for patient, own in dealt.items() if own != fold) for fold in range(folds)]
+        if all(max(of_fold.values()) > 1 for of_fold in left):
+            return folds
+    return None
+
+
+def why_measured(patients: Mapping[str, int]) -> str | None:
+    """What to say of labels that are measurements and make no groups, as each patient has a number of its own.
+
+    Args:
+        patients: label → number of patients.
+    """
+    if len(patients) <= _MOST_NUMBERED_GROUPS or min(patients.values()) > 1 or not all(map(reads_as_number, patients)):
+        return None
+    return (
+        f"holds {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "
+        "groups: cut it into groups, such as below and above the median"
+    )
+
+
+def _describe_classes(patients: Mapping[str, int]) -> str:
+    """``class 'a' has 1 patient and class 'b' has 2 patients``."""
+    *first, last = [f"class {label!r} has {counted(number, 'patient')}" for label, number in patients.items()]
+    if len(first) >= _SHOWN:
+        return f"{', '.join(first[:_SHOWN])}, … ({len(patients)} such classes)"
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def patient_strata(images: Iterable[ImageRecord]) -> dict[str, tuple[str, str]]:
@@ -213,8 +274,8 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
         )
         more = ", …" if len(mixed) > _SHOWN else ""
         notes.append(
-            f"{settings.samplesheet}: {len(mixed)} patients have images of several values of {settings.label!r}: "
-            f"{named}{more}; each counts once for each value"
+            f"{settings.samplesheet}: {counted(len(mixed), 'patient', 'has')} images of several values of "
+            f"{settings.label!r}: {named}{more}; each counts once for each value"
         )
     site_of: dict[str, str] = {}
     moved = sorted(
@@ -226,7 +287,8 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
     )
     if moved:
         notes.append(
-            f"{settings.samplesheet}: {len(moved)} patients have images of several sites ({', '.join(moved[:_SHOWN])}"
-            f"{', …' if len(moved) > _SHOWN else ''}); they are compared with patients of the same sites only"
+            f"{settings.samplesheet}: {counted(len(moved), 'patient', 'has')} images of several sites "
+            f"({', '.join(moved[:_SHOWN])}{', …' if len(moved) > _SHOWN else ''}); they are compared with patients of "
+            "the same sites only"
         )
     return notes

@@ -8,10 +8,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plexrank.draft_labels import JoinedLabels, find_samplesheet, join_labels
+from plexrank.cohort import NO_FOLDS_HELP, most_folds
+from plexrank.draft_labels import NO_COLUMNS, JoinedLabels, TableColumns, find_samplesheet, join_labels
 from plexrank.draft_sizes import Sizes, choose_cofactor, choose_sizes
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
 from plexrank.images.find import FoundImage, find_images, show_the_same
@@ -19,6 +20,7 @@ from plexrank.names import fold_name
 from plexrank.panel import Channel, Panel, read_panel
 from plexrank.panel_match import locate_channels
 from plexrank.rundir import write_text
+from plexrank.wording import counted
 
 FILES = ("samplesheet.csv", "panel.csv", "study.yaml")
 _PANELS = ("panel.csv", "markers.csv")
@@ -33,28 +35,31 @@ _COMPARED = 3  # pairs of images that must show the same before a folder is take
 
 @dataclass(frozen=True)
 class Draft:
-    """The study file that was written, what was found and guessed: (topic, sentence), and the label that was joined."""
+    """The study file that was written, what was found and guessed: (topic, sentence), and what is left to do first."""
 
     study: Path
     notes: tuple[tuple[str, str], ...]
-    label: str | None = None
+    left_to_do: str
+
+    def to_text(self) -> str:
+        """For a person."""
+        lines = [f"{topic:12} {sentence}" for topic, sentence in self.notes]
+        first = f"{self.left_to_do}; then " if self.left_to_do else ""
+        return "\n".join([*lines, f"next: {first}plexrank check {self.study}"])
 
 
-def draft_study(
-    images: Path, out: Path, labels: Path | None = None, by: str | None = None, label: str | None = None
-) -> Draft:
+def draft_study(images: Path, out: Path, labels: Path | None = None, columns: TableColumns = NO_COLUMNS) -> Draft:
     """Write samplesheet.csv, panel.csv and study.yaml for the images in a folder.
 
     Args:
         images: searched with all folders below it; image paths start there.
         out: where the three files go.
         labels: a table with a row for each image or patient; by default a samplesheet in the folder or beside it.
-        by: its column that names the images.
-        label: its column to separate.
+        columns: what its columns mean.
 
     Raises:
         MissingInputError: there is no such folder, or no image that opens.
-        StudyError: a file that would be written exists, or the table of labels does not fit.
+        StudyError: a file that would be written exists, or the table of labels does not fit or is not there.
     """
     if not images.is_dir():
         raise MissingInputError(f"{images}: no such folder; give the folder of the images")
@@ -72,24 +77,50 @@ def draft_study(
     panel, panel_notes = (None, [("channels", _PANELS_DIFFER)]) if own_panels else _draft_panel(root, chosen)
     ids = _image_ids(chosen)
     table = labels or find_samplesheet(root)
-    joined = None if table is None else join_labels(table, by, label, root, chosen, ids)
+    if table is None and columns.options():
+        raise StudyError(f"{' '.join(columns.options())}: no table that has such a column; give it by --labels TABLE")
+    joined = None if table is None else join_labels(table, columns, root, chosen, ids)
     known = [channel.channel_id for channel in panel] if panel is not None else list(chosen[0].channel_names or ())
     sizes, cofactor = choose_sizes(chosen, known), choose_cofactor(chosen)
+    class_notes = []
+    if joined is not None and joined.label is not None:
+        folds = most_folds(joined.members, sizes.folds)
+        sizes = replace(sizes, folds=folds or 2)
+        class_notes = _describe_classes(joined.label, joined.members, is_enough=folds is not None)
     write_text(out / "samplesheet.csv", _samplesheet(root, chosen, ids, joined, own_panels))
     if panel is not None:
         rows = [(c.channel_id, c.name, int(c.keep)) for c in panel]
         write_text(out / "panel.csv", _table(("channel", "name", "keep"), rows))
-    column = joined.label if joined is not None and joined.label is not None else "label"
-    study = _study(root, out.resolve(), sizes, cofactor, column, has_panel=panel is not None)
+    study = _study(root, out.resolve(), sizes, cofactor, joined, has_panel=panel is not None)
     write_text(out / "study.yaml", study)
     notes += [
         *panel_notes,
         *(joined.notes if joined is not None else ()),
+        *class_notes,
         *sizes.describe(),
         ("cofactor", f"{cofactor:g}; {_COFACTORS}"),
-        *_of_one_slide(chosen),
+        *([] if joined is not None and joined.patient is not None else _of_one_slide(chosen)),
     ]
-    return Draft(out / "study.yaml", tuple(notes), None if joined is None else joined.label)
+    return Draft(out / "study.yaml", tuple(notes), _left_to_do(out, joined))
+
+
+def _left_to_do(out: Path, joined: JoinedLabels | None) -> str:
+    """What the user has to do before the draft can be checked, empty for nothing."""
+    if joined is None:
+        sheet = out / "samplesheet.csv"
+        return f"fill in label and patient_id in {sheet}, or run init again with --labels and another --out"
+    if joined.label is not None:
+        return ""
+    if joined.candidates:
+        return f"set cohort.label in {out / 'study.yaml'} to one of: {', '.join(joined.candidates)}"
+    return f"fill in label in {out / 'samplesheet.csv'}"
+
+
+def _describe_classes(label: str, members: Sequence[tuple[str, str]], *, is_enough: bool) -> list[tuple[str, str]]:
+    patients = Counter(own for own, _ in set(members))
+    counts = [f"{own} ({counted(number, 'patient')})" for own, number in sorted(patients.items())]
+    shown = ", ".join(counts[:_SHOWN]) + (f", … ({len(counts)} in all)" if len(counts) > _SHOWN else "")
+    return [("classes", f"of column {label!r}: {shown}{'' if is_enough else f'; {NO_FOLDS_HELP}'}")]
 
 
 def _choose(root: Path, images: Sequence[FoundImage]) -> tuple[list[FoundImage], list[tuple[str, str]]]:
@@ -107,13 +138,13 @@ def _choose(root: Path, images: Sequence[FoundImage]) -> tuple[list[FoundImage],
             kept.append((where, [*group]))
             chosen += group
         else:
-            notes.append(("left out", f"{len(group)} images in {where}: the same as in {twin[0]}"))
+            notes.append(("left out", f"{counted(len(group), 'image')} in {where}: the same as in {twin[0]}"))
             twin[1].extend(group)  # what is named like a copy is one too
     usual = Counter(image.shape[0] for image in chosen).most_common(1)[0][0]
     for image in chosen:
         if image.shape[0] != usual:
             where = _inside(root, str(image.path))
-            notes.append(("left out", f"{where}: {image.shape[0]} channels, where most images have {usual}"))
+            notes.append(("left out", f"{where}: {counted(image.shape[0], 'channel')}, where most images have {usual}"))
     chosen = [image for image in chosen if image.shape[0] == usual]
     return chosen, [("found", _describe_images(root, chosen)), *notes]
 
@@ -161,8 +192,8 @@ def _draft_panel(root: Path, images: Sequence[FoundImage]) -> tuple[list[Channel
         count = sum(_names_of(image) != first for image in images)
         places = f"{_inside(root, str(images[0].path))} has {one}; {_inside(root, str(other.path))} has {two}"
         sentence = (
-            f"{count} images name theirs otherwise than the first ({places}): no panel.csv is drafted, and channels "
-            "are joined by the names in the images"
+            f"{counted(count, 'image', 'names')} channels otherwise than the first ({places}): no panel.csv is "
+            "drafted, and channels are joined by the names in the images"
         )
         return None, [*notes, ("channels", sentence)]
     names = images[0].channel_names or ()
@@ -223,7 +254,7 @@ def _describe_images(root: Path, images: Sequence[FoundImage]) -> str:
     shown = ", ".join(places[:_SHOWN]) + (", …" if len(places) > _SHOWN else "")
     heights, widths = (sorted({image.shape[axis] for image in images}) for axis in (1, 2))
     size = " × ".join(f"{side[0]}–{side[-1]}" if len(side) > 1 else f"{side[0]}" for side in (heights, widths))
-    return f"{len(images)} images of {images[0].shape[0]} channels, {size} px, in {shown}"
+    return f"{counted(len(images), 'image')} of {counted(images[0].shape[0], 'channel')}, {size} px, in {shown}"
 
 
 def _image_ids(images: Sequence[FoundImage]) -> list[str]:
@@ -245,7 +276,7 @@ def _samplesheet(
     if joined is None:
         rows = [(*row, "", "", *panel) for *row, panel in zip(ids, paths, own, strict=True)]
         return _table(("image_id", "path", "patient_id", "label", *panel_column), rows)
-    more = () if joined.label is not None else ("label",)
+    more = () if joined.label is not None or joined.candidates else ("label",)
     rows = [
         (image_id, path, *((row or {}).get(column, "") for column in joined.columns), *("" for _ in more), *panel)
         for image_id, path, row, panel in zip(ids, paths, joined.rows, own, strict=True)
@@ -273,7 +304,13 @@ def _study_name(root: Path) -> str:
     return re.sub("[^A-Za-z0-9._-]", "-", named).lstrip("._-")[:64] or "study"
 
 
-def _study(root: Path, out: Path, sizes: Sizes, cofactor: float, label: str, *, has_panel: bool) -> str:
+def _study(
+    root: Path, out: Path, sizes: Sizes, cofactor: float, joined: JoinedLabels | None, *, has_panel: bool
+) -> str:
+    if joined is None or (joined.label is None and not joined.candidates):
+        label = "label"
+    else:
+        label = json.dumps(joined.label, ensure_ascii=False) if joined.label is not None else _open_label(joined)
     start = root.relative_to(out) if root.is_relative_to(out) else root
     reduction = f"downsample: {sizes.downsample}" if sizes.um_per_px is None else f"um_per_px: {sizes.um_per_px}"
     panel = "panel: panel.csv             " if has_panel else "# panel: panel.csv           "
@@ -284,7 +321,7 @@ cohort:
   samplesheet: samplesheet.csv   # an empty label leaves the image out; patient_id where patients have several images
   root: {json.dumps(str(start), ensure_ascii=False)}
   {panel}  # keep 0 leaves a channel out
-  label: {json.dumps(label, ensure_ascii=False)}
+  label: {label}
   exclude_channels: []           # negative controls, such as DNA: shown, but out of the ranking
 tile: {{tile_px: {sizes.tile_px}, {reduction}}}
 intensity: {{cofactor: {cofactor:g}}}       # {_COFACTORS}
@@ -297,6 +334,12 @@ train:
   folds: {sizes.folds}
   seeds: {sizes.seeds}               # more where time allows: networks trained on few patients differ by chance
 """
+
+
+def _open_label(joined: JoinedLabels) -> str:
+    """An empty value, which check refuses, and the columns to choose from."""
+    columns = ", ".join(json.dumps(column, ensure_ascii=False) for column in joined.candidates)
+    return f'""                      # one of: {columns}'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

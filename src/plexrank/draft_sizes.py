@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +14,13 @@ from plexrank.differences import SAME_SIZE, read_middle
 from plexrank.errors import PlexrankError
 from plexrank.images.find import FoundImage
 from plexrank.images.open import open_image
+from plexrank.names import are_isotopes
 
 CELL_UM = 10.0
 FEWEST_CELL_PX, MOST_CELL_PX = 5, 10
 """A cell is to be so many pixels wide, so that shape and neighbours show; more cost and show little more."""
 _USUAL_UM = 0.5  # of MIBI, CODEX and CyCIF, where a file does not say
 _IMC_UM = 1.0
-_METAL = re.compile(r"[A-Z][a-z]?\(?\d{2,3}\)?(Di)?|\d{2,3}[A-Z][a-z]?", re.ASCII)
-"""How the channels of IMC are called: ``Ir191``, ``In(113)``, ``191Ir``."""
 _LARGEST_TILE_PX, _SMALLEST_TILE_PX = 128, 16
 _LARGEST_BATCH, _SMALLEST_BATCH = 32, 8
 _PIXELS_IN_MEMORY = 25 * 10**7  # of all tiles: 1 GB as float32
@@ -43,6 +41,7 @@ class Sizes:
         tile_px, downsample, um_per_px, batch_tiles, folds, seeds, epochs: as in a study; one of downsample and
             um_per_px is 1 or None.
         cell_px: width of a cell after the reduction.
+        finer: setting with which it keeps the advised pixels, ``None`` where it has them.
         guessed_um: pixel size that was assumed, ``None`` where the images say.
         num_smaller: images smaller than a tile.
     """
@@ -55,6 +54,7 @@ class Sizes:
     seeds: int
     epochs: int
     cell_px: float
+    finer: str | None
     guessed_um: float | None
     num_smaller: int
 
@@ -62,17 +62,16 @@ class Sizes:
         """Topic and sentence of all that was chosen."""
         notes = []
         if self.guessed_um is not None:
-            notes.append(
-                (
-                    "pixel size",
-                    f"not given by the images: taken for {self.guessed_um:g} µm; if not, fix tile.downsample",
-                )
-            )
+            why = ", that of IMC, since the channels are isotopes" if self.guessed_um == _IMC_UM else ""
+            sentence = f"not given by the images: taken for {self.guessed_um:g} µm{why}; if not, fix tile.downsample"
+            notes.append(("pixel size", sentence))
         how = f"reduced by {self.downsample}" if self.downsample > 1 else "not reduced"
         if self.um_per_px is not None:
             how = f"brought to {self.um_per_px:g} µm a pixel, since the images differ in that"
+        few = f", below the advised {FEWEST_CELL_PX}, for a laptop to finish; {self.finer}" if self.finer else ""
         smaller = f"; images smaller than a tile: {self.num_smaller}" if self.num_smaller else ""
-        notes.append(("tiles", f"{self.tile_px} px, {how}: a cell of {CELL_UM:g} µm is {self.cell_px:.3g} px{smaller}"))
+        cell = f"a cell of {CELL_UM:g} µm is {self.cell_px:.3g} px{few}"
+        notes.append(("tiles", f"{self.tile_px} px, {how}: {cell}{smaller}"))
         notes.append(
             (
                 "training",
@@ -87,10 +86,10 @@ def choose_sizes(images: Sequence[FoundImage], channel_ids: Sequence[str]) -> Si
 
     Args:
         images: of one panel.
-        channel_ids: what its channels are called in the files; metals are those of IMC.
+        channel_ids: what its channels are called in the files, if anything; isotopes are those of IMC.
     """
     given = [size for image in images if (size := _pixel_size(image.path)) is not None]
-    is_imc = all(image.reader.startswith("IMC") for image in images) or all(map(_METAL.fullmatch, channel_ids))
+    is_imc = are_isotopes(channel_ids) or all(map(_is_imc, images))
     guessed = None if len(given) == len(images) else _IMC_UM if is_imc else _USUAL_UM
     sizes = given if guessed is None else [guessed] * len(images)
     differ = max(sizes) > SAME_SIZE * min(sizes)
@@ -99,6 +98,7 @@ def choose_sizes(images: Sequence[FoundImage], channel_ids: Sequence[str]) -> Si
     coarsest = max(finest, math.floor(CELL_UM / FEWEST_CELL_PX / um * SAME_SIZE))
     downsample, fitted = _reduce(images, [um / size for size in sizes], finest, coarsest)
     tile_px, batch, (folds, seeds, epochs) = fitted
+    wanted = f"tile.um_per_px: {coarsest * um:.4g}" if differ else f"tile.downsample: {coarsest}"
     return Sizes(
         tile_px=tile_px,
         downsample=1 if differ else downsample,
@@ -108,6 +108,7 @@ def choose_sizes(images: Sequence[FoundImage], channel_ids: Sequence[str]) -> Si
         seeds=seeds,
         epochs=epochs,
         cell_px=CELL_UM / (downsample * um),
+        finer=f"{wanted} keeps {CELL_UM / (coarsest * um):.3g} px" if downsample > coarsest else None,
         guessed_um=guessed,
         num_smaller=sum(
             min(image.shape[1:]) * size < tile_px * downsample * um for image, size in zip(images, sizes, strict=True)
@@ -175,6 +176,11 @@ def choose_cofactor(images: Sequence[FoundImage]) -> float:
     if top <= 1:
         return 0.02
     return 1 if usual < 50 else 5 if usual <= 255 else 100
+
+
+def _is_imc(image: FoundImage) -> bool:
+    called = (image.channel_names or (), image.channel_ids or ())
+    return image.reader.startswith("IMC") or any(map(are_isotopes, called))
 
 
 def _pixel_size(path: Path) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plexrank.cohort import deal_folds
+from plexrank.cohort import deal_folds, why_measured
 from plexrank.errors import StudyError
 from plexrank.ranking.aggregate import UnitTable, class_contrast, gather_samples
 from plexrank.ranking.audit import channel_groups
@@ -24,6 +24,7 @@ from plexrank.ranking.scores import score_channels
 from plexrank.ranking.summary import sample_warnings
 from plexrank.ranking.table import ChannelFindings, ranking_table
 from plexrank.statistics.means import known_mean
+from plexrank.wording import counted
 
 METHOD = "gradient"
 
@@ -87,7 +88,7 @@ def rank_features(
     left_out = int((~kept).sum())
     warnings = sample_warnings(samples)
     if left_out:
-        warnings.append(f"{left_out} patients are left out because their outcome is empty")
+        warnings.append(f"{counted(left_out, 'patient', 'is')} left out: the outcome is empty")
     ranking.attrs = {"warnings": warnings, "not_tested": not_tested}
     return ranking
 
@@ -203,6 +204,9 @@ def _smallest_class(labels: Sequence[str]) -> int:
     if len(classes) < 2:
         raise StudyError(f"outcome: found only {', '.join(classes) or 'empty entries'}; give two groups or more")
     counts = {name: labels.count(name) for name in classes}
+    measured = why_measured(counts)
+    if measured is not None:
+        raise StudyError(f"outcome: {measured}")
     rare = min(counts, key=lambda name: counts[name])
     if counts[rare] < 2:
         raise StudyError(

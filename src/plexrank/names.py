@@ -71,6 +71,11 @@ def isotopes_within(name: str) -> frozenset[str]:
     return frozenset({metal for metal in (whole, *map(isotope, words)) if metal is not None})
 
 
+def are_isotopes(names: Sequence[str]) -> bool:
+    """Whether most channels are called by an isotope, alone or beside a protein, as those of IMC are."""
+    return 2 * sum(bool(isotopes_within(name)) for name in names) > len(names)
+
+
 def fold_without_isotopes(name: str) -> str:
     """As :func:`fold_name`, of what is left of a name without its isotopes, brackets and ends; empty for none."""
     rest = _WORD.sub(lambda word: "" if isotope(word[0]) else word[0], name)

@@ -16,6 +16,7 @@ from plexrank.names import (
     say_only_places,
 )
 from plexrank.panel import Channel, Panel
+from plexrank.wording import counted
 
 _SHOWN = 12
 
@@ -137,9 +138,9 @@ def _by_name(panel: Panel, own: _OwnNames, source: str) -> LocatedChannels:
     known = f"{panel.path} lists: {_some([row.name for row in panel.channels])}"
     if 2 * len(rows_of) < min(len(panel.channels), len(own.names)):
         raise StudyError(
-            f"{source}: {len(rows_of)} of its {len(own.names)} channels are in its panel, fewer than half fit. It "
-            f"holds: {_some(own.names)}; {known}. Write the names that the file gives into the panel's column channel, "
-            "or name the right panel"
+            f"{source}: {counted(len(rows_of), 'channel', 'is', of=len(own.names))} in its panel, fewer than half fit. "
+            f"It holds: {_some(own.names)}; {known}. Write the names that the file gives into the panel's column "
+            "channel, or name the right panel"
         )
     unlisted = [name for plane, name in enumerate(own.names) if plane not in rows_of]
     located = _kept(panel, planes, unlisted)

@@ -32,6 +32,7 @@ from plexrank.splits import Split, split_patients
 
 STAGES = ("tile", "train", "attribute", "rank", "report")
 INNER_FOLDS = 5
+TILE_TABLE = "tile table"
 STATISTICS = 1
 """Raised whenever the statistics of an image's channels are computed in another way, so that it is tiled again."""
 
@@ -179,7 +180,7 @@ class Plan:
     def tiles_table(self) -> Unit:
         """The table of all tiles, that of the statistics of every image's channels, and the channels of every store."""
         return Unit(
-            name="tile table",
+            name=TILE_TABLE,
             record=self.rundir.tiles_record,
             outputs=(self.rundir.tiles_table, self.rundir.tile_statistics, self.rundir.channels),
             depends={

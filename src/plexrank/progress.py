@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from plexrank.wording import lasting
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -70,7 +72,7 @@ class _LineCounting(Counting):
         moment = time.monotonic()
         if note or self.done == self.total or moment - self.last_line >= SECONDS_BETWEEN_LINES:
             seconds_left = (moment - self.started) / self.done * (self.total - self.done)
-            left = f", about {seconds_left:.0f} s left" if self.done < self.total else ""
+            left = f", about {lasting(seconds_left)} left" if self.done < self.total else ""
             self.reporter.say(f"{self.what}: {self.done} of {self.total}{left}{'; ' + note if note else ''}")
             self.last_line = moment
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from plexrank.cohort import Cohort
+from plexrank.cohort import NO_FOLDS_HELP, Cohort, most_folds
 from plexrank.errors import PlexrankError, StudyError, problems_of
 from plexrank.plan import INNER_FOLDS, Plan
 from plexrank.rundir import RunDir
@@ -81,17 +80,10 @@ def _absent_classes(study: Study, cohort: Cohort) -> dict[str, dict[str, list[in
 
 def _remedy(study: Study, cohort: Cohort) -> str:
     """A number of folds that leaves all that is needed, where there is one."""
-    patients = Counter(label for label, _ in {(image.label, image.patient_id) for image in cohort.images})
-    if study.train.split != "folds":
-        return "set train.split: folds"
-    for folds in range(study.train.folds + 1, min(*patients.values(), _MOST_FOLDS) + 1):
-        other = study.model_copy(update={"train": study.train.model_copy(update={"folds": folds})})
-        absent = _absent_classes(other, cohort)
-        if not absent["training"] and not any(
-            all(fold in absent["validation"].get(label, []) for label in cohort.classes) for fold in range(folds)
-        ):
-            return f"set train.folds to {folds}"
-    return "it takes a third patient of a class, and no number of folds helps"
+    folds = most_folds([(image.label, image.patient_id) for image in cohort.images], _MOST_FOLDS)
+    if folds is None:
+        return NO_FOLDS_HELP
+    return f"set train.folds to {folds}" if study.train.split == "folds" else "set train.split: folds"
 
 
 def _confounded(study: Study, cohort: Cohort) -> list[str]:

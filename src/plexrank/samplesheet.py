@@ -20,6 +20,7 @@ from plexrank.panel import Panel, read_panel
 from plexrank.settings import CohortSettings
 from plexrank.spelling import alike, reads_like_a_date, reads_missing, reads_shortened
 from plexrank.tables import Table, did_you_mean, read_table
+from plexrank.wording import counted
 
 COLUMN_ALIASES = {
     "sample_id": "image_id",
@@ -70,7 +71,11 @@ class BadImage:
     def reason(self) -> str:
         """The error without the place that it begins with, in which images differ that fail for one reason."""
         text = str(self.error)
-        for place in (f"{self.record.sheet}: line {self.record.line}: ", f"{self.record.path}: "):
+        for place in (
+            f"{self.record.sheet}: line {self.record.line}: ",
+            f"{self.record.path}: ",
+            f"{self.record.mask}: ",
+        ):
             text = text.removeprefix(place)
         return text.replace(str(self.record.path), "the image")
 
@@ -212,8 +217,7 @@ def _find_file(
             target = resolve_input(file, place)
             path = join_image_path(target, acquisition)
             if not target.is_relative_to(root.resolve()):
-                remedy = "move the file there or set cohort.root"
-                raise StudyError(f"{where}: {column} {spelling!r} leads out of {root}; {remedy}")
+                raise StudyError(f"{where}: {path}: {_why_outside(root, file, target)}")
             if need_images and not target.exists():
                 what, other = ("mask", "empty the cell") if column == "mask" else ("image", "leave the row out")
                 hint = backslash_hint(spelling) or f"; fix the path or {other}"
@@ -221,6 +225,32 @@ def _find_file(
     except PlexrankError as error:
         return path, error
     return path, None
+
+
+def _why_outside(root: Path, file: Path, target: Path) -> str:
+    """That a file lies outside the root, by which link, and the root that would do; the same words for a whole folder.
+
+    Args:
+        root: where the paths start.
+        file: as the samplesheet has it, below the root or absolute.
+        target: where that leads.
+    """
+    below = [part for part in (*reversed(file.parents), file) if part.is_relative_to(root) and part != root]
+    link = next((part for part in below if not part.resolve().is_relative_to(root.resolve())), file)
+    why, home = "", target.parent
+    if link == file and link.is_symlink():
+        why = f", since it is a link into {home}"
+    elif link.is_symlink():
+        home = link.resolve()
+        why = f", since {link} is a link to {home}"
+    change = ""
+    if file.is_relative_to(root):
+        spelled = file.relative_to(root).parts
+        if target.parts[-len(spelled) :] == spelled:
+            home = target.parents[len(spelled) - 1]
+        else:
+            change = " and begin the paths there"
+    return f"outside {root}{why}; set cohort.root to {home}{change}, or move the files below {root}"
 
 
 def _why_twice(
@@ -258,8 +288,8 @@ def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError
             lines = _listed([line for line, _ in found])
             problems.append(
                 StudyError(
-                    f"{table.path}: column {column!r} holds {found[0][1]!r} in {len(found)} rows (lines {lines}), "
-                    f"which reads like a missing value; {remedy}"
+                    f"{table.path}: column {column!r} holds {found[0][1]!r} in {counted(len(found), 'row')} (lines "
+                    f"{lines}), which reads like a missing value; {remedy}"
                 )
             )
     return problems
@@ -345,10 +375,6 @@ def _require_columns(table: Table, settings: CohortSettings) -> None:
             )
     if settings.label not in table.columns:
         others = [column for column in table.columns if column not in ("image_id", "path", "patient_id")]
-        problems.append(
-            StudyError(
-                f"{table.path}: cohort.label is {settings.label!r}, but no column has that name"
-                + did_you_mean(settings.label, others)
-            )
-        )
+        why = f"is {settings.label!r}, but no column has that name" if settings.label else "is empty; name a column"
+        problems.append(StudyError(f"{table.path}: cohort.label {why}{did_you_mean(settings.label, others)}"))
     raise_problems(problems)

@@ -24,7 +24,7 @@ class CohortSettings(Section):
         description="CSV with image_id, path, patient_id, the label, optionally site, panel and mask"
     )
     root: Path | None = Field(None, description="where image paths start and must stay")
-    label: str = Field(min_length=1, description="the samplesheet column to separate")
+    label: str = Field(description="the samplesheet column to separate")
     panel: Path | None = Field(
         None, description="panel.csv or markers.csv of images whose row names none; else their own names"
     )

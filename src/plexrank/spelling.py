@@ -5,6 +5,7 @@ Only reported, never corrected: which spelling is meant is the user's to say.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -51,6 +52,14 @@ def reads_missing(cell: str) -> bool:
     """Whether a cell says that its value is unknown, or is an error of a spreadsheet."""
     folded = _REPEATED_SIGN.sub(r"\1", unicodedata.normalize("NFKC", cell).translate(_HYPHENS).casefold())
     return " ".join(folded.split()) in _MISSING or _ERROR_OF_SPREADSHEET.fullmatch(cell) is not None
+
+
+def reads_as_number(cell: str) -> bool:
+    """Whether a cell is a finite number."""
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def reads_like_a_date(cell: str) -> bool:

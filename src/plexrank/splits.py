@@ -11,6 +11,7 @@ from plexrank.errors import MissingInputError, StudyError
 from plexrank.samplesheet import ImageRecord
 from plexrank.settings import Study
 from plexrank.tables import read_table
+from plexrank.wording import counted
 
 ROLES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Values of a column ``split`` that do not name folds."""
@@ -108,8 +109,8 @@ def _from_files(folder: Path, images: Sequence[ImageRecord], folds: int) -> Spli
     never = sorted(set(patient_of.values()) - fold_of_patient.keys())
     if never:
         raise StudyError(
-            f"{folder}: {len(never)} patients ({', '.join(never[:5])}) are in no column test of splits_0.csv to "
-            f"splits_{folds - 1}.csv; a ranking needs every patient held out once"
+            f"{folder}: {counted(len(never), 'patient', 'is')} in no column test of splits_0.csv to "
+            f"splits_{folds - 1}.csv ({', '.join(never[:5])}); a ranking needs every patient held out once"
         )
     for fold, (training, validation, held_out) in enumerate(roles):
         shared = sorted((training & validation) | (training & held_out) | (validation & held_out))

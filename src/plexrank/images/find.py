@@ -130,7 +130,9 @@ def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
             passed_over.append(f"{part}: taken for masks by its name")
         elif _is_one_image(part):
             yield part
-        elif not part.is_symlink() and not all((part / name).is_file() for name in _RUN_FILES):
+        elif part.is_symlink():
+            passed_over.append(f"{part}: a link to {part.resolve()}; give that folder by --images")
+        elif not all((part / name).is_file() for name in _RUN_FILES):
             yield from _walk(part, passed_over)
 
 

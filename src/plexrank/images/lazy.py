@@ -116,7 +116,7 @@ class LazyImage:
         pixels: (c, y, x), native byte order. Reading raises ImageDataError where that cannot be.
         channel_names: one a channel, trimmed; None where the file names none.
         pixel_size_um: (y, x) in micrometres; None where the file does not say.
-        channel_ids: what else the file calls each channel: the metal in IMC (``Yb172``), the mass in MIBItiff
+        channel_ids: what else the file calls each channel: the isotope in IMC (``Yb172``), the mass in MIBItiff
             (``159``); None where there is nothing else.
         warnings: what makes its pixels doubtful.
     """

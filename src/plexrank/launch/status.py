@@ -115,7 +115,8 @@ def run_status(plan: Plan) -> RunStatus:
     stages = tuple(_stage_status(stage, plan, reasons, graph, states) for stage in STAGES)
     failures = tuple(_failures(plan, left, graph, states)) if graph else ()
     is_active = graph is not None and bool(graph.active(states))
-    left_out = f"left out   {len(plan.skipped):4} images that cannot be used: {plan.rundir.skipped}"
+    count = len(plan.skipped)
+    left_out = f"left out   {count:4} image{'s' * (count != 1)} that cannot be used: {plan.rundir.skipped}"
     return RunStatus(
         stages,
         failures,

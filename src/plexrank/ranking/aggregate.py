@@ -12,6 +12,7 @@ from plexrank.errors import RunDirError
 from plexrank.ranking.moments import GroupMoments
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
+from plexrank.wording import counted
 
 Classify = Callable[[Array], Array]
 TILES_AT_ONCE = 2048
@@ -329,7 +330,8 @@ def _check_units(units: Sequence[UnitTable], samples: Samples, method: str) -> t
         absent = int((held_out & (unit.n_tiles == 0)).sum())
         if absent:
             raise RunDirError(
-                f"fold {unit.fold}, seed {unit.seed}: {absent} held-out images have no tile in the attribution"
+                f"fold {unit.fold}, seed {unit.seed}: {counted(absent, 'held-out image', 'has')} no tile in the "
+                "attribution"
             )
         finite = np.isfinite(unit.embedding) | ~np.isfinite(unit.mean_intensity) | (unit.classify is None)
         if not (finite[held_out].all() and np.isfinite(unit.logits[held_out]).all()):

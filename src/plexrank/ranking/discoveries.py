@@ -18,6 +18,7 @@ from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.table import Tested
 from plexrank.statistics.exchange import DRAWS
 from plexrank.statistics.rank_tests import RankTest, rank_test, trend_test
+from plexrank.wording import counted
 
 CONFOUNDED = "patients of the same sites nearly all have the same label"
 SITE_DRAWS = 10_000
@@ -121,7 +122,8 @@ def _why_no_pattern(tables: SampleTables, samples: Samples, variance: float | No
     exchange = samples.exchange(within_folds=True)
     if not has_labellings(exchange):
         number = np.exp(exchange.log_count())
-        return f"{number:.0f} labellings keep the labels of every fold and site; the test needs {MIN_LABELLINGS}"
+        labellings = counted(round(number), "labelling", "keeps")
+        return f"{labellings} the labels of every fold and site; the test needs {MIN_LABELLINGS}"
     return None
 
 
@@ -130,6 +132,6 @@ def _why_no_reliance(tables: SampleTables, samples: Samples) -> str:
         return "the network has no channel embedding"
     smallest = int(samples.patients_of_class.argmin())
     return (
-        f"class {samples.class_names[smallest]} has {samples.patients_of_class[smallest]} patients, and the test needs "
-        f"{FEWEST_PATIENTS} of each class"
+        f"class {samples.class_names[smallest]} has {counted(samples.patients_of_class[smallest], 'patient')}, and the "
+        f"test needs {FEWEST_PATIENTS} of each class"
     )

@@ -15,6 +15,7 @@ from plexrank.ranking.panels import Faithfulness, SmallPanel
 from plexrank.ranking.prediction import Estimate, Performance
 from plexrank.ranking.samples import UNKNOWN_SITE, Samples
 from plexrank.ranking.sanity import Sanity
+from plexrank.wording import counted
 
 CHANCE_P = 0.05
 SMALL_CLASS = 10
@@ -215,7 +216,7 @@ def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:
 def sample_warnings(samples: Samples) -> list[str]:
     """A label that is confounded with the site, which leads, unknown sites, and small classes."""
     small = [
-        f"class {name} has {count} patients; with fewer than {SMALL_CLASS} intervals are approximate"
+        f"class {name} has {counted(count, 'patient')}; with fewer than {SMALL_CLASS} intervals are approximate"
         for name, count in patients_per_class(samples).items()
         if count < SMALL_CLASS
     ]
@@ -227,7 +228,7 @@ def sample_warnings(samples: Samples) -> list[str]:
         warnings += _tied_to_sites(samples.label[known], samples.site[known], samples)
     if not known.all():
         unknown = len(np.unique(samples.patient[~known]))
-        warnings.append(f"{unknown} patients have no site; they count as a site of their own")
+        warnings.append(f"{counted(unknown, 'patient', 'has')} no site; those without count as a site of their own")
     return [*warnings, *small]
 
 

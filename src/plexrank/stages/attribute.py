@@ -20,6 +20,7 @@ from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import TrainedUnit, read_unit
 from plexrank.training.data import CACHE_BYTES
+from plexrank.wording import counted
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -72,6 +73,6 @@ def _refuse_another_cohort(checkpoint: Path, trained: TrainedUnit, cohort: Tiled
     seen = np.intersect1d(trained.embedding_images, plan.images(fold, "held_out"))
     if len(seen):
         raise RunDirError(
-            f"{checkpoint}: trained on {len(seen)} images that fold {fold} holds out, such as "
+            f"{checkpoint}: trained on {counted(len(seen), 'image')} that fold {fold} holds out, such as "
             f"{plan.cohort.images[seen[0]].image_id}; delete it and train again"
         )

@@ -20,6 +20,7 @@ from plexrank.stages.todo import units_to_do
 from plexrank.stages.unit_tables import read_null_units, read_unit_tables
 from plexrank.statistics.pattern import OWN_ENCODERS, SHARED_ENCODER
 from plexrank.tiles.texture import unknown_pixel_sizes
+from plexrank.wording import counted
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -72,7 +73,7 @@ def _warnings(plan: Plan) -> list[str]:
     warnings = [*plan.cohort.warnings, *plan.channels.warnings]
     if plan.cohort.unlabelled:
         warnings.append(
-            f"{plan.cohort.unlabelled} images are left out because their {plan.study.cohort.label} is empty"
+            f"{counted(plan.cohort.unlabelled, 'image', 'is')} left out: {plan.study.cohort.label} is empty"
         )
     images = plan.cohort.images
     signal = {image.image_id: read_signal(plan.rundir.image_tiles(image.image_id)) for image in images}

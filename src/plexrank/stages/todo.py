@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from plexrank.plan import TILE_TABLE
 from plexrank.progress import Reporter
 from plexrank.rundir import Unit
 
@@ -33,5 +34,7 @@ def lines_to_do(units: Iterable[Unit]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    """The first names and how many there are; the table of tiles stands apart, since it is no image."""
+    alike = [name for name in names if name != TILE_TABLE]
+    more = f", … ({len(alike)} in all)" if len(alike) > _SHOWN else ""
+    return ", ".join([", ".join(alike[:_SHOWN]) + more] * bool(alike) + [TILE_TABLE] * (TILE_TABLE in names))

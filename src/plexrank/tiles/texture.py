@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.tiles.resampling import sum_runs
+from plexrank.wording import counted
 
 LENGTHS_UM = (10, 20, 40)
 STATISTICS = (
@@ -62,8 +63,8 @@ def unknown_pixel_sizes(sizes: Iterable[object]) -> str:
     if all(given):
         return ""
     return (
-        f"{given.count(False)} of {len(given)} images do not say how large their pixels are, which count as 1 µm in "
-        "lengths such as clustering at 10 µm; set tile.image_um_per_px"
+        f"{counted(given.count(False), 'image', 'does', of=len(given))} not say how large their pixels are, which count "
+        "as 1 µm in lengths such as clustering at 10 µm; set tile.image_um_per_px"
     )
 
 

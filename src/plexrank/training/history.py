@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from plexrank.rundir import write_text
+from plexrank.wording import lasting
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -72,14 +73,14 @@ def _open_events(folder: Path, first_epoch: int) -> SummaryWriter | None:
 def step_line(epoch: int, epochs: int, n_tiles: int, n_left: int, seconds: float) -> str:
     """Where an epoch stands, with tiles a second and the time to its end, from so many tiles in so many seconds."""
     rate = n_tiles / max(seconds, 1e-3)
-    return f"epoch {epoch} of up to {epochs}, {rate:.0f} tiles/s, {n_left / rate / 60:.1f} min to the epoch's end"
+    return f"epoch {epoch} of up to {epochs}, {rate:.0f} tiles/s, {lasting(n_left / rate)} to the epoch's end"
 
 
 def progress_line(row: Row, epochs: int, n_tiles: float) -> str:
     """An epoch in words, with tiles a second and the time left."""
-    minutes_left = row["seconds"] * (epochs - row["epoch"]) / 60
+    most = lasting(row["seconds"] * (epochs - row["epoch"]))
     return (
         f"epoch {row['epoch']:.0f} of up to {epochs}, training loss {row['train_loss']:.3f}, "
         f"validation loss {row['validation_loss']:.3f}, validation AUC {row['validation_auc']:.2f}, "
-        f"{n_tiles / max(row['seconds'], 1e-3):.0f} tiles/s, at most {minutes_left:.0f} min left"
+        f"{n_tiles / max(row['seconds'], 1e-3):.0f} tiles/s, at most {most} left"
     )
