@@ -320,7 +320,8 @@ def test_a_cell_is_drafted_with_five_to_ten_pixels(
     write_sized(tmp_path / "a.ome.tiff", 80, um, names)
     said = notes(tmp_path, tmp_path / "out")
     tile = load_study(tmp_path / "out" / "study.yaml").tile
-    assert (tile.downsample, tile.um_per_px) == (downsample, None)
+    guessed = None if um is not None else 1.0 if len(names) > 1 else 0.5
+    assert (tile.downsample, tile.um_per_px, tile.image_um_per_px) == (downsample, None, guessed)
     assert f"a cell of 10 µm is {10 / (downsample * (um or (1 if len(names) > 1 else 0.5))):.3g} px" in said
     assert ("not given by the images: taken for" in said) == (um is None)
     assert ("that of IMC, since the channels are isotopes" in said) == (len(names) > 1)

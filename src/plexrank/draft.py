@@ -313,6 +313,8 @@ def _study(
         label = json.dumps(joined.label, ensure_ascii=False) if joined.label is not None else _open_label(joined)
     start = root.relative_to(out) if root.is_relative_to(out) else root
     reduction = f"downsample: {sizes.downsample}" if sizes.um_per_px is None else f"um_per_px: {sizes.um_per_px}"
+    if sizes.guessed_um is not None:
+        reduction += f", image_um_per_px: {sizes.guessed_um:g}"
     panel = "panel: panel.csv             " if has_panel else "# panel: panel.csv           "
     return f"""\
 # Drafted by plexrank init. Every key: docs/study.md

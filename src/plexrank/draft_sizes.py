@@ -63,8 +63,8 @@ class Sizes:
         notes = []
         if self.guessed_um is not None:
             why = ", that of IMC, since the channels are isotopes" if self.guessed_um == _IMC_UM else ""
-            sentence = f"not given by the images: taken for {self.guessed_um:g} µm{why}; if not, fix tile.downsample"
-            notes.append(("pixel size", sentence))
+            taken = f"not given by the images: taken for {self.guessed_um:g} µm{why}"
+            notes.append(("pixel size", f"{taken}; if not, fix tile.image_um_per_px and tile.downsample"))
         how = f"reduced by {self.downsample}" if self.downsample > 1 else "not reduced"
         if self.um_per_px is not None:
             how = f"brought to {self.um_per_px:g} µm a pixel, since the images differ in that"

@@ -44,8 +44,7 @@ class Plan:
     Attributes:
         cohort: the images to work on, without those that are skipped.
         split: which patients each fold holds out, and which choose the epoch where that is given.
-        skipped: images that the run leaves out as bad, by ``cohort.skip_bad``; empty for a plan to tile by, which
-            tries them again.
+        skipped: bad images that the run leaves out, by ``cohort.skip_bad``; none in a plan to tile by.
         bad: for a plan to tile by, images that cannot be used as far as their paths tell it.
         chosen: done-records of the units to work on, ``None`` for all; see :meth:`choose`.
     """

@@ -62,10 +62,8 @@ def unknown_pixel_sizes(sizes: Iterable[object]) -> str:
     given = [size is not None for size in sizes]
     if all(given):
         return ""
-    return (
-        f"{counted(given.count(False), 'image', 'does', of=len(given))} not say how large their pixels are, which count "
-        "as 1 µm in lengths such as clustering at 10 µm; set tile.image_um_per_px"
-    )
+    missing = counted(given.count(False), "image", "does", of=len(given))
+    return f"{missing} not say how large their pixels are, which count as 1 µm in lengths; set tile.image_um_per_px"
 
 
 @dataclass(frozen=True)
