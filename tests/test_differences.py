@@ -71,6 +71,11 @@ def test_images_many_times_as_bright_as_most_are_warned_of(tmp_path: Path) -> No
     assert warning.startswith("2 of 12 images are 10 times as bright as the median image, or more")
 
 
+def test_an_image_that_looks_empty_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = warnings(tmp_path, [tissue(n) // (100 if n == 7 else 1) for n in range(12)])
+    assert warning.startswith("1 image has next to no signal in the middle, beside the others: i7. A run")
+
+
 def test_bit_depths_that_differ_are_warned_of(tmp_path: Path) -> None:
     (warning,) = warnings(tmp_path, [np.minimum(tissue(n, 6000), 1023 if n < 4 else 4095) for n in range(12)])
     assert "4095 (8 images: i4, i5, i6, …), 1023 (4 images: i0, i1, i2, …)" in warning

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from plexrank.bad_images import brightness_warnings
+from plexrank.bad_images import brightness_warnings, find_empty
 from plexrank.errors import PlexrankError
 from plexrank.images.lazy import Pixels
 from plexrank.located import LocatedImage
+from plexrank.samplesheet import BadImage
 from plexrank.settings import TileSettings
+from plexrank.wording import counted
 
 SAME_SIZE = 1.02
 """Pixel sizes that differ by less come from one instrument, rounded."""
@@ -39,7 +41,18 @@ def image_differences(tile: TileSettings, located: Sequence[LocatedImage]) -> li
         )
         for image, middle in middles.items()
     }
-    return [note for note in notes if note] + brightness_warnings(images, signal, of_middles=True)
+    notes += [*brightness_warnings(images, signal, of_middles=True), _empty_middles(find_empty(images, signal))]
+    return [note for note in notes if note]
+
+
+def _empty_middles(images: Sequence[BadImage]) -> str:
+    if not images:
+        return ""
+    shown = ", ".join(image.record.image_id for image in images[:_SHOWN]) + (", …" if len(images) > _SHOWN else "")
+    return (
+        f"{counted(len(images), 'image', 'has')} next to no signal in the middle, beside the others: {shown}. A run "
+        "reads all pixels and refuses images that are empty; --skip-bad leaves them out"
+    )
 
 
 def _different_types(located: Sequence[LocatedImage]) -> str:
