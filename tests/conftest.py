@@ -26,6 +26,13 @@ for name in [*os.environ]:  # tests are the same within a job, and where a user 
     if re.match(AROUND, name) and not hides_gpus:
         del os.environ[name]
 
+LOADED = [
+    *("pytest", "plexrank.cli", "plexrank.launch.opening", "plexrank.simulate"),
+    *(f"plexrank.stages.{stage}" for stage in STAGES),
+    *("torch._dynamo", "torch.utils.tensorboard"),  # by the first step of a training
+]
+multiprocessing.get_context("forkserver").set_forkserver_preload(LOADED)  # of all processes that tests start
+
 TINY = ("train.epochs=3", "train.folds=2", "train.seeds=2", "train.batch_tiles=8", "rank.bootstrap=200")
 """Overrides that make a run of the tiny cohort a matter of seconds."""
 
@@ -72,11 +79,6 @@ class Plexrank:
         self._folder = folder
         self._count = itertools.count()
         self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(
-            ["pytest", "plexrank.cli", "plexrank.launch.opening", "plexrank.simulate"]
-            + ["torch._dynamo", "torch.utils.tensorboard"]  # which training loads at its first step
-            + [f"plexrank.stages.{stage}" for stage in STAGES]
-        )
 
     def start(self, *arguments: object, **environment: str) -> Started:
         """Start ``plexrank ARGUMENTS``, with more in its environment."""

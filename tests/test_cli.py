@@ -53,7 +53,7 @@ def test_wrong_usage_exits_with_2(plexrank: Plexrank, arguments: list[str]) -> N
 
 
 def test_check_tells_the_cost_of_a_good_study(plexrank: Plexrank, tiny_study: Path) -> None:
-    result = json.loads(plexrank("check", tiny_study, "--json").stdout)
+    result = json.loads(plexrank("check", tiny_study, "--quick", "--json").stdout)
     assert result["problems"] == []
     cost = result["cost"]
     assert (cost["n_images"], cost["n_patients"], cost["n_channels"], cost["n_tiles"]) == (32, 32, 6, 32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 from plexrank.distributed import (
     ProcessInfo,
@@ -34,6 +34,8 @@ from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles, mean_over_images
 from plexrank.training.loop import UnitTraining, train_unit
 from plexrank.training.unit import Unit, UnitPaths, UnitResult
+
+pytestmark = pytest.mark.xdist_group("distributed")  # what the tests share is made once
 
 PROCESSES = 2
 SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
@@ -168,7 +170,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> list[dict]:
-    spawn(in_a_group, args=(folder,), nprocs=PROCESSES)
+    start_processes(in_a_group, args=(folder,), nprocs=PROCESSES, start_method="forkserver")
     assert not list((folder / "meetings").iterdir())
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 

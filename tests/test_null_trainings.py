@@ -27,6 +27,8 @@ from plexrank.stages.unit_tables import read_null_units, read_unit_tables
 from plexrank.study import load_study
 from test_pipeline import free_port, wait_until
 
+pytestmark = pytest.mark.xdist_group("null_trainings")  # what the tests share is made once
+
 __all__ = ["slurm"]
 
 THREE = "rank.null_trainings=3"

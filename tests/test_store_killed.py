@@ -14,7 +14,6 @@ from pathlib import Path
 import pandas as pd
 
 import plexrank.stages.tile as tile_stage
-from conftest import Plexrank
 from plexrank.plan import make_plan
 from plexrank.progress import Reporter
 from plexrank.rundir import RunDir, file_digest
@@ -60,8 +59,7 @@ def hashes(run: Path) -> dict[str, str]:
     return {str(path.relative_to(tiles)): file_digest(path) for path in files}
 
 
-def test_killed_and_resumed_tiling_gives_the_same_bytes(plexrank: Plexrank, tmp_path: Path) -> None:
-    assert plexrank is not None  # its server of processes has loaded what is needed
+def test_killed_and_resumed_tiling_gives_the_same_bytes(tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     study = simulate("demo", tmp_path / "cohort", images=8, channels=4, size_px=48, seed=2)
     sheet = pd.read_csv(study.parent / "samplesheet.csv")
