@@ -265,7 +265,7 @@ def test_a_fault_that_many_images_share_is_told_once(plexrank: Plexrank, tmp_pat
     assert "4 images: empty file (0 bytes); copy or export the file again:" in empty
 
 
-@pytest.mark.parametrize(("name", "change"), [("c/images", ""), ("other/tiffs", " and begin the paths there")])
+@pytest.mark.parametrize(("name", "change"), [("c/images", ""), ("other/tiffs", ", and begin the paths there")])
 @pytest.mark.parametrize("column", ["path", "mask"])
 def test_a_folder_that_is_a_link_is_one_problem_with_a_root_that_works(
     tmp_path: Path, name: str, change: str, column: str
@@ -284,8 +284,17 @@ def test_a_folder_that_is_a_link_is_one_problem_with_a_root_that_works(
     (problem,) = problems_of_images(survey_cohort(settings, 2).bad, tmp_path / "bad")
     folder, root = tmp_path / name, tmp_path / "c" if not change else tmp_path / name
     assert f"8 images: outside {tmp_path}/bad, since {tmp_path}/bad/images is a link to {folder};" in str(problem)
-    assert f"; set cohort.root to {root}{change}, or move" in str(problem)
+    assert f"a folder that holds all images and masks, as {root} does this{change}, or move" in str(problem)
     assert change or not survey_cohort(settings.model_copy(update={"root": root}), 2).bad or column == "mask"
+
+
+def test_a_link_that_leads_nowhere_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a.tiff").symlink_to("/nowhere/a.tiff")
+    (tmp_path / "s.csv").write_text("image_id,path,label\na,a.tiff,A\n")
+    (bad,) = survey_cohort(CohortSettings(samplesheet=tmp_path / "s.csv", label="label"), 2).bad
+    assert f"/nowhere/a.tiff: outside {tmp_path}, since it is a link into /nowhere, where nothing lies" in str(
+        bad.error
+    )
 
 
 @pytest.mark.skipif(not IMC.is_dir(), reason=f"{IMC} is absent")

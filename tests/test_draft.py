@@ -327,11 +327,15 @@ def test_a_cell_is_drafted_with_five_to_ten_pixels(
     assert ("that of IMC, since the channels are isotopes" in said) == (len(names) > 1)
 
 
-def test_images_of_several_pixel_sizes_are_brought_to_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "others", "expected"), [(1.0, 0.5, (1, 1.0, None)), (None, 0.25, (4, None, 0.25))])
+def test_pixel_sizes_that_differ_or_are_missing(
+    tmp_path: Path, first: float | None, others: float, expected: tuple[object, ...]
+) -> None:
     for number in range(6):
-        write_sized(tmp_path / f"{number}.ome.tiff", 80, 1.0 if number % 2 else 0.5)
-    tile = load_study(draft_study(tmp_path, tmp_path / "out").study).tile
-    assert (tile.downsample, tile.um_per_px) == (1, 1.0)
+        write_sized(tmp_path / f"{number}.ome.tiff", 80, others if number else first)
+    assert ("taken for 0.25 µm, that of the other images; if" in notes(tmp_path, tmp_path / "out")) == (first is None)
+    tile = load_study(tmp_path / "out" / "study.yaml").tile
+    assert (tile.downsample, tile.um_per_px, tile.image_um_per_px) == expected
 
 
 def found(side: int, channels: int, count: int) -> list[FoundImage]:

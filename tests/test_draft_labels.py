@@ -105,6 +105,40 @@ def test_patients_and_sites_may_have_other_names(tmp_path: Path) -> None:
     assert "no number of folds helps" in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("columns", "given", "taken"),
+    [
+        ("patient,pid", TableColumns("image", patient="pid"), "pid"),
+        ("case_id,patient_id", TableColumns("image"), "patient_id"),
+        ("patient_id,patient", TableColumns("image"), "patient"),
+    ],
+)
+def test_init_and_check_count_the_same_patients(tmp_path: Path, columns: str, given: TableColumns, taken: str) -> None:
+    cells = dict.fromkeys(columns.split(","), "" if columns == "patient_id,patient" else "P") | {taken: "many"}
+    lines = [
+        ",".join([f"a{n}", *(f"Q{n // 2}" if cell == "many" else cell for cell in cells.values()), "AB"[n // 12]])
+        for n in range(24)
+    ]
+    said = draft(tmp_path, f"image,{columns},label\n" + "\n".join(lines) + "\n", given, 24)
+    assert f"12 patients for 24 images, by column {taken!r}" in said
+    assert "training     5 folds" in said
+    result = check_study_file(tmp_path / "out" / "study.yaml")
+    assert not result.problems
+    assert result.cost is not None
+    assert result.cost.n_patients == 12
+
+
+def test_a_label_column_of_measurements_is_not_doubled(tmp_path: Path) -> None:
+    said = draft(tmp_path, "image,label\n" + "".join(f"a{n},{n * 1.5}\n" for n in range(12)), TableColumns("image"), 12)
+    assert "columns of measurements, which make no groups: 'label'" in said
+    assert (tmp_path / "out" / "samplesheet.csv").read_text().splitlines()[0].count("label") == 1
+
+
+def test_an_empty_label_column_is_to_be_filled_in(tmp_path: Path) -> None:
+    said = draft(tmp_path, "image,label\n" + "".join(f"a{n},\n" for n in range(12)), TableColumns("image"), 12)
+    assert "next: fill in label in" in said
+
+
 @pytest.mark.parametrize(("small", "folds"), [(5, 5), (4, 4), (3, 3), (2, 2), (1, 2)])
 def test_no_more_folds_are_drafted_than_the_smallest_class_has_patients(tmp_path: Path, small: int, folds: int) -> None:
     table = "image,label\n" + "".join(f"a{n},{'R' if n < small else 'NR'}\n" for n in range(18))

@@ -69,7 +69,7 @@ def test_as_many_folds_as_the_smallest_class_allows(classes: dict[str, int], fol
         ({"NR": 9, "R": 3}, "class 'R' has 3 patients, fewer than the 5 folds; set train.folds to 3"),
         (
             {"NR": 9, "R": 1},
-            "class 'R' has 1 patient, fewer than the 5 folds; no number of folds helps: it takes three",
+            "class 'R' has 1 patient, fewer than the 5 folds; no number of folds helps: every class needs two",
         ),
         (
             {"NR": 9, "R": 9, "r": 1},

@@ -178,20 +178,6 @@ def test_an_unnamed_channel_among_named_ones_is_numbered() -> None:
     assert parse_ome_xml(xml).images[0].channel_names == ("A", "unnamed_2", "unnamed_3")
 
 
-@pytest.mark.parametrize(
-    ("channels", "names", "ids"),
-    [
-        ('<Channel Name="CD3" Fluor="Pr141"/><Channel Name="CD8" Fluor="Nd142"/>', ("CD3", "CD8"), ("Pr141", "Nd142")),
-        ('<Channel Fluor="Pr141"/><Channel Fluor="Nd142"/>', ("Pr141", "Nd142"), ("Pr141", "Nd142")),
-        ('<Channel Name="CD3" Fluor="FITC"/><Channel Name="CD8" Fluor="Cy5"/>', ("CD3", "CD8"), None),
-        ('<Channel Name="CD3" Fluor="Pr141"/><Channel Name="CD8"/>', ("CD3", "CD8"), None),
-    ],
-)
-def test_isotopes_given_as_fluor_are_ids(channels: str, names: tuple[str, ...], ids: tuple[str, ...] | None) -> None:
-    image = parse_ome_xml(f"<OME><Image><Pixels>{channels}</Pixels></Image></OME>").images[0]
-    assert (image.channel_names, image.channel_ids) == (names, ids)
-
-
 @pytest.mark.parametrize(("xml", "message"), [("<OME><Image>", "damaged"), ("<OME/>", "no image")])
 def test_damaged_ome_xml_is_refused(xml: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -182,7 +182,7 @@ def class_problems(
     return [StudyError(f"{where}: {_describe_classes(few)}{without}, {what}; {remedy}")]
 
 
-NO_FOLDS_HELP = "no number of folds helps: it takes three patients of every class"
+NO_FOLDS_HELP = "no number of folds helps: every class needs two patients, and one class three"
 
 
 def most_folds(members: Iterable[tuple[str, str]], limit: int) -> int | None:
@@ -209,12 +209,13 @@ def most_folds(members: Iterable[tuple[str, str]], limit: int) -> int | None:
 
 
 def why_measured(patients: Mapping[str, int]) -> str | None:
-    """What to say of labels that are measurements and make no groups, as each patient has a number of its own.
+    """What to say of labels that are measurements and make no groups: numbers, most of them of a single patient.
 
     Args:
         patients: label → number of patients.
     """
-    if len(patients) <= _MOST_NUMBERED_GROUPS or min(patients.values()) > 1 or not all(map(reads_as_number, patients)):
+    alone = sum(number == 1 for number in patients.values())
+    if len(patients) <= _MOST_NUMBERED_GROUPS or 2 * alone <= len(patients) or not all(map(reads_as_number, patients)):
         return None
     return (
         f"holds {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "

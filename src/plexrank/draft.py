@@ -276,7 +276,7 @@ def _samplesheet(
     if joined is None:
         rows = [(*row, "", "", *panel) for *row, panel in zip(ids, paths, own, strict=True)]
         return _table(("image_id", "path", "patient_id", "label", *panel_column), rows)
-    more = () if joined.label is not None or joined.candidates else ("label",)
+    more = () if joined.label is not None or joined.candidates or "label" in joined.columns else ("label",)
     rows = [
         (image_id, path, *((row or {}).get(column, "") for column in joined.columns), *("" for _ in more), *panel)
         for image_id, path, row, panel in zip(ids, paths, joined.rows, own, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -102,7 +102,7 @@ def join_labels(
     notes = _report(table, by, found, ids)
     sources = {column: column for column in table.columns if column not in ("image_id", "path", "mask", "panel")}
     sources |= {name: one for name, one in (("patient_id", given.patient), ("site", given.site)) if one is not None}
-    repeats = any(index is not None and found.count(index) > 1 for index in found)
+    repeats = any(number > 1 for index, number in Counter(found).items() if index is not None)
     if repeats and not _PATIENTS & sources.keys():
         sources["patient_id"] = by
     rows = [
@@ -110,7 +110,8 @@ def join_labels(
         for index in found
     ]
     joined = [(own, row) for own, row in zip(ids, rows, strict=True) if row is not None]
-    patient = next((one for one in sources if one in _PATIENTS and any(row[one] for _, row in joined)), None)
+    patients = [one for one in ("patient_id", *sources) if one in _PATIENTS & sources.keys()]
+    patient = next((one for one in patients if any(row[one] for _, row in joined)), None)
     members = {
         column: [
             (row[column], row[patient] if patient else own)
@@ -123,7 +124,10 @@ def join_labels(
     measured = {column: why_measured(_patients_of(own)) for column, own in members.items()}
     if given.label is not None and measured.get(given.label):
         raise StudyError(f"{path}: column {given.label!r} {measured[given.label]}, in another column")
-    candidates = [column for column, why in measured.items() if why is None]
+    if given.label is None and any(measured.values()):
+        shown = ", ".join(repr(column) for column, why in measured.items() if why)
+        notes.append(("labels", f"columns of measurements, which make no groups: {shown}"))
+    candidates = [column for column, why in measured.items() if why is None and members[column]]
     chosen = given.label or ("label" if "label" in candidates else candidates[0] if len(candidates) == 1 else None)
     notes += _empty_missing(rows, [column for column in (chosen, "site", "split") if column in sources])
     of_label = [
@@ -155,7 +159,7 @@ def _describe_roles(
         values = {
             column: {row[column] for row in rows}
             for column in sources
-            if column not in _NO_LABELS | {label} and all(row[column] for row in rows)
+            if column not in _NO_LABELS | {label, sources.get("site")} and all(row[column] for row in rows)
         }
         values = {
             column: own
@@ -187,12 +191,13 @@ def _row_of(table: Table, by: str, named: tuple[list[str], str]) -> int | None:
     names, words = named
     cells = [row[by] for row in table.rows]
     spelled = {fold_spelling(name) for name in names}
-    ways = (
-        [index for index, cell in enumerate(cells) if cell in names or PurePosixPath(cell).name in names],
-        [index for index, cell in enumerate(cells) if cell and fold_spelling(cell) in spelled],
-        [index for index, cell in enumerate(cells) if cell and _is_word(cell, words)],
+    ways: tuple[Callable[[str], bool], ...] = (
+        lambda cell: cell in names or PurePosixPath(cell).name in names,
+        lambda cell: bool(cell) and fold_spelling(cell) in spelled,
+        lambda cell: bool(cell) and _is_word(cell, words),
     )
-    for way in ways:
+    for is_named in ways:
+        way = [index for index, cell in enumerate(cells) if is_named(cell)]
         contents = {tuple(table.rows[index].items()) for index in way}
         if len(contents) > 1:
             longest = max(len(cells[index]) for index in way)

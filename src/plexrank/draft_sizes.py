@@ -42,7 +42,7 @@ class Sizes:
             um_per_px is 1 or None.
         cell_px: width of a cell after the reduction.
         finer: setting with which it keeps the advised pixels, ``None`` where it has them.
-        guessed_um: pixel size that was assumed, ``None`` where the images say.
+        guessed_um, why_guessed: pixel size that was assumed, ``None`` where the images say, and after what.
         num_smaller: images smaller than a tile.
     """
 
@@ -56,14 +56,14 @@ class Sizes:
     cell_px: float
     finer: str | None
     guessed_um: float | None
+    why_guessed: str
     num_smaller: int
 
     def describe(self) -> list[tuple[str, str]]:
         """Topic and sentence of all that was chosen."""
         notes = []
         if self.guessed_um is not None:
-            why = ", that of IMC, since the channels are isotopes" if self.guessed_um == _IMC_UM else ""
-            taken = f"not given by the images: taken for {self.guessed_um:g} µm{why}"
+            taken = f"not given by the images: taken for {self.guessed_um:g} µm{self.why_guessed}"
             notes.append(("pixel size", f"{taken}; if not, fix tile.image_um_per_px and tile.downsample"))
         how = f"reduced by {self.downsample}" if self.downsample > 1 else "not reduced"
         if self.um_per_px is not None:
@@ -88,10 +88,9 @@ def choose_sizes(images: Sequence[FoundImage], channel_ids: Sequence[str]) -> Si
         images: of one panel.
         channel_ids: what its channels are called in the files, if anything; isotopes are those of IMC.
     """
-    given = [size for image in images if (size := _pixel_size(image.path)) is not None]
-    is_imc = are_isotopes(channel_ids) or all(map(_is_imc, images))
-    guessed = None if len(given) == len(images) else _IMC_UM if is_imc else _USUAL_UM
-    sizes = given if guessed is None else [guessed] * len(images)
+    given = [_pixel_size(image.path) for image in images]
+    guessed, why = _guess([size for size in given if size is not None], images, channel_ids)
+    sizes = [guessed if size is None else size for size in given]
     differ = max(sizes) > SAME_SIZE * min(sizes)
     um = max(sizes) if differ else statistics.median(sizes)
     finest = max(1, math.ceil(CELL_UM / MOST_CELL_PX / um / SAME_SIZE))
@@ -109,11 +108,23 @@ def choose_sizes(images: Sequence[FoundImage], channel_ids: Sequence[str]) -> Si
         epochs=epochs,
         cell_px=CELL_UM / (downsample * um),
         finer=f"{wanted} keeps {CELL_UM / (coarsest * um):.3g} px" if downsample > coarsest else None,
-        guessed_um=guessed,
+        guessed_um=guessed if None in given else None,
+        why_guessed=why,
         num_smaller=sum(
             min(image.shape[1:]) * size < tile_px * downsample * um for image, size in zip(images, sizes, strict=True)
         ),
     )
+
+
+def _guess(given: Sequence[float], images: Sequence[FoundImage], channel_ids: Sequence[str]) -> tuple[float, str]:
+    """Pixel size of images that do not say it, µm, and what it is taken from."""
+    if given:
+        return statistics.median(given), ", that of the other images"
+    if are_isotopes(channel_ids):
+        return _IMC_UM, ", that of IMC, since the channels are isotopes"
+    if all(map(_is_imc, images)):
+        return _IMC_UM, ", that of IMC"
+    return _USUAL_UM, ""
 
 
 _Fitted = tuple[int, int, tuple[int, int, int]]

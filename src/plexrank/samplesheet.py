@@ -115,7 +115,8 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         MissingInputError: there is no such file.
         StudyError: it is no table, or lacks a column.
     """
-    table = _without_blank_patients(_rename_aliases(read_table(settings.samplesheet)))
+    table = _without_blank_patients(read_table(settings.samplesheet))  # so that an alias may stand in
+    table = _without_blank_patients(_rename_aliases(table))
     _require_columns(table, settings)
     problems = _missing_words(table, settings)
     panels = _read_panels(table, panel, problems)
@@ -228,7 +229,7 @@ def _find_file(
 
 
 def _why_outside(root: Path, file: Path, target: Path) -> str:
-    """That a file lies outside the root, by which link, and the root that would do; the same words for a whole folder.
+    """That a file lies outside the root, by which link, and a root that holds it; the same words for a whole folder.
 
     Args:
         root: where the paths start.
@@ -249,8 +250,13 @@ def _why_outside(root: Path, file: Path, target: Path) -> str:
         if target.parts[-len(spelled) :] == spelled:
             home = target.parents[len(spelled) - 1]
         else:
-            change = " and begin the paths there"
-    return f"outside {root}{why}; set cohort.root to {home}{change}, or move the files below {root}"
+            change = ", and begin the paths there"
+    if not target.exists():
+        why += ", where nothing lies"
+    return (
+        f"outside {root}{why}; set cohort.root to a folder that holds all images and masks, as {home} does this{change}, "
+        f"or move the files below {root}"
+    )
 
 
 def _why_twice(

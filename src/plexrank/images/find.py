@@ -131,7 +131,8 @@ def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
         elif _is_one_image(part):
             yield part
         elif part.is_symlink():
-            passed_over.append(f"{part}: a link to {part.resolve()}; give that folder by --images")
+            if not part.resolve().is_relative_to(folder.resolve()):
+                passed_over.append(f"{part}: a link to {part.resolve()}; give that folder by --images")
         elif not all((part / name).is_file() for name in _RUN_FILES):
             yield from _walk(part, passed_over)
 

@@ -9,8 +9,6 @@ import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
-from plexrank.names import are_isotopes
-
 _UM_PER_UNIT = {
     "pm": 1e-6,
     "Å": 1e-4,
@@ -50,9 +48,7 @@ class OmeImage:
 
     Attributes:
         name: what it is called, may be empty.
-        channel_names: None where none has a name or an isotope; an unnamed one among others is
-            ``unnamed_<number>``, from 1.
-        channel_ids: the isotopes that IMC gives as Fluor; None where there are others or none.
+        channel_names: None where none is named; an unnamed one among others is ``unnamed_<number>``, from 1.
         pixel_size_um: (y, x) where known.
         sizes: number of channels, focal planes and time points.
         size_yx: pixels.
@@ -63,7 +59,6 @@ class OmeImage:
 
     name: str
     channel_names: tuple[str, ...] | None
-    channel_ids: tuple[str, ...] | None
     pixel_size_um: tuple[float, float] | None
     sizes: PlaneIndex
     size_yx: tuple[int, int]
@@ -128,8 +123,6 @@ def _read_image(name: str, pixels: ET.Element) -> OmeImage:
     channels = pixels.findall("{*}Channel")
     names = [(channel.get("Name") or "").strip() for channel in channels]
     named = tuple(name or f"unnamed_{number}" for number, name in enumerate(names, start=1))
-    stains = tuple((channel.get("Fluor") or "").strip() for channel in channels)
-    isotopes = stains if all(stains) and are_isotopes(stains) else None
     size_y, size_x = (_physical_size_um(pixels, axis) for axis in "YX")
     c, z, t, y, x = (int(pixels.get(f"Size{letter}") or 1) for letter in "CZTYX")
     order = [letter for letter in pixels.get("DimensionOrder", "XYCZT") if letter in "CZT"]
@@ -137,8 +130,7 @@ def _read_image(name: str, pixels: ET.Element) -> OmeImage:
     samples_per_page = max(samples) if len(samples) == 1 and c == len(channels) * max(samples) else 1
     return OmeImage(
         name=name,
-        channel_names=named if any(names) else isotopes,
-        channel_ids=isotopes,
+        channel_names=named if any(names) else None,
         pixel_size_um=None if size_y is None or size_x is None else (size_y, size_x),
         sizes=(c, z, t),
         size_yx=(y, x),

@@ -24,7 +24,7 @@ _IMAGEJ_PLACE = re.compile(r"(?:[czt]:\d+/\d+\s*)+(?:-\s*)?")
 
 @dataclass(frozen=True)
 class TiffNames:
-    """What a TIFF says of its channels, each None where it does not; ``ids`` are masses or isotopes, sizes (y, x)."""
+    """What a TIFF says of its channels, each None where it does not; ``ids`` are masses, ``pixel_size_um`` (y, x)."""
 
     names: tuple[str, ...] | None = None
     ids: tuple[str, ...] | None = None

@@ -61,7 +61,7 @@ def read_ome(path: Path, file: tifffile.TiffFile) -> tuple[SegmentedPixels, Tiff
     if pixels.shape[1:] != image.size_yx:
         raise ValueError(f"its OME-XML describes {image.size_yx} px, its pages hold {pixels.shape[1:]}")
     _refuse_further_pages(path, document, file, pages[0])
-    return pixels, TiffNames(image.channel_names, image.channel_ids, image.pixel_size_um)
+    return pixels, TiffNames(image.channel_names, None, image.pixel_size_um)
 
 
 def _find_document(path: Path, text: str) -> OmeDocument:
