@@ -254,8 +254,8 @@ def _why_outside(root: Path, file: Path, target: Path) -> str:
     if not target.exists():
         why += ", where nothing lies"
     return (
-        f"outside {root}{why}; set cohort.root to a folder that holds all images and masks, as {home} does this{change}, "
-        f"or move the files below {root}"
+        f"outside {root}{why}; set cohort.root to a folder that holds all images and masks, as {home} does this{change}"
+        f", or move the files below {root}"
     )
 
 
