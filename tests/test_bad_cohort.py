@@ -285,7 +285,12 @@ def test_a_folder_that_is_a_link_is_one_problem_with_a_root_that_works(
     folder, root = tmp_path / name, tmp_path / "c" if not change else tmp_path / name
     assert f"8 images: outside {tmp_path}/bad, since {tmp_path}/bad/images is a link to {folder};" in str(problem)
     assert f"a folder that holds all images and masks, as {root} does this{change}, or move" in str(problem)
-    assert change or not survey_cohort(settings.model_copy(update={"root": root}), 2).bad or column == "mask"
+    if column == "mask":
+        return  # images and masks have one root, which is for the user to find
+    for row in rows:
+        row["path"] = row["path"].removeprefix("images/") if change else row["path"]
+    pd.DataFrame(rows).to_csv(settings.samplesheet, index=False)
+    assert not survey_cohort(settings.model_copy(update={"root": root}), 2).bad
 
 
 def test_a_link_that_leads_nowhere_is_no_image(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     (data / "link.ome.tiff").symlink_to(tmp_path / "secret.ome.tiff")
     (tmp_path / "far" / "deep").mkdir(parents=True)
     (data / "far").symlink_to(tmp_path / "far")
+    (data / "near").symlink_to(data / "masks")
     said = notes(data, tmp_path / "out")
     assert [row["image_id"] for row in rows(tmp_path / "out")] == ["also", "good"]
     for words in (
@@ -163,6 +164,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     ):
         assert words in said
     assert "readme" not in said
+    assert "near" not in said
 
 
 def test_a_run_directory_is_not_searched(tmp_path: Path) -> None:

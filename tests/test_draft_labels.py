@@ -136,7 +136,7 @@ def test_a_label_column_of_measurements_is_not_doubled(tmp_path: Path) -> None:
 
 def test_an_empty_label_column_is_to_be_filled_in(tmp_path: Path) -> None:
     said = draft(tmp_path, "image,label\n" + "".join(f"a{n},\n" for n in range(12)), TableColumns("image"), 12)
-    assert "next: fill in label in" in said
+    assert "next: fill in groups in the column label of" in said
 
 
 @pytest.mark.parametrize(("small", "folds"), [(5, 5), (4, 4), (3, 3), (2, 2), (1, 2)])

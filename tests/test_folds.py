@@ -102,3 +102,8 @@ def test_small_classes_are_named_together_with_what_is_possible(classes: dict[st
 def test_few_grades_in_numbers_are_groups() -> None:
     settings = CohortSettings(samplesheet=Path("s.csv"), label="grade")
     assert class_problems(settings, ["1", "2", "3"], members(**{"1": 5, "2": 6, "3": 5}), 5) == []
+    grades = {str(grade): 9 for grade in range(1, 7)} | {"33": 1}
+    (problem,) = class_problems(settings, sorted(grades), members(**grades), 5)
+    assert "class '33' has 1 patient, fewer than the 5 folds; empty the label of these images (or correct" in str(
+        problem
+    )

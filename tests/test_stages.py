@@ -19,7 +19,7 @@ from plexrank.errors import RunDirError
 from plexrank.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.stages.attribute import _refuse_another_cohort
-from plexrank.stages.rank import _silent_channels
+from plexrank.stages.rank import _silent_channels, _warnings
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.tiles.intensity import fit_intensity
@@ -191,6 +191,18 @@ def test_silent_channels_are_named(tiny_run: Path) -> None:
     assert not _silent_channels(cohort)
     cohort.channel_means[:16, 2] = 0
     assert _silent_channels(cohort) == ["no signal in half of the images or more: C03 (16 of 32)"]
+
+
+def test_missing_pixel_sizes_are_warned_of(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    plan = plan_of(run)
+    assert not [warning for warning in _warnings(plan) if "pixels" in warning]
+    for image in plan.cohort.images[:2]:
+        path = plan.rundir.image_tiles(image.image_id)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pixel_size_um": None}))
+    (warning,) = [warning for warning in _warnings(plan) if "pixels" in warning]
+    assert warning.startswith("2 of 32 images do not say how large their pixels are, which count as 1 µm in lengths")
 
 
 def test_the_tiles_of_another_image_are_refused(tiny_run: Path, tmp_path: Path) -> None:

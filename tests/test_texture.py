@@ -345,6 +345,11 @@ def test_they_are_aligned_with_the_cohort(plexrank: Plexrank, tmp_path: Path) ->
     plan.rundir.tile_statistics.write_bytes(b"PAR1")
     with pytest.raises(RunDirError, match=r"statistics\.parquet: missing or damaged"):
         _ = TiledCohort(plan).statistics
+    given = plexrank(*run_arguments(study, tmp_path / "given", "tile.image_um_per_px=5"), "--until", "tile")
+    assert "how large their pixels are" not in given.stderr
+    scaled = pd.read_parquet(tmp_path / "given" / "tiles" / "statistics.parquet").set_index(["image_id", "channel"])
+    changed = (scaled["morans_i_10um"] != table["morans_i_10um"]).groupby("image_id").all()
+    assert changed[changed].index.tolist() == ["image002", "image005"]  # the others say 1 µm themselves
 
 
 def test_a_run_without_them_is_tiled_again(demo: Path, plexrank: Plexrank, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def survey_cohort(
     classes = tuple(sorted({label for label, _, _ in sheet.members}))
     members = [(label, patient) for label, patient, image_id in sheet.members if image_id not in left_out]
     problems += [*sheet.problems, *class_problems(settings, classes, members, folds, len(left_out))]
-    if why_measured(Counter(label for label, _ in set(members))) is not None:
+    if why_measured(patients_of(members)) is not None:
         classes = ()
     images = tuple(image for image in sheet.images if image.image_id not in ids)
     cohort = Cohort(images, classes, panel, sheet.unlabelled, tuple(_notice(settings, sheet, images)))
@@ -157,11 +157,8 @@ def class_problems(
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "no value at all"
         return [StudyError(f"{where} holds {found}; two classes or more are needed")]
-    patients: dict[str, set[str]] = {label: set() for label in classes}
     members = [*members]
-    for label, patient in members:
-        patients[label].add(patient)
-    numbers = {label: len(own) for label, own in patients.items()}
+    numbers = dict.fromkeys(classes, 0) | patients_of(members)
     measured = why_measured(numbers)
     if measured is not None:
         return [StudyError(f"{where} {measured}, in another column")]
@@ -183,6 +180,11 @@ def class_problems(
 
 
 NO_FOLDS_HELP = "no number of folds helps: every class needs two patients, and one class three"
+
+
+def patients_of(members: Iterable[tuple[str, str]]) -> Counter[str]:
+    """Label → number of patients, of (label, patient) of images."""
+    return Counter(label for label, _ in set(members))
 
 
 def most_folds(members: Iterable[tuple[str, str]], limit: int) -> int | None:

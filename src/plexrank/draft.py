@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plexrank.cohort import NO_FOLDS_HELP, most_folds
+from plexrank.cohort import NO_FOLDS_HELP, most_folds, patients_of
 from plexrank.draft_labels import NO_COLUMNS, JoinedLabels, TableColumns, find_samplesheet, join_labels
 from plexrank.draft_sizes import Sizes, choose_cofactor, choose_sizes
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
@@ -113,12 +113,11 @@ def _left_to_do(out: Path, joined: JoinedLabels | None) -> str:
         return ""
     if joined.candidates:
         return f"set cohort.label in {out / 'study.yaml'} to one of: {', '.join(joined.candidates)}"
-    return f"fill in label in {out / 'samplesheet.csv'}"
+    return f"fill in groups in the column label of {out / 'samplesheet.csv'}"
 
 
 def _describe_classes(label: str, members: Sequence[tuple[str, str]], *, is_enough: bool) -> list[tuple[str, str]]:
-    patients = Counter(own for own, _ in set(members))
-    counts = [f"{own} ({counted(number, 'patient')})" for own, number in sorted(patients.items())]
+    counts = [f"{name} ({counted(number, 'patient')})" for name, number in sorted(patients_of(members).items())]
     shown = ", ".join(counts[:_SHOWN]) + (f", … ({len(counts)} in all)" if len(counts) > _SHOWN else "")
     return [("classes", f"of column {label!r}: {shown}{'' if is_enough else f'; {NO_FOLDS_HELP}'}")]
 

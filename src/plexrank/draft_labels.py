@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from plexrank.cohort import why_measured
+from plexrank.cohort import patients_of, why_measured
 from plexrank.errors import StudyError
 from plexrank.images.find import FoundImage
 from plexrank.samplesheet import COLUMN_ALIASES
@@ -91,69 +91,82 @@ def join_labels(
             none for any image; or the label is no set of groups.
     """
     table = read_table(path)
-    for option, column in given.options().items():
-        if column not in table.columns:
-            raise StudyError(f"{path}: {option} {column}: no column has that name{did_you_mean(column, table.columns)}")
-    names = ("image_id", "sample_id", "slide_id", "path")
-    by = given.by or next((one for one in names if one in table.columns), None)
-    if by is None:
-        raise StudyError(f"{path}: give the column that names the images, by --by: {', '.join(table.columns)}")
-    found = [_row_of(table, by, _names(root, image, own)) for image, own in zip(images, ids, strict=True)]
+    by = _column_of_images(table, given)
+    index = _Index(table, by)
+    found = [index.row_of(*_names(root, image, image_id)) for image, image_id in zip(images, ids, strict=True)]
     notes = _report(table, by, found, ids)
     sources = {column: column for column in table.columns if column not in ("image_id", "path", "mask", "panel")}
-    sources |= {name: one for name, one in (("patient_id", given.patient), ("site", given.site)) if one is not None}
-    repeats = any(number > 1 for index, number in Counter(found).items() if index is not None)
+    for name, column in (("patient_id", given.patient), ("site", given.site)):
+        if column is not None and sources.get(name, column) != column:
+            notes.append(("columns", f"{column!r} takes the place of {name!r}"))
+        sources |= {} if column is None else {name: column}
+    repeats = any(number > 1 for row, number in Counter(found).items() if row is not None)
     if repeats and not _PATIENTS & sources.keys():
         sources["patient_id"] = by
     rows = [
-        None if index is None else {name: table.rows[index][column] for name, column in sources.items()}
-        for index in found
+        None if number is None else {name: table.rows[number][column] for name, column in sources.items()}
+        for number in found
     ]
-    joined = [(own, row) for own, row in zip(ids, rows, strict=True) if row is not None]
-    patients = [one for one in ("patient_id", *sources) if one in _PATIENTS & sources.keys()]
-    patient = next((one for one in patients if any(row[one] for _, row in joined)), None)
-    members = {
-        column: [
-            (row[column], row[patient] if patient else own)
-            for own, row in joined
-            if row[column] and not reads_missing(row[column])
-        ]
-        for column in sources
-        if column not in _NO_LABELS | {by, given.patient, given.site}
-    }
-    measured = {column: why_measured(_patients_of(own)) for column, own in members.items()}
+    joined = {image_id: row for image_id, row in zip(ids, rows, strict=True) if row is not None}
+    patient = _column_of_patients(sources, joined.values())
+    labels = [column for column in sources if column not in _NO_LABELS | {by, given.patient, given.site}]
+    measured = {column: why_measured(patients_of(_members(joined, column, patient))) for column in labels}
     if given.label is not None and measured.get(given.label):
         raise StudyError(f"{path}: column {given.label!r} {measured[given.label]}, in another column")
     if given.label is None and any(measured.values()):
         shown = ", ".join(repr(column) for column, why in measured.items() if why)
         notes.append(("labels", f"columns of measurements, which make no groups: {shown}"))
-    candidates = [column for column, why in measured.items() if why is None and members[column]]
+    candidates = [one for one in labels if measured[one] is None and _members(joined, one, patient)]
     chosen = given.label or ("label" if "label" in candidates else candidates[0] if len(candidates) == 1 else None)
     notes += _empty_missing(rows, [column for column in (chosen, "site", "split") if column in sources])
-    of_label = [
-        (row[chosen], row[patient] if patient else own) for own, row in joined if chosen in sources and row[chosen]
+    members = [] if chosen is None else _members(joined, chosen, patient)
+    notes += _describe_roles(list(joined.values()), sources, patient, len(patients_of(members)), chosen)
+    return JoinedLabels(chosen, tuple(candidates), patient, tuple(sources), tuple(rows), tuple(members), tuple(notes))
+
+
+def _column_of_images(table: Table, given: TableColumns) -> str:
+    for option, column in given.options().items():
+        if column not in table.columns:
+            close = did_you_mean(column, table.columns)
+            raise StudyError(f"{table.path}: {option} {column}: no column has that name{close}")
+    names = ("image_id", "sample_id", "slide_id", "path")
+    by = given.by or next((one for one in names if one in table.columns), None)
+    if by is None:
+        raise StudyError(f"{table.path}: give the column that names the images, by --by: {', '.join(table.columns)}")
+    return by
+
+
+def _column_of_patients(columns: Iterable[str], rows: Iterable[Mapping[str, str]]) -> str | None:
+    """That which the samplesheet takes for the patients: ``patient_id`` before an alias, unless it is empty."""
+    filled = {column for row in rows for column, cell in row.items() if cell}
+    return next((one for one in ("patient_id", *columns) if one in _PATIENTS & filled), None)
+
+
+def _members(joined: Mapping[str, Mapping[str, str]], column: str, patient: str | None) -> list[tuple[str, str]]:
+    """(label, patient) of the images that have a label in a column; those without a patient stand for themselves."""
+    return [
+        (row[column], image_id if patient is None or reads_missing(row[patient]) else row[patient])
+        for image_id, row in joined.items()
+        if row.get(column) and not reads_missing(row[column])
     ]
-    notes += _describe_roles(joined, sources, patient, len(_patients_of(of_label)), chosen)
-    return JoinedLabels(chosen, tuple(candidates), patient, tuple(sources), tuple(rows), tuple(of_label), tuple(notes))
-
-
-def _patients_of(members: Sequence[tuple[str, str]]) -> Counter[str]:
-    """Label → number of patients."""
-    return Counter(label for label, _ in set(members))
 
 
 def _describe_roles(
-    joined: Sequence[tuple[str, dict[str, str]]],
+    rows: Sequence[Mapping[str, str]],
     sources: Mapping[str, str],
     patient: str | None,
     num_classes: int,
     label: str | None,
 ) -> list[tuple[str, str]]:
     """What is taken for patients and sites, and which column may be that of the patients where none is."""
-    rows, notes = [row for _, row in joined], []
+    notes = []
     if patient is not None:
-        number = counted(len({row[patient] for row in rows}), "patient")
-        notes.append(("patients", f"{number} for {counted(len(rows), 'image')}, by column {sources[patient]!r}"))
+        named = [row[patient] for row in rows if not reads_missing(row[patient])]
+        number = counted(len(set(named)), "patient")
+        notes.append(("patients", f"{number} for {counted(len(named), 'image')}, by column {sources[patient]!r}"))
+        if len(named) < len(rows):
+            without = counted(len(rows) - len(named), "image", "has")
+            notes.append(("patients", f"{without} none: fill in {patient} in the samplesheet, or empty the label"))
     else:
         notes.append(("patients", "no column names them: each image counts as a patient"))
         values = {
@@ -186,41 +199,52 @@ def _names(root: Path, image: FoundImage, image_id: str) -> tuple[list[str], str
     return [*dict.fromkeys(names)], _ENDINGS.sub("", relative)
 
 
-def _row_of(table: Table, by: str, named: tuple[list[str], str]) -> int | None:
-    """Index of the one row that names an image: exactly, else in another spelling, else as a word."""
-    names, words = named
-    cells = [row[by] for row in table.rows]
-    spelled = {fold_spelling(name) for name in names}
-    ways: tuple[Callable[[str], bool], ...] = (
-        lambda cell: cell in names or PurePosixPath(cell).name in names,
-        lambda cell: bool(cell) and fold_spelling(cell) in spelled,
-        lambda cell: bool(cell) and _is_word(cell, words),
-    )
-    for is_named in ways:
-        way = [index for index, cell in enumerate(cells) if is_named(cell)]
-        contents = {tuple(table.rows[index].items()) for index in way}
-        if len(contents) > 1:
-            longest = max(len(cells[index]) for index in way)
-            way = [index for index in way if len(cells[index]) == longest]
-            contents = {tuple(table.rows[index].items()) for index in way}
-        if len(contents) > 1:
-            lines = ", ".join(str(table.line_numbers[index]) for index in way[:_SHOWN])
+class _Index:
+    """The rows of a table by what they call images."""
+
+    def __init__(self, table: Table, by: str) -> None:
+        self._table, self._by = table, by
+        self._cells = [row[by] for row in table.rows]
+        self._called: dict[str, list[int]] = {}
+        self._spelled: dict[str, list[int]] = {}
+        for number, cell in enumerate(self._cells):
+            for name in {cell, PurePosixPath(cell).name} - {""}:
+                self._called.setdefault(name, []).append(number)
+            if cell:
+                self._spelled.setdefault(fold_spelling(cell), []).append(number)
+
+    def row_of(self, names: Sequence[str], words: str) -> int | None:
+        """Number of the one row that names an image: exactly, else in another spelling, else as a word."""
+        way = _together(self._called.get(name, []) for name in names)
+        way = way or _together(self._spelled.get(name, []) for name in {fold_spelling(name) for name in names})
+        way = way or [number for number, cell in enumerate(self._cells) if cell and _is_word(cell, words)]
+        if len(self._contents(way)) > 1:
+            longest = max(len(self._cells[number]) for number in way)
+            way = [number for number in way if len(self._cells[number]) == longest]
+        if len(self._contents(way)) > 1:
+            lines = ", ".join(str(self._table.line_numbers[number]) for number in way[:_SHOWN])
             raise StudyError(
-                f"{table.path}: column {by!r}: lines {lines} all name the image {names[0]} and differ; leave one of "
-                "them, or give another column by --by"
+                f"{self._table.path}: column {self._by!r}: lines {lines} all name the image {names[0]} and differ; "
+                "leave one of them, or give another column by --by"
             )
-        if way:
-            return way[0]
-    return None
+        return way[0] if way else None
+
+    def _contents(self, numbers: Sequence[int]) -> set[tuple[tuple[str, str], ...]]:
+        return {tuple(self._table.rows[number].items()) for number in numbers}
+
+
+def _together(numbers: Iterable[Sequence[int]]) -> list[int]:
+    return sorted({number for part in numbers for number in part})
 
 
 def _is_word(cell: str, text: str) -> bool:
-    return re.search(rf"(?<![A-Za-z0-9]){re.escape(cell)}(?![A-Za-z0-9])", text) is not None
+    return cell in text and re.search(rf"(?<![A-Za-z0-9]){re.escape(cell)}(?![A-Za-z0-9])", text) is not None
 
 
 def _report(table: Table, by: str, found: Sequence[int | None], ids: Sequence[str]) -> list[tuple[str, str]]:
     without = [own for own, index in zip(ids, found, strict=True) if index is None]
-    unused = [row[by] for index, row in enumerate(table.rows) if index not in found]
+    used = set(found)
+    unused = [row[by] for number, row in enumerate(table.rows) if number not in used]
     if len(without) == len(ids):
         raise StudyError(
             f"{table.path}: column {by!r} names no image: it has {_some([row[by] for row in table.rows])}; the images "

@@ -321,7 +321,7 @@ def reading_output(path: Path) -> Iterator[None]:
         yield
     except PlexrankError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:  # the last by parquet's reader
         reason = " ".join(str(error).split())[:200]
         raise RunDirError(f"{path}: missing or damaged ({reason}); delete it and run plexrank run again") from error
 

@@ -115,8 +115,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         MissingInputError: there is no such file.
         StudyError: it is no table, or lacks a column.
     """
-    table = _without_blank_patients(read_table(settings.samplesheet))  # so that an alias may stand in
-    table = _without_blank_patients(_rename_aliases(table))
+    table = _rename_aliases(_without_blank_patients(read_table(settings.samplesheet)))
     _require_columns(table, settings)
     problems = _missing_words(table, settings)
     panels = _read_panels(table, panel, problems)
@@ -364,10 +363,9 @@ def _rename_aliases(table: Table) -> Table:
 
 
 def _without_blank_patients(table: Table) -> Table:
-    """A column ``patient_id`` that is empty in every row, as a draft has it, counts as none."""
-    if any(row.get("patient_id") for row in table.rows):
-        return table
-    columns = tuple(column for column in table.columns if column != "patient_id")
+    """A column of patients that is empty in every row, as a draft has it, counts as none."""
+    filled = {column for row in table.rows for column, cell in row.items() if cell}
+    columns = tuple(one for one in table.columns if one in filled or COLUMN_ALIASES.get(one, one) != "patient_id")
     rows = tuple({column: row[column] for column in columns} for row in table.rows)
     return Table(table.path, columns, rows, table.line_numbers)
 

@@ -11,6 +11,8 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from plexrank.wording import counted
+
 TEMPLATE = Path(__file__).with_name("template.html")
 
 
@@ -45,6 +47,7 @@ def render_page(content: ReportContent) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["number"] = _number
     environment.filters["q"] = _p_value
+    environment.filters["counted"] = counted
     environment.filters["signed"] = lambda value: f"{value:+.3f}"
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
