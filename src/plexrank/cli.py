@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 import plexrank
+from plexrank.allocator import share_one_arena
 from plexrank.environment_names import SRUN_NAMES
 from plexrank.errors import PlexrankError, raise_problems
 from plexrank.launch.processes import refuse_several_processes, several_started_by
@@ -320,6 +321,7 @@ def evaluate(
 
 def main() -> NoReturn:
     """Run the command line; every error that a user can mend ends here as one message and an exit code."""
+    share_one_arena()
     code = _run_command()
     if several_started_by():
         # Threads of torch.distributed may outlive their group and abort the teardown of the interpreter.
