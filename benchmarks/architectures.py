@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from plexrank.evaluation.truth import evaluate
 from plexrank.models.parameters import n_parameters
-from plexrank.ranking.evaluate import evaluate
 from plexrank.settings import ModelSettings
 from plexrank.simulate import simulate
 

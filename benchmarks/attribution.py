@@ -24,11 +24,11 @@ import torch
 from plexrank.attribution.methods import METHODS
 from plexrank.distributed import ProcessInfo
 from plexrank.launch.opening import open_run
-from plexrank.plan import STAGES, Plan, make_plan
 from plexrank.progress import Reporter
+from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.simulate import simulate
 from plexrank.stages.attribute import run as attribute
-from plexrank.stages.run import run_stage
+from plexrank.stages.pipeline import run_stage
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import model_input

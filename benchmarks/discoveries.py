@@ -33,7 +33,7 @@ from plexrank.ranking.discoveries import find_discoveries
 from plexrank.ranking.logistic import fit_logistic
 from plexrank.ranking.nulls import measure
 from plexrank.ranking.pattern import arrangement, differs_in_arrangement
-from plexrank.ranking.refit import refitted_scores
+from plexrank.ranking.refitting import refitted_scores
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.scores import score_channels

@@ -21,12 +21,12 @@ import pandas as pd
 from scipy import stats
 
 from plexrank.attribution.store import AttributionStore
+from plexrank.evaluation.truth import evaluate
 from plexrank.launch.opening import open_run, running
-from plexrank.plan import STAGES, Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.ranking.evaluate import evaluate
+from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.simulate import simulate
-from plexrank.stages.run import run_stage
+from plexrank.stages.pipeline import run_stage
 from plexrank.study import load_study
 
 SIZES = {"null": (32, 8, 32), "spatial": (60, 10, 48), "paper": (72, 10, 96), "hierarchy": (96, 12, 64)}

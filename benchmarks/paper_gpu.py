@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from plexrank.attribution.methods import METHODS
 from plexrank.distributed import ProcessInfo, process_group
+from plexrank.evaluation.truth import evaluate
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.ranking.evaluate import evaluate
 from plexrank.settings import IntensitySettings, ModelSettings, TrainSettings
 from plexrank.simulate.cohort import SimulatedCohort
 from plexrank.simulate.paper import paper_cohort

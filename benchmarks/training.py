@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plexrank.allocator import keep_freed_memory
 from plexrank.distributed import ProcessInfo, barrier, process_group
+from plexrank.machine.allocator import keep_freed_memory
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.plan import Plan, make_plan
+from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.simulate import simulate
 from plexrank.stages.tiled_cohort import TiledCohort

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from plexrank.cli import main
-from plexrank.gpus import HIDDEN
-from plexrank.plan import STAGES
+from plexrank.machine.gpus import HIDDEN
+from plexrank.run.plan import STAGES
 from plexrank.simulate import simulate
 
 AROUND = "SBATCH_|SLURM_|PLEXRANK_(GPUS|CORES|SUBMITTED_BY)|CUDA_VISIBLE_DEVICES|(APPTAINER|SINGULARITY)_CONTAINER"

@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from plexrank.models.refit import fit_linear_classifier
 from plexrank.ranking.aggregate import LinearWeights, UnitTable, class_contrast
 from plexrank.ranking.samples import Samples, make_samples
+from plexrank.readout.linear import fit_linear_classifier
 
 CLASS_NAMES = ("low", "high", "other")
 

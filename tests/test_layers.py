@@ -8,24 +8,15 @@ from pathlib import Path
 import pytest
 
 import plexrank
-from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
+from plexrank.machine.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "environment_names", "statistics", "names", "spelling", "gpus", "cores", "wording"},
-    {"image_path"},
-    {"tables", "settings", "progress", "rundir", "allocator", "devices"},
-    {"study"},
-    {"panel"},
-    {"samplesheet", "panel_match"},
-    {"cohort", "bad_images", "null_labels"},
-    {"channels", "splits"},
-    {"plan", "images", "tiles", "models", "attribution", "ranking", "report"},
-    {"distributed", "roles", "trial"},
-    {"training", "simulate", "located"},
-    {"differences"},
-    {"draft_labels", "draft_sizes"},
-    {"check", "demo", "draft", "features"},
+    {"errors", "wording", "machine", "statistics"},
+    {"settings", "rundir", "progress"},
+    {"study", "images", "tiles", "models", "readout", "attribution", "report", "evaluation"},
+    {"cohorts", "distributed"},
+    {"ranking", "run", "simulate", "training"},
     {"stages"},
     {"launch"},
     {"cli"},
@@ -39,7 +30,7 @@ OWNERS = {
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},
     "scipy.stats": {"ranking", "statistics"},
-    "torch": {"models", "training", "attribution", "distributed", "devices", "stages"},
+    "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
     "submitit": {"launch"},
 }
 
@@ -104,7 +95,7 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
         for path in FILES
         if any(isinstance(node, ast.Constant) and node.value == name for node in ast.walk(ast.parse(path.read_text())))
     ]
-    assert spelt == ["environment_names.py"]
+    assert spelt == ["machine/environment_names.py"]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +103,8 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
     [
         ("plexrank", {"torch", "zarr", "dask", "numpy"}),
         ("plexrank.cli", {"torch", "zarr", "dask", "numpy", "pydantic"}),
-        ("plexrank.plan", {"torch", "zarr", "dask"}),
-        ("plexrank.check", {"torch"}),
+        ("plexrank.run.plan", {"torch", "zarr", "dask"}),
+        ("plexrank.run.check", {"torch"}),
         ("plexrank.launch.status", {"torch", "zarr"}),
         ("plexrank.launch.submit", {"torch", "zarr", "dask"}),
         ("plexrank.models.parameters", {"torch"}),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from plexrank.cohorts.samplesheet import IMAGE_ID_PATTERN
 from plexrank.errors import MissingInputError, RunDirError, StudyError
 from plexrank.rundir import RunDir, Unit, changes, digest, replacing, write_text
-from plexrank.samplesheet import IMAGE_ID_PATTERN
 
 DEAD = 2**22 + 1
 """More than the largest process id of Linux."""

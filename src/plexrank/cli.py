@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 import plexrank
-from plexrank.allocator import share_one_arena
-from plexrank.environment_names import SRUN_NAMES
 from plexrank.errors import PlexrankError, raise_problems
-from plexrank.launch.processes import refuse_several_processes, several_started_by
+from plexrank.machine.allocator import share_one_arena
+from plexrank.machine.environment_names import SRUN_NAMES
+from plexrank.machine.processes import refuse_several_processes, several_started_by
 from plexrank.progress import Reporter
 
 if TYPE_CHECKING:
-    from plexrank.plan import Plan
+    from plexrank.run.plan import Plan
 
 BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
 
@@ -93,7 +93,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where to put cohort/ and run/.")] = Path("plexrank-demo"),
 ) -> None:
     """Simulate a small cohort, run the whole pipeline on it, and show the ranking beside the truth."""
-    from plexrank.demo import beside_truth
+    from plexrank.evaluation.beside_truth import beside_truth
     from plexrank.launch.opening import open_run, read_ranking_and_truth, running
     from plexrank.simulate.scenarios import simulate as write_cohort
 
@@ -139,8 +139,8 @@ def init(
     site: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column of sites or batches.")] = None,
 ) -> None:
     """Draft a study from a folder of images, and of a table of labels where there is one; then run plexrank check."""
-    from plexrank.draft import draft_study
-    from plexrank.draft_labels import TableColumns
+    from plexrank.run.draft import draft_study
+    from plexrank.run.draft_labels import TableColumns
 
     print(draft_study(images, out, labels, TableColumns(by, label, patient, site)).to_text())
 
@@ -154,8 +154,8 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Do not measure what training takes.")] = False,
 ) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
-    from plexrank.check import check_study_file, measure_cost
     from plexrank.launch.opening import imagenet_folder
+    from plexrank.run.check import check_study_file, measure_cost
 
     overrides = _overrides(set_, skip_bad)
     result = check_study_file(study, overrides, imagenet_folder=imagenet_folder())
@@ -302,9 +302,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall, top-10 overlap."""
+    from plexrank.evaluation.single_cell import single_cell_truth
+    from plexrank.evaluation.truth import evaluate as compare
     from plexrank.launch.opening import read_ranking, read_ranking_and_truth
-    from plexrank.ranking.evaluate import evaluate as compare
-    from plexrank.ranking.single_cell import single_cell_truth
 
     if (truth is None) == (single_cell is None):
         raise typer.BadParameter("give one of --truth and --single-cell")
@@ -385,7 +385,7 @@ def _resume_run(run: Path) -> Plan:
 
 
 def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
-    from plexrank.stages.run import run_stage
+    from plexrank.stages.pipeline import run_stage
 
     for stage, own in _plans(plan, stages):
         run_stage(stage.value, own, reporter)
@@ -393,7 +393,7 @@ def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
 
 def _plans(plan: Plan, stages: list[Stage]) -> Iterator[tuple[Stage, Plan]]:
     """Every stage with its plan, made when its turn comes: what tiling skips, the others do not see."""
-    from plexrank.plan import make_plan
+    from plexrank.run.plan import make_plan
 
     for stage in stages:
         yield stage, plan

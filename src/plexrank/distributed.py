@@ -25,9 +25,9 @@ from torch.distributed import Store, TCPStore, rendezvous  # type: ignore[attr-d
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from plexrank.devices import choose_device, identity, in_words, refuse_unlike
-from plexrank.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 from plexrank.errors import PlexrankError
+from plexrank.machine.devices import choose_device, identity, in_words, refuse_unlike
+from plexrank.machine.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 from plexrank.models.shared_batch_norm import SharedBatchNorm
 from plexrank.rundir import write_text
 

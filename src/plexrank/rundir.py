@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
-from plexrank.gpus import container_image, driver_version
+from plexrank.machine.gpus import container_image, driver_version
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 

@@ -1,4 +1,4 @@
-"""Sites that differ, on a real cluster: two of ``tests/sites``, accounts from the environment, typed GPUs."""
+"""Sites that differ, on a real cluster: two of ``tests/launch/sites``, accounts from the environment, typed GPUs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import yaml
 from cluster.conftest import SMALL, Site
 from cluster.local_slurm import CLUSTER
 from conftest import command
-from plexrank.gpus import driver_version
+from plexrank.machine.gpus import driver_version
 
 Profile = Callable[..., Path]
-SITES = Path(__file__).parent.parent / "sites"
+SITES = Path(__file__).parents[1] / "launch" / "sites"
 STAGES = ("tile", "train", "attribute", "rank", "report")
 TINY = ("--set", "train.epochs=1", "--set", "train.patience=1", "--until", "train")
 
 
 def adapted(name: str, folder: Path, **names: object) -> Path:
-    """A profile of ``tests/sites`` with the partition, the sizes and other names of this cluster."""
+    """A profile of ``tests/launch/sites`` with the partition, the sizes and other names of this cluster."""
     content = yaml.safe_load((SITES / f"{name}.yaml").read_text()) | {"partition": "low", "stop_before_s": 20} | names
     small = {key: value for key, value in SMALL.items() if not (key == "mem_gb" and "sbatch" in content)}
     content |= {stage: content.get(stage, {}) | small for stage in STAGES}

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from plexrank.errors import ImageDataError, PlexrankError
-from plexrank.image_path import join_image_path
+from plexrank.images.channel_names import say_only_places
+from plexrank.images.image_path import join_image_path
 from plexrank.images.imc_mcd import list_acquisitions, why_no_mcd
 from plexrank.images.ome_zarr import why_no_ome_zarr
 from plexrank.images.open import find_reader, open_image
 from plexrank.images.rounds import rounds_of_one
 from plexrank.images.tiff_folder import round_folders, why_no_tiff_folder
-from plexrank.names import say_only_places
 
 _IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr(\.zip)?|ozx)", re.IGNORECASE)
 _ENDING = re.compile(rf"{_IMAGE_ENDING.pattern}$|\.txt$", re.IGNORECASE)

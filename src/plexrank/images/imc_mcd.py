@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
-from plexrank.image_path import join_image_path, split_image_path
+from plexrank.images.image_path import join_image_path, split_image_path
 from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
 
 _MARK = "</MCDSchema>".encode("utf-16-le")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from plexrank.errors import ImageDataError, MissingInputError
-from plexrank.image_path import split_image_path
+from plexrank.images.image_path import split_image_path
 from plexrank.images.imc_mcd import open_mcd, why_no_mcd
 from plexrank.images.imc_txt import open_txt, why_no_txt
 from plexrank.images.lazy import LazyImage

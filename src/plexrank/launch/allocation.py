@@ -23,10 +23,10 @@ from dask_jobqueue.slurm import SLURMRunner
 from distributed import Client, Security
 from distributed.utils import json_load_robust
 
-from plexrank.cores import usable_cores
-from plexrank.environment_names import SRUN_NAMES
 from plexrank.errors import PlexrankError
 from plexrank.launch.profile import LEAST_DASK_PROCESSES
+from plexrank.machine.cores import usable_cores
+from plexrank.machine.environment_names import SRUN_NAMES
 from plexrank.rundir import replacing
 
 ROLES = ("client", "scheduler", "worker")

@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import plexrank
-from plexrank.cores import usable_cores
 from plexrank.errors import PlexrankError
 from plexrank.launch import slurm
 from plexrank.launch.one_job import SCHEDULERS
@@ -24,7 +23,8 @@ from plexrank.launch.profile import ArrayResources, Profile
 from plexrank.launch.refusals import explain
 from plexrank.launch.script import probe_text
 from plexrank.launch.versions import other_version
-from plexrank.plan import STAGES
+from plexrank.machine.cores import usable_cores
+from plexrank.run.plan import STAGES
 from plexrank.rundir import file_digest
 
 
@@ -164,7 +164,7 @@ def _examine_container(image: Path, binds: tuple[Path, ...]) -> Iterator[Finding
 
 def _examine_gpus() -> Finding:
     """What torch computes on, asked in a process of its own, since loading it takes long and may fail."""
-    code = "from plexrank.devices import choose_device, found_line; print(found_line(choose_device(0)))"
+    code = "from plexrank.machine.devices import choose_device, found_line; print(found_line(choose_device(0)))"
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=120

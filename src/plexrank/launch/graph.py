@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from plexrank.bad_images import read_skipped
+from plexrank.cohorts.bad_images import read_skipped
 from plexrank.errors import RunDirError
-from plexrank.image_path import size_and_mtime
+from plexrank.images.image_path import size_and_mtime
 from plexrank.launch.profile import ArrayResources, Profile
 from plexrank.launch.script import Job, spread
 from plexrank.launch.slurm import TaskState
-from plexrank.plan import STAGES, Plan, make_plan
+from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.rundir import Unit, write_text
 
 JOB_NAMES = ("tile", "table", "train", "attribute", "rank", "report")

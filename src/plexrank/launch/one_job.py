@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plexrank.cores import CORES
-from plexrank.gpus import ASKED
 from plexrank.launch import versions
 from plexrank.launch.profile import DIRECTIVES, Profile, WholeRun
 from plexrank.launch.requeue import STOPPED
 from plexrank.launch.script import data_folders, gpu_option, mount, python_command, refuse_unusable_path
+from plexrank.machine.cores import CORES
+from plexrank.machine.gpus import ASKED
 from plexrank.rundir import RunDir, write_text
 from plexrank.settings import Study
 

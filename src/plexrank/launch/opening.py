@@ -15,10 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 import plexrank
-from plexrank.check import check_study_file
+from plexrank.cohorts.tables import read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, raise_problems
 from plexrank.launch.one_job import write_one_job
-from plexrank.launch.processes import job_id
 from plexrank.launch.profile import load_profile
 from plexrank.launch.submit import (
     jobs_under_way,
@@ -29,11 +28,12 @@ from plexrank.launch.submit import (
     write_dry_run,
 )
 from plexrank.launch.versions import other_version
-from plexrank.plan import Plan, make_plan
+from plexrank.machine.processes import job_id
 from plexrank.progress import Reporter
+from plexrank.run.check import check_study_file
+from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir, file_digest, now, reading_output, write_text
 from plexrank.study import dump_study, load_study
-from plexrank.tables import read_table
 
 SKIP_BAD = "cohort.skip_bad=true"
 """The override that ``--skip-bad`` stands for."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from submitit import SlurmExecutor
 
 from plexrank.errors import StudyError
-from plexrank.gpus import ASKED
 from plexrank.launch import requeue, versions
 from plexrank.launch.profile import GPU_STAGES, Profile, Resources
+from plexrank.machine.gpus import ASKED
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 

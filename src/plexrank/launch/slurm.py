@@ -16,9 +16,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plexrank.environment_names import TORCHRUN_NAMES
 from plexrank.errors import PlexrankError
-from plexrank.gpus import GIVEN_BY
+from plexrank.machine.environment_names import TORCHRUN_NAMES
+from plexrank.machine.gpus import GIVEN_BY
 
 ACTIVE = frozenset(
     {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "STOPPED"}

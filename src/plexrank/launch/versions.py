@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import plexrank
-from plexrank.gpus import container_image
+from plexrank.machine.gpus import container_image
 
 SUBMITTED_BY = "PLEXRANK_SUBMITTED_BY"
 """Variable of a job: the version that wrote its script."""

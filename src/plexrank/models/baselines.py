@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from plexrank.models.encoders import blank_absent
-from plexrank.models.segments import Segments
+from plexrank.models.recomputation import Segments
 from plexrank.models.trunks import resnet3d18_trunk, resnet18_trunk, resnet50_trunk
 
 FEATURES = {"resnet18": 512, "resnet50": 2048, "resnet3d18": 512}

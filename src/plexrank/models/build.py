@@ -7,7 +7,7 @@ from torch import nn
 
 from plexrank.models.baselines import Baseline, Bsn, ResNet3D18, ResNet50
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.segments import Segments
+from plexrank.models.recomputation import Segments
 from plexrank.settings import ModelSettings
 
 Network = ChannelEmbedding | Baseline

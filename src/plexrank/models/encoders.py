@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from plexrank.models.segments import Segments
+from plexrank.models.recomputation import Segments
 from plexrank.models.trunks import resnet3d18_trunk, resnet18_trunk
 
 BACKBONES = ("resnet18", "resnet3d18", "shallow")

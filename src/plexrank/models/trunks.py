@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from plexrank.models.segments import Segments
+from plexrank.models.recomputation import Segments
 
 # torchvision takes two seconds to load, which the shallow backbone need not wait for
 

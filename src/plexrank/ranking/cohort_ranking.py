@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plexrank.cohort import order_problems
+from plexrank.cohorts.cohort import order_problems
 from plexrank.errors import StudyError, raise_problems
 from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
 from plexrank.ranking.agreement import measure_agreement
@@ -22,7 +22,7 @@ from plexrank.ranking.nulls import Null, NullUnits, measure_null
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
 from plexrank.ranking.prediction import Performance, auc_difference, measure_performance
 from plexrank.ranking.reads import reads_table, sentences
-from plexrank.ranking.refit import can_refit, refitted_scores
+from plexrank.ranking.refitting import can_refit, refitted_scores
 from plexrank.ranking.reliance import can_measure_reliance
 from plexrank.ranking.samples import Array, Samples
 from plexrank.ranking.sanity import measure_sanity

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import special
 
 from plexrank.ranking.aggregate import LinearWeights, UnitTable
-from plexrank.ranking.refit import implied_penalty
+from plexrank.ranking.refitting import implied_penalty
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 

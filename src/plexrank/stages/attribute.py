@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from plexrank.allocator import keep_freed_memory
 from plexrank.attribution.store import UnitAttribution, write_attribution
-from plexrank.devices import log_line
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.errors import RunDirError
-from plexrank.plan import Plan
+from plexrank.machine.allocator import keep_freed_memory
+from plexrank.machine.devices import log_line
 from plexrank.progress import Reporter
+from plexrank.run.plan import Plan
 from plexrank.rundir import Unit, file_digest
 from plexrank.stages.held_out import explain_held_out
 from plexrank.stages.tiled_cohort import TiledCohort

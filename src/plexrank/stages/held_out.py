@@ -11,7 +11,7 @@ from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import UnitAttribution
 from plexrank.distributed import ProcessInfo
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.pooling import tile_weights
+from plexrank.readout.pooling import tile_weights
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.training.checkpoint import TrainedUnit
 from plexrank.training.data import TrainingTiles

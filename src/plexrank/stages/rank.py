@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from plexrank.bad_images import brightness_warnings, read_signal
-from plexrank.plan import Plan
+from plexrank.cohorts.bad_images import brightness_warnings, read_signal
 from plexrank.progress import Reporter
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
+from plexrank.run.plan import Plan
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plexrank.bad_images import (
+from plexrank.cohorts.bad_images import (
     brightness_warnings,
     find_empty,
     problems_of_images,
@@ -17,13 +17,13 @@ from plexrank.bad_images import (
     skipped_images,
     write_skipped,
 )
-from plexrank.channels import find_misfits
+from plexrank.cohorts.channels import find_misfits
+from plexrank.cohorts.located import locate_image
+from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
-from plexrank.located import locate_image
-from plexrank.plan import Plan, make_plan
 from plexrank.progress import Reporter
+from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import reading_output, replacing, write_text
-from plexrank.samplesheet import BadImage, ImageRecord
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.texture import STATISTICS, unknown_pixel_sizes

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from plexrank.allocator import keep_freed_memory
 from plexrank.attribution.store import UnitAttribution
-from plexrank.devices import log_line
 from plexrank.distributed import ProcessInfo, on_first, process_group
-from plexrank.plan import Plan
+from plexrank.machine.allocator import keep_freed_memory
+from plexrank.machine.devices import log_line
 from plexrank.progress import Reporter
 from plexrank.ranking.null_unit import NullUnit, write_null_unit
+from plexrank.run.plan import Plan
 from plexrank.rundir import Unit as Work
 from plexrank.rundir import clear_leftovers
 from plexrank.stages.held_out import explain_held_out

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from dask import threaded
 
-from plexrank.cores import usable_cores
 from plexrank.errors import ImageDataError
+from plexrank.machine.cores import usable_cores
 from plexrank.rundir import replacing
 from plexrank.settings import TileSettings
 from plexrank.tiles.grid import Tile

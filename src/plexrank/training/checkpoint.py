@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plexrank.errors import MissingInputError, RunDirError
-from plexrank.models.blending import IntensityBlend
 from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.pooling import AttentionPooling
-from plexrank.models.refit import LinearClassifier
+from plexrank.readout.blending import IntensityBlend
+from plexrank.readout.linear import LinearClassifier
+from plexrank.readout.pooling import AttentionPooling
 from plexrank.rundir import Json, replacing
 from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plexrank.cores import usable_cores
+from plexrank.machine.cores import usable_cores
 from plexrank.tiles.intensity import IntensityFit
 
 CACHE_BYTES = 4 * 2**30

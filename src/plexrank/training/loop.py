@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, copy_buffers_of_first, on_first, unwrap, wrap
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.build import Network, build_network
-from plexrank.models.segments import set_recompute
+from plexrank.models.recomputation import set_recompute
 from plexrank.progress import SECONDS_BETWEEN_LINES
 from plexrank.rundir import changes
 from plexrank.settings import ModelSettings, TrainSettings

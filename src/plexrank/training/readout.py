@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from plexrank.distributed import ProcessInfo, from_first
 from plexrank.errors import PlexrankError
-from plexrank.models.blending import IntensityBlend, fit_blend, log_means, mean_offset
 from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.models.pooling import AttentionPooling, fit_attention, make_bags, tile_weights
-from plexrank.models.refit import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
+from plexrank.readout.blending import IntensityBlend, fit_blend, log_means, mean_offset
+from plexrank.readout.linear import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
+from plexrank.readout.pooling import AttentionPooling, fit_attention, make_bags, tile_weights
 from plexrank.settings import ModelSettings
 from plexrank.training.data import TrainingTiles, evenly_spaced
 from plexrank.training.embedding import embed_tiles, logits_of_tiles, mean_over_images

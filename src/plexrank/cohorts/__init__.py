@@ -1,0 +1,1 @@
+"""What the user brought: tables, panels, patients and their images, folds."""

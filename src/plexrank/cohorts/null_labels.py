@@ -1,0 +1,121 @@
+"""Labels that mean nothing, for null trainings: whole patients exchange them within folds and sites. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plexrank.cohorts.cohort import Cohort
+from plexrank.cohorts.folds import Folds
+from plexrank.cohorts.samplesheet import ImageRecord
+from plexrank.errors import StudyError
+from plexrank.settings import Study
+from plexrank.statistics.exchange import Exchange
+
+MOST_DRAWS = 10_000
+"""How often a labelling is drawn again where it leaves a class without training images."""
+
+IntArray = NDArray[np.int64]
+
+
+def null_labels(study: Study, cohort: Cohort, folds: Folds) -> IntArray:
+    """Class indices (labelling, image) that null trainings have in the place of the labels.
+
+    Raises:
+        StudyError: as :func:`permute_labels`.
+    """
+    # Validation patients that are dealt are dealt by the permuted labels, which keeps all classes in training.
+    given = range(study.train.folds) if folds.split.validation else ()
+    return permute_labels(
+        cohort.images,
+        cohort.classes,
+        folds.split.fold_of_patient,
+        study.seed,
+        study.rank.null_trainings,
+        training=[folds.with_role(fold, "training") for fold in given],
+    )
+
+
+def permute_labels(
+    images: Sequence[ImageRecord],
+    classes: Sequence[str],
+    fold_of_patient: Mapping[str, int],
+    seed: int,
+    count: int,
+    training: Sequence[Sequence[int]] = (),
+) -> IntArray:
+    """Labellings (labelling, image) of class indices, equally likely where the labels mean nothing.
+
+    Whole patients exchange their labels, all at once where they have several, with patients that the same fold holds
+    out and whose images come from the same sites (no known site counts as one). So every fold, and every site in it,
+    keeps the classes it has. Within a patient, labels change places between images of the same sites. Each labelling
+    has a random generator of its own, keyed by the seed and its number, so that it is the same however many there are.
+    The labels as they are may be drawn, and a labelling twice, as in every permutation test.
+
+    Args:
+        images: of the cohort.
+        classes: names in the order of the indices.
+        fold_of_patient: the fold that holds each patient out.
+        seed: of the study.
+        count: how many labellings.
+        training: (fold, image) indices of images among which every class must be. What lacks one is drawn again:
+            labellings are then equally likely among those that can be trained on, the true one among them.
+
+    Raises:
+        StudyError: there is nothing to exchange, or hardly a labelling can be trained on.
+    """
+    samples: dict[tuple[str, str], list[int]] = {}
+    for index, image in enumerate(images):
+        samples.setdefault((image.patient_id, image.label), []).append(index)
+    keys = sorted(samples)
+    patients = sorted({patient for patient, _ in keys})
+    places = [(fold_of_patient[key[0]], *sorted({images[i].site or "" for i in samples[key]})) for key in keys]
+    strata = sorted(set(places))
+    exchange = Exchange(
+        label=np.array([classes.index(label) for _, label in keys]),
+        patient=np.array([patients.index(patient) for patient, _ in keys]),
+        stratum=np.array([strata.index(place) for place in places]),
+    )
+    if count and _is_fixed(exchange):
+        raise StudyError(
+            "rank.null_trainings: the labels cannot be permuted: patients exchange them within a fold and a site, and "
+            "no two patients of the same fold and site differ in label; set rank.null_trainings: 0, or change "
+            "train.split or the column 'site' of the samplesheet"
+        )
+    sample_of_image = np.empty(len(images), dtype=np.int64)
+    for number, key in enumerate(keys):
+        sample_of_image[samples[key]] = number
+    needed = [np.array(rows, dtype=np.int64) for rows in training]
+    labellings = np.empty((count, len(images)), dtype=np.int64)
+    for number in range(count):
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+        labellings[number] = _draw(exchange, sample_of_image, needed, len(classes), generator)
+    return labellings
+
+
+def _is_fixed(exchange: Exchange) -> bool:
+    """Whether the labels as they are are the only labelling."""
+    for rows in exchange.groups():
+        slots = rows.shape[1]
+        if len(np.unique(exchange.stratum[rows[0]])) < slots or len(np.unique(exchange.label[rows], axis=0)) > 1:
+            return False
+    return True
+
+
+def _draw(
+    exchange: Exchange,
+    sample_of_image: IntArray,
+    needed: Sequence[IntArray],
+    num_classes: int,
+    generator: np.random.Generator,
+) -> IntArray:
+    for _ in range(MOST_DRAWS):
+        labels: IntArray = exchange.draw(1, generator)[0][sample_of_image]
+        if all(len(np.unique(labels[rows])) == num_classes for rows in needed):
+            return labels
+    raise StudyError(
+        f"rank.null_trainings: {MOST_DRAWS} permutations of the labels each leave a class without training images in "
+        "some fold of train.split; set rank.null_trainings: 0, or give folds with more training patients of each class"
+    )

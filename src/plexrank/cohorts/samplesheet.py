@@ -1,0 +1,384 @@
+"""The samplesheet: one row an image, with its patient, label, site and panel; every wrong cell is told at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from plexrank.cohorts.panel import Panel, read_panel
+from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_missing, reads_shortened
+from plexrank.cohorts.tables import Table, did_you_mean, read_table
+from plexrank.errors import (
+    MissingInputError,
+    PlexrankError,
+    StudyError,
+    naming_input,
+    problems_of,
+    raise_problems,
+    resolve_input,
+)
+from plexrank.images.image_path import backslash_hint, join_image_path, split_image_path
+from plexrank.settings import CohortSettings
+from plexrank.wording import counted
+
+COLUMN_ALIASES = {
+    "sample_id": "image_id",
+    "slide_id": "image_id",
+    "case_id": "patient_id",
+    "patient": "patient_id",
+}
+IMAGE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}")
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One labelled image of the samplesheet.
+
+    Attributes:
+        path: absolute; names a file, a folder, or one acquisition of a file (``slide.mcd#3``).
+        mask: the file that says where tissue is, if any.
+        panel: names its channels: its own of the column ``panel``, otherwise the cohort's, if any.
+        sheet, line: where it stands.
+        split: the fold that is to hold it out, if given.
+    """
+
+    image_id: str
+    path: Path
+    patient_id: str
+    label: str
+    site: str | None
+    mask: Path | None
+    panel: Panel | None
+    sheet: Path
+    line: int
+    split: str | None = None
+
+    @property
+    def file(self) -> Path:
+        """The file or folder that ``path`` lies in."""
+        return split_image_path(self.path)[0]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image and why it cannot be used."""
+
+    record: ImageRecord
+    error: PlexrankError
+
+    @property
+    def reason(self) -> str:
+        """The error without the place that it begins with, in which images differ that fail for one reason."""
+        text = str(self.error)
+        for place in (
+            f"{self.record.sheet}: line {self.record.line}: ",
+            f"{self.record.path}: ",
+            f"{self.record.mask}: ",
+        ):
+            text = text.removeprefix(place)
+        return text.replace(str(self.record.path), "the image")
+
+
+@dataclass(frozen=True)
+class Samplesheet:
+    """What a samplesheet says.
+
+    Attributes:
+        images: the labelled images of rows without a problem, in order.
+        bad: those whose file cannot be used, as far as the path tells it.
+        members: (label, patient_id, image_id) of every labelled row.
+        unlabelled: number of rows without a label.
+        has_patients: whether it tells patients apart.
+        problems: what is wrong with other cells.
+        notes: cells that read as if they were spelled wrongly.
+    """
+
+    images: tuple[ImageRecord, ...]
+    bad: tuple[BadImage, ...]
+    members: tuple[tuple[str, str, str], ...]
+    unlabelled: int
+    has_patients: bool
+    problems: tuple[PlexrankError, ...]
+    notes: tuple[str, ...]
+
+
+def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images: bool) -> Samplesheet:
+    """Read a samplesheet.
+
+    Args:
+        settings: the study's ``cohort`` section with absolute paths.
+        panel: of images that name none.
+        need_images: images that do not exist are bad; what comes after tiling needs none.
+
+    Raises:
+        MissingInputError: there is no such file.
+        StudyError: it is no table, or lacks a column.
+    """
+    table = _rename_aliases(_without_blank_patients(read_table(settings.samplesheet)))
+    _require_columns(table, settings)
+    problems = _missing_words(table, settings)
+    panels = _read_panels(table, panel, problems)
+    root = settings.root or table.path.parent
+    images: list[ImageRecord] = []
+    bad: list[BadImage] = []
+    line_of_id: dict[str, int] = {}
+    seen: dict[Path, dict[int | None, tuple[int, str]]] = {}
+    for line, row in zip(table.line_numbers, table.rows, strict=True):
+        where = f"{table.path}: line {line}"
+        wrong = _wrong_cells(row, where, line_of_id)
+        line_of_id.setdefault(row["image_id"], line)
+        problems += wrong
+        if not row[settings.label]:
+            continue
+        if not row["path"]:
+            problems.append(StudyError(f"{where}: the column path is empty; give the image's file"))
+            continue
+        path, error = _find_file(root, row["path"], "path", where, need_images)
+        mask = None
+        if row.get("mask"):
+            mask, mask_error = _find_file(root, row["mask"], "mask", where, need_images)
+            error = error or mask_error
+        twice = _why_twice(seen, path, line, row["path"], where)
+        if wrong or twice or row.get("panel", "") not in panels:
+            problems += [one for one in (twice, error) if one is not None]
+            continue
+        record = ImageRecord(
+            image_id=row["image_id"],
+            path=path,
+            patient_id=row.get("patient_id") or row["image_id"],
+            label=row[settings.label],
+            site=row.get("site") or None,
+            mask=mask,
+            panel=panels[row.get("panel", "")],
+            sheet=table.path,
+            line=line,
+            split=row.get("split") or None,
+        )
+        if error is None:
+            images.append(record)
+        else:
+            bad.append(BadImage(record, error))
+    labelled = [row for row in table.rows if row[settings.label]]
+    return Samplesheet(
+        images=tuple(images),
+        bad=tuple(bad),
+        members=tuple(
+            (row[settings.label], row.get("patient_id") or row["image_id"], row["image_id"]) for row in labelled
+        ),
+        unlabelled=len(table.rows) - len(labelled),
+        has_patients="patient_id" in table.columns,
+        problems=tuple(problems),
+        notes=tuple(_odd_spellings(table, settings)),
+    )
+
+
+def _read_panels(table: Table, default: Panel | None, problems: list[PlexrankError]) -> dict[str, Panel | None]:
+    """The panels of the column ``panel`` by their spelling, empty for the default; a wrong one is told once."""
+    lines: dict[str, list[int]] = {}
+    for line, row in zip(table.line_numbers, table.rows, strict=True):
+        if row.get("panel"):
+            lines.setdefault(row["panel"], []).append(line)
+    panels: dict[str, Panel | None] = {"": default}
+    for spelling, at in lines.items():
+        where = f"{table.path}: line {_listed(at)}: panel {_shown(spelling)}"
+        try:
+            path = resolve_input(table.path.parent / spelling, where)
+            panels[spelling] = default if default is not None and default.path == path else read_panel(path)
+        except PlexrankError as error:
+            problems += [type(part)(f"{where}: {part}") for part in problems_of(error)]
+    return panels
+
+
+def _wrong_cells(row: dict[str, str], where: str, line_of_id: dict[str, int]) -> list[PlexrankError]:
+    image_id = row["image_id"]
+    wrong: list[PlexrankError] = []
+    if not IMAGE_ID_PATTERN.fullmatch(image_id):
+        wrong.append(StudyError(f"{where}: image_id {image_id!r}: expected letters, digits and . _ + - or blanks"))
+    if image_id in line_of_id:
+        wrong.append(StudyError(f"{where}: image_id {image_id!r} stands on line {line_of_id[image_id]} already"))
+    if "patient_id" in row and not row["patient_id"]:
+        wrong.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
+    return wrong
+
+
+def _find_file(
+    root: Path, spelling: str, column: str, where: str, need_images: bool
+) -> tuple[Path, PlexrankError | None]:
+    """Where an image or its mask lies, and why it cannot be used.
+
+    Links are followed, so that none leads out of the root unseen.
+    """
+    place = f"{where}: {column} {_shown(spelling)}"
+    path = root / spelling
+    try:
+        with naming_input(place):
+            file, acquisition = split_image_path(path)
+            target = resolve_input(file, place)
+            path = join_image_path(target, acquisition)
+            if not target.is_relative_to(root.resolve()):
+                raise StudyError(f"{where}: {path}: {_why_outside(root, file, target)}")
+            if need_images and not target.exists():
+                what, other = ("mask", "empty the cell") if column == "mask" else ("image", "leave the row out")
+                hint = backslash_hint(spelling) or f"; fix the path or {other}"
+                raise MissingInputError(f"{where}: {target}: no such {what}{hint}")
+    except PlexrankError as error:
+        return path, error
+    return path, None
+
+
+def _why_outside(root: Path, file: Path, target: Path) -> str:
+    """That a file lies outside the root, by which link, and a root that holds it; the same words for a whole folder.
+
+    Args:
+        root: where the paths start.
+        file: as the samplesheet has it, below the root or absolute.
+        target: where that leads.
+    """
+    below = [part for part in (*reversed(file.parents), file) if part.is_relative_to(root) and part != root]
+    link = next((part for part in below if not part.resolve().is_relative_to(root.resolve())), file)
+    why, home = "", target.parent
+    if link == file and link.is_symlink():
+        why = f", since it is a link into {home}"
+    elif link.is_symlink():
+        home = link.resolve()
+        why = f", since {link} is a link to {home}"
+    change = ""
+    if file.is_relative_to(root):
+        spelled = file.relative_to(root).parts
+        if target.parts[-len(spelled) :] == spelled:
+            home = target.parents[len(spelled) - 1]
+        else:
+            change = ", and begin the paths there"
+    if not target.exists():
+        why += ", where nothing lies"
+    return (
+        f"outside {root}{why}; set cohort.root to a folder that holds all images and masks, as {home} does this{change}"
+        f", or move the files below {root}"
+    )
+
+
+def _why_twice(
+    seen: dict[Path, dict[int | None, tuple[int, str]]], path: Path, line: int, spelling: str, where: str
+) -> StudyError | None:
+    """One image under two patients would stand in two folds; a spelling or a link does not make it another.
+
+    A file is the same image as any acquisition of it: without ``#`` it must hold only one.
+    """
+    file, acquisition = split_image_path(path)
+    known = seen.setdefault(file, {})
+    same = known if acquisition is None else {one: known[one] for one in (acquisition, None) if one in known}
+    if same:
+        before, other = next(iter(same.values()))
+        alias = "" if other == spelling else f", as {other!r}"
+        return StudyError(f"{where}: path {spelling!r} stands on line {before} already{alias}")
+    known[acquisition] = (line, spelling)
+    return None
+
+
+def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError]:
+    """Cells that say that they are unknown: neither a class, a patient or a site, nor silently left out."""
+    problems: list[PlexrankError] = []
+    remedies = {
+        settings.label: "empty these cells to leave the images out, or give the class another name",
+        "path": "give the image's file, or leave the row out",
+        "patient_id": "give each image the patient it comes from",
+        **dict.fromkeys(("site", "split", "mask", "panel"), "empty these cells"),
+    }
+    for column, remedy in remedies.items():
+        cells = [(line, row.get(column, "")) for line, row in zip(table.line_numbers, table.rows, strict=True)]
+        has_signs = any(cell == "+" for _, cell in cells)  # where - is negative
+        found = [(line, cell) for line, cell in cells if reads_missing(cell) and not (has_signs and cell == "-")]
+        if found:
+            lines = _listed([line for line, _ in found])
+            problems.append(
+                StudyError(
+                    f"{table.path}: column {column!r} holds {found[0][1]!r} in {counted(len(found), 'row')} (lines "
+                    f"{lines}), which reads like a missing value; {remedy}"
+                )
+            )
+    return problems
+
+
+def _odd_spellings(table: Table, settings: CohortSettings) -> list[str]:
+    """What reads as if one value were spelled in several ways, or as if a spreadsheet had changed it."""
+    notes = []
+    for column, what in (
+        (settings.label, "counts as a class of its own"),
+        ("patient_id", "counts as a patient of its own, who may be trained on in the fold that holds out the other"),
+        ("site", "counts as a site of its own"),
+        ("split", "counts as a fold of its own"),
+    ):
+        lines: dict[str, list[int]] = {}
+        for line, row in zip(table.line_numbers, table.rows, strict=True):
+            if row.get(column):
+                lines.setdefault(row[column], []).append(line)
+        at = {value: f"{value!r} (line {_listed(own)})" for value, own in lines.items()}
+        groups = [" and ".join(at[value] for value in group) for group in alike(lines)]
+        if groups:
+            notes.append(
+                f"{table.path}: column {column!r}: these read like one value in several spellings, of which each "
+                f"{what}: {_some(groups)}; write one of them throughout"
+            )
+        dates = [at[value] for value in lines if reads_like_a_date(value)] if column != "split" else []
+        shortened = [at[value] for value in lines if reads_shortened(value)]
+        for changed, how in ((dates, "dates"), (shortened, "long numbers cut short")):
+            if changed:
+                notes.append(
+                    f"{table.path}: column {column!r} holds what spreadsheets make of other text, {how}: "
+                    f"{_some(changed)}; compare with the original table, and format the column as text"
+                )
+    return notes
+
+
+def _some(parts: list[str], most: int = 5) -> str:
+    return ", ".join(parts[:most]) + (f", … ({len(parts)} in all)" if len(parts) > most else "")
+
+
+def _shown(path: str) -> str:
+    return repr(path if len(path) <= 80 else f"{path[:77]}…")
+
+
+def _listed(lines: list[int], most: int = 5) -> str:
+    return ", ".join(map(str, lines[:most])) + (", …" if len(lines) > most else "")
+
+
+def _rename_aliases(table: Table) -> Table:
+    renamed = {
+        column: COLUMN_ALIASES[column]
+        for column in table.columns
+        if column in COLUMN_ALIASES and COLUMN_ALIASES[column] not in table.columns
+    }
+    if not renamed:
+        return table
+    for target in sorted(set(renamed.values())):
+        sources = [column for column, name in renamed.items() if name == target]
+        if len(sources) > 1:
+            raise StudyError(
+                f"{table.path}: the columns {' and '.join(map(repr, sources))} both mean {target!r}; "
+                f"name the right one {target}"
+            )
+    rows = tuple({renamed.get(column, column): cell for column, cell in row.items()} for row in table.rows)
+    return Table(table.path, tuple(rows[0]), rows, table.line_numbers)
+
+
+def _without_blank_patients(table: Table) -> Table:
+    """A column of patients that is empty in every row, as a draft has it, counts as none."""
+    filled = {column for row in table.rows for column, cell in row.items() if cell}
+    columns = tuple(one for one in table.columns if one in filled or COLUMN_ALIASES.get(one, one) != "patient_id")
+    rows = tuple({column: row[column] for column in columns} for row in table.rows)
+    return Table(table.path, columns, rows, table.line_numbers)
+
+
+def _require_columns(table: Table, settings: CohortSettings) -> None:
+    problems: list[PlexrankError] = []
+    for column in ("image_id", "path"):
+        if column not in table.columns:
+            problems.append(
+                StudyError(f"{table.path}: column {column!r} is missing{did_you_mean(column, table.columns)}")
+            )
+    if settings.label not in table.columns:
+        others = [column for column in table.columns if column not in ("image_id", "path", "patient_id")]
+        why = f"is {settings.label!r}, but no column has that name" if settings.label else "is empty; name a column"
+        problems.append(StudyError(f"{table.path}: cohort.label {why}{did_you_mean(settings.label, others)}"))
+    raise_problems(problems)

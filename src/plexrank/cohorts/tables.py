@@ -1,0 +1,139 @@
+"""Small tables that users write by hand: CSV with ``,``, ``;`` or tabs, read as text, wrong cells named."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plexrank.cohorts.spelling import trimmed
+from plexrank.errors import MissingInputError, StudyError, naming_input
+from plexrank.images.image_path import backslash_hint
+
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
+"""What Excel writes and reads as the first line to say what separates cells."""
+_WORKBOOKS = {
+    b"PK\x03\x04": "a workbook (.xlsx, .ods) or another zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
+}
+"""By the first bytes of the file."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file as dictionaries of trimmed text; ``line_numbers`` are those of the file."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    line_numbers: tuple[int, ...]
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file with a header.
+
+    A first line ``sep=;`` is honoured. Columns without a name are left out where they are empty, as spreadsheets leave
+    them at the right, and so is a first one, the row numbers of pandas.
+
+    Raises:
+        MissingInputError: there is no such file, or it cannot be read.
+        StudyError: it is no CSV text, has no header or no row, or a row has too many or too few cells.
+    """
+    text = _read_text(path)
+    separator = _SEPARATOR_LINE.fullmatch(text.lstrip().split("\n", 1)[0].strip("\r"))
+    if separator:
+        delimiter = separator[1]
+    else:
+        first_line = text.lstrip().splitlines()[0]
+        delimiter = max(",;\t", key=first_line.count)
+    lines = _read_lines(path, text, delimiter)
+    if separator:
+        del lines[0]
+    if not lines:
+        raise StudyError(f"{path}: the file is empty; expected a header and a row for each entry")
+    header, *body = lines
+    columns = header[1]
+    while columns and not columns[-1]:
+        columns = columns[:-1]
+    repeated = [column for column, count in Counter(columns).items() if count > 1 and column]
+    if repeated:
+        raise StudyError(f"{path}: column {repeated[0]!r} stands in the header {columns.count(repeated[0])} times")
+    if not body:
+        raise StudyError(f"{path}: a header and no row below it")
+    rows = tuple(_row(path, number, cells, columns, delimiter) for number, cells in body)
+    return Table(path, tuple(filter(None, columns)), rows, tuple(number for number, _ in body))
+
+
+def _row(path: Path, number: int, cells: Sequence[str], columns: Sequence[str], delimiter: str) -> dict[str, str]:
+    """The cells of a line by column; refuses one whose cells are not below the names that they belong to."""
+    beyond = next((cell for cell in cells[len(columns) :] if cell), None)
+    if len(cells) < len(columns) or beyond:
+        found = len(cells) if beyond is None else f"{beyond!r} to the right of the last column, {len(cells)}"
+        raise StudyError(
+            f"{path}: line {number}: {found} cells, but the header has {len(columns)} columns; "
+            f"quote cells that contain {delimiter!r}"
+        )
+    for position, (column, cell) in enumerate(zip(columns, cells, strict=False), start=1):
+        if cell and not column and position > 1:
+            raise StudyError(
+                f"{path}: line {number}: column {position} holds {cell!r} and has no name in the header; name the "
+                f"column or delete it, and quote cells that contain {delimiter!r}"
+            )
+    return {column: cell for column, cell in zip(columns, cells, strict=False) if column}
+
+
+def _read_text(path: Path) -> str:
+    with naming_input(str(path)):
+        if not path.is_file():
+            raise MissingInputError(
+                f"{path}: no such file{backslash_hint(str(path)) or '; fix the path or write the file'}"
+            )
+        content = path.read_bytes()
+    for start, what in _WORKBOOKS.items():
+        if content.startswith(start):
+            raise StudyError(
+                f"{path}: {what}, not a table as text; save the sheet as CSV (in Excel: Save As, CSV UTF-8) and name "
+                "that file"
+            )
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
+    try:
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV in UTF-8"
+        ) from error
+    if not text.strip():
+        raise StudyError(f"{path}: the file is empty; expected a header and a row for each entry")
+    return text
+
+
+def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[str, ...]]]:
+    """Line number and trimmed cells of every line that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = []
+    try:
+        for cells in reader:
+            row = tuple(trimmed(cell) for cell in cells)
+            if any("\0" in cell for cell in row):
+                raise StudyError(f"{path}: line {reader.line_num}: a cell holds a NUL character; save the file as CSV")
+            if any(row):
+                lines.append((reader.line_num, row))
+    except csv.Error as error:
+        raise StudyError(
+            f"{path}: line {reader.line_num}: no CSV ({error}); close every quote, and double a quote within a cell"
+        ) from error
+    return lines
+
+
+def did_you_mean(wanted: str, known: Sequence[str]) -> str:
+    """``; did you mean X?`` where a near name exists, otherwise the list of what there is."""
+    near = difflib.get_close_matches(wanted.casefold(), [name.casefold() for name in known], n=1)
+    if near:
+        return f"; did you mean {next(name for name in known if name.casefold() == near[0])!r}?"
+    return f"; there are: {', '.join(known)}."

@@ -1,0 +1,1 @@
+"""A ranking held against a known truth."""

@@ -1,0 +1,1 @@
+"""What computes here: cores, memory, GPUs, and the processes that share the work."""

@@ -1,0 +1,1 @@
+"""From the embedding r of a tile or patient to a prediction."""

@@ -1,0 +1,1 @@
+"""Before a run: what is to be done, what stands in its way, what it costs."""
