@@ -20,6 +20,10 @@ from plexrank.machine.gpus import HIDDEN
 from plexrank.run.plan import STAGES
 from plexrank.simulate import simulate
 
+for interrupt in (signal.SIGHUP, signal.SIGINT):  # tests are the same below nohup, and in the background of a shell
+    if signal.getsignal(interrupt) is signal.SIG_IGN:
+        signal.signal(interrupt, signal.default_int_handler if interrupt == signal.SIGINT else signal.SIG_DFL)
+
 AROUND = "SBATCH_|SLURM_|PLEXRANK_(GPUS|CORES|SUBMITTED_BY)|CUDA_VISIBLE_DEVICES|(APPTAINER|SINGULARITY)_CONTAINER"
 for name in [*os.environ]:  # tests are the same within a job, and where a user has settings of Slurm
     hides_gpus = name == "CUDA_VISIBLE_DEVICES" and os.environ[name] in HIDDEN

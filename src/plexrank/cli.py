@@ -323,8 +323,7 @@ def main() -> NoReturn:
     """Run the command line; every error that a user can mend ends here as one message and an exit code."""
     share_one_arena()
     code = _run_command()
-    if several_started_by():
-        # Threads of torch.distributed may outlive their group and abort the teardown of the interpreter.
+    if several_started_by():  # threads of torch.distributed may outlive their group and abort the teardown
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
