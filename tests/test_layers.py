@@ -12,7 +12,8 @@ from plexrank.machine.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "wording", "machine", "statistics"},
+    {"errors", "wording", "statistics"},
+    {"machine"},
     {"settings", "rundir", "progress"},
     {"study", "images", "tiles", "models", "readout", "attribution", "report", "evaluation"},
     {"cohorts", "distributed"},
@@ -29,7 +30,7 @@ OWNERS = {
     "dask": {"images", "tiles", "ranking/aggregate", "launch/allocation"},
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},
-    "scipy.stats": {"ranking", "statistics"},
+    "scipy.stats": {"ranking", "evaluation", "statistics"},
     "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
     "submitit": {"launch"},
 }

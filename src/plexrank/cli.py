@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
@@ -107,7 +107,7 @@ def demo(
         write_cohort("demo", study_path.parent)
     plan = open_run(out / "run", study_path, (), reporter)
     with running(plan):
-        _run_stages(plan, list(Stage), reporter)
+        _run_stages(plan, list(Stage))
     ranking, truth = read_ranking_and_truth(plan, study_path.parent / "truth.csv")
     print(beside_truth(ranking, truth, plan.study.rank.fdr))
     print(f"report: {plan.rundir.report_page}")
@@ -176,6 +176,7 @@ def run(
 ) -> None:
     """Run the whole pipeline, or go on with it: finished work is skipped. With --cluster, submit it to Slurm."""
     from plexrank.launch.opening import open_run, run_on_cluster, running
+    from plexrank.stages.pipeline import plans_of_stages, run_stages
     from plexrank.stages.todo import lines_to_do
 
     refuse_several_processes("run")
@@ -184,13 +185,13 @@ def run(
     if cluster is not None:
         print("\n".join(run_on_cluster(plan, cluster, until.value, dry_run)))
         return
-    stages = list(Stage)[: list(Stage).index(until) + 1]
+    stages = [stage.value for stage in Stage][: list(Stage).index(until) + 1]
     if dry_run:
-        for stage, of_stage in _plans(plan, stages):
-            print("\n".join(lines_to_do(of_stage.units(stage.value))))
+        for stage, of_stage in plans_of_stages(plan, stages):
+            print("\n".join(lines_to_do(of_stage.units(stage))))
         return
     with running(plan):
-        _run_stages(plan, stages, reporter)
+        run_stages(plan, stages, reporter)
     print(plan.rundir.report_page if until is Stage.report else plan.rundir.path)
 
 
@@ -204,7 +205,7 @@ def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = 
         refuse_several_processes("tile")
     plan = choose_units(resume_run(run, for_tiling=True, skip_bad=skip_bad), "tile", units)
     if not is_dask:
-        _run_stages(plan, [Stage.tile], Reporter())
+        _run_stages(plan, [Stage.tile])
         return
     from plexrank.launch.allocation import dask_client
     from plexrank.stages.tile import run as tile_images
@@ -218,7 +219,7 @@ def train(run: RunArgument, units: UnitsOption = None) -> None:
     """Train every fold and seed of a run, and on permuted labels; also under torchrun or srun, one process a GPU."""
     from plexrank.launch.opening import choose_units
 
-    _run_stages(choose_units(_resume_run(run), "train", units), [Stage.train], Reporter())
+    _run_stages(choose_units(_resume_run(run), "train", units), [Stage.train])
 
 
 @app.command()
@@ -226,21 +227,21 @@ def attribute(run: RunArgument, units: UnitsOption = None) -> None:
     """Compute the held-out embedding and importances of every training of a run."""
     from plexrank.launch.opening import choose_units
 
-    _run_stages(choose_units(_resume_run(run), "attribute", units), [Stage.attribute], Reporter())
+    _run_stages(choose_units(_resume_run(run), "attribute", units), [Stage.attribute])
 
 
 @app.command()
 def rank(run: RunArgument) -> None:
     """Merge the importances of a run into the ranking of the cohort."""
     refuse_several_processes("rank")
-    _run_stages(_resume_run(run), [Stage.rank], Reporter())
+    _run_stages(_resume_run(run), [Stage.rank])
 
 
 @app.command()
 def report(run: RunArgument) -> None:
     """Write the report of a run."""
     refuse_several_processes("report")
-    _run_stages(_resume_run(run), [Stage.report], Reporter())
+    _run_stages(_resume_run(run), [Stage.report])
 
 
 @app.command()
@@ -383,18 +384,7 @@ def _resume_run(run: Path) -> Plan:
     return resume_run(run)
 
 
-def _run_stages(plan: Plan, stages: list[Stage], reporter: Reporter) -> None:
-    from plexrank.stages.pipeline import run_stage
+def _run_stages(plan: Plan, stages: Sequence[str]) -> None:
+    from plexrank.stages.pipeline import run_stages
 
-    for stage, own in _plans(plan, stages):
-        run_stage(stage.value, own, reporter)
-
-
-def _plans(plan: Plan, stages: list[Stage]) -> Iterator[tuple[Stage, Plan]]:
-    """Every stage with its plan, made when its turn comes: what tiling skips, the others do not see."""
-    from plexrank.run.plan import make_plan
-
-    for stage in stages:
-        yield stage, plan
-        if stage is Stage.tile and len(stages) > 1:
-            plan = make_plan(plan.rundir, plan.study)
+    run_stages(plan, stages, Reporter())

@@ -1,14 +1,32 @@
-"""Which stage is which, and what each needs."""
+"""The order of a run: which stage follows which, and what each needs."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from plexrank.errors import MissingInputError
 from plexrank.progress import Reporter
-from plexrank.run.plan import STAGES, Plan
+from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.rundir import Unit
+
+
+def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
+    """Do what is not done of some stages, one after the other.
+
+    Raises:
+        PlexrankError: as :func:`run_stage`.
+    """
+    for stage, of_stage in plans_of_stages(plan, stages):
+        run_stage(stage, of_stage, reporter)
+
+
+def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Plan]]:
+    """Every stage with its plan, made when its turn comes: what tiling leaves out, the others do not see."""
+    for stage in stages:
+        yield stage, plan
+        if stage == STAGES[0] and len(stages) > 1:
+            plan = make_plan(plan.rundir, plan.study)
 
 
 def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
