@@ -12,7 +12,7 @@ import pytest
 
 from plexrank.cohorts.samplesheet import IMAGE_ID_PATTERN
 from plexrank.errors import MissingInputError, RunDirError, StudyError
-from plexrank.rundir import RunDir, Unit, changes, digest, replacing, write_text
+from plexrank.rundir import RunDir, Unit, changes, clear_leftovers, digest, replacing, write_text
 
 DEAD = 2**22 + 1
 """More than the largest process id of Linux."""
@@ -76,11 +76,14 @@ def test_a_unit_cannot_finish_without_its_outputs(tmp_path: Path) -> None:
         unit(tmp_path).finish()
 
 
-def test_begin_clears_what_a_killed_attempt_left(tmp_path: Path) -> None:
-    (tmp_path / ".store.0badcafe.tmp").mkdir()
-    (tmp_path / ".other.0badcafe.tmp").mkdir()
-    unit(tmp_path).begin()
-    assert [path.name for path in tmp_path.iterdir()] == [".other.0badcafe.tmp"]
+def test_what_killed_attempts_left_is_cleared_but_of_no_other(tmp_path: Path) -> None:
+    left = [".store.0badcafe.tmp", ".store.12345678.tmp", ".done.json.0badcafe.tmp"]
+    kept = [".other.0badcafe.tmp", ".store.tmp", ".store.0badcaf.tmp", "store.0badcafe.tmp", ".a.store.0badcafe.tmp"]
+    for name in (*left, *kept):
+        (tmp_path / name).mkdir()
+    one = unit(tmp_path)
+    clear_leftovers([one.record, *one.outputs, tmp_path / "absent" / "file"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:

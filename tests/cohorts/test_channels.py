@@ -19,6 +19,7 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.panel import Channel, Panel
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import StudyError
+from plexrank.tiles.stored_image import read_stored_image
 
 ALL = ("CD3", "CD8", "Ki-67", "DNA")
 
@@ -200,9 +201,9 @@ def test_panels_that_differ_reach_the_ranking(plexrank: Plexrank, tmp_path: Path
     assert "class  patients  images\nA             8       8\nB             8       8\n" in checked.stdout
     done = plexrank("run", study, "--out", run, "--until", "rank")
     assert done.returncode == 0, done.stderr
-    for path in (run / "tiles").glob("i*.tiles.json"):
-        content = json.loads(path.read_text())
-        means = dict(zip(content["channels"], content["tiles"][0]["channel_mean"], strict=True))
+    for path in (run / "tiles").glob("i*.ome.zarr"):
+        stored = read_stored_image(path)
+        means = dict(zip(stored.channels, stored.tiles[0]["channel_mean"], strict=True))
         assert means.keys() == ({"CD3", "DNA"} if int(path.name[1:].split(".")[0]) % 4 == 3 else {"CD3", "CD8", "DNA"})
         assert sorted(means, key=means.__getitem__) == [name for name in ("CD3", "CD8", "DNA") if name in means]
     ranking = pd.read_csv(run / "ranking" / "ranking.csv").set_index("channel")

@@ -20,6 +20,7 @@ from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.stages.attribute import _refuse_another_cohort
 from plexrank.stages.rank import _silent_channels, _warnings
+from plexrank.stages.tile_table import TileTable
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.tiles.intensity import fit_intensity
@@ -79,16 +80,17 @@ def test_channels_are_matched_by_name_and_absent_ones_count_nowhere(tiny_run: Pa
     shutil.copytree(tiny_run, tmp_path / "run")
     plan = plan_of(tmp_path / "run")
     whole = TiledCohort(plan)
+    _ = whole.stores
     image = plan.images(0, "training")[0]
     tile = int(whole.tiles_of([image])[0])
     image_id = plan.cohort.images[image].image_id
     metadata = plan.rundir.tile_store(image_id) / "zarr.json"
     metadata.write_text(metadata.read_text().replace('"C02"', '"extra"'))
     with pytest.raises(RunDirError, match=f"{image_id}.*: channels C01, extra, C03.* but when it was tiled"):
-        TiledCohort(plan_of(tmp_path / "run"))
-    stored = json.loads(plan.rundir.channels.read_text())
-    stored[image_id][1] = "extra"
-    plan.rundir.channels.write_text(json.dumps(stored))
+        _ = TiledCohort(plan_of(tmp_path / "run")).stores
+    notes = json.loads(plan.rundir.image_notes.read_text())
+    notes[image_id]["channels"][1] = "extra"
+    plan.rundir.image_notes.write_text(json.dumps(notes))
     record = json.loads(plan.rundir.tile_record(image_id).read_text())
     record["digests"] = TileStore(plan.rundir.tile_store(image_id)).digests()
     plan.rundir.tile_record(image_id).write_text(json.dumps(record))
@@ -197,11 +199,13 @@ def test_missing_pixel_sizes_are_warned_of(tiny_run: Path, tmp_path: Path) -> No
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     plan = plan_of(run)
-    assert not [warning for warning in _warnings(plan) if "pixels" in warning]
+    assert not [warning for warning in _warnings(plan, TileTable(plan)) if "pixels" in warning]
+    notes = json.loads(plan.rundir.image_notes.read_text())
     for image in plan.cohort.images[:2]:
-        path = plan.rundir.image_tiles(image.image_id)
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"pixel_size_um": None}))
-    (warning,) = [warning for warning in _warnings(plan) if "pixels" in warning]
+        notes[image.image_id]["pixel_size_um"] = None
+    plan.rundir.image_notes.write_text(json.dumps(notes))
+    plan = plan_of(run)
+    (warning,) = [warning for warning in _warnings(plan, TileTable(plan)) if "pixels" in warning]
     assert warning.startswith("2 of 32 images do not say how large their pixels are, which count as 1 µm in lengths")
 
 
@@ -210,7 +214,7 @@ def test_the_tiles_of_another_image_are_refused(tiny_run: Path, tmp_path: Path) 
     shutil.copytree(tiny_run, run)
     plan = plan_of(run)
     first, second = (plan.rundir.tile_store(image.image_id) for image in plan.cohort.images[:2])
-    TiledCohort(plan)
-    shutil.copy(second / "0/c/0/0/0", first / "0/c/0/0/0")
-    with pytest.raises(RunDirError, match=rf"{first.name}: 0/c/0/0/0 with tile \(0, 0\) is not what the tile stage"):
-        TiledCohort(plan)
+    _ = TiledCohort(plan).stores
+    shutil.copy(second / "0/c.0.0.0", first / "0/c.0.0.0")
+    with pytest.raises(RunDirError, match=rf"{first.name}: 0/c.0.0.0 with tile \(0, 0\) is not what the tile stage"):
+        _ = TiledCohort(plan).stores

@@ -53,8 +53,8 @@ def hashes(run: Path) -> dict[str, str]:
     """SHA-256 of every file of every store, by path; nothing else may lie beside them but records and tables."""
     tiles = run / "tiles"
     others = {path.name for path in tiles.iterdir() if not path.name.endswith(".ome.zarr")}
-    tables = {"tiles.parquet", "statistics.parquet", "channels.json", "skipped.json"}
-    assert all(name.endswith((".done.json", ".tiles.json")) or name in tables for name in others), others
+    tables = {"tiles.parquet", "statistics.parquet", "images.json", "skipped.json"}
+    assert all(name.endswith(".done.json") or name in tables for name in others), others
     files = sorted(path for path in tiles.rglob("*") if path.is_file() and ".ome.zarr/" in str(path))
     return {str(path.relative_to(tiles)): file_digest(path) for path in files}
 

@@ -70,6 +70,7 @@ def unsharded(metadata: dict[str, Any]) -> None:
         (edit_metadata(index_at_start), "index of a shard is not at its end"),
         (edit_metadata(without_checksum), "codecs bytes, blosc, expected bytes, blosc, crc32c"),
         (edit_metadata(big_endian), "not little-endian"),
+        (edit_metadata(lambda metadata: metadata.update(chunk_key_encoding={"name": "v2"})), "chunks are named by"),
         (edit_metadata(lambda metadata: metadata.update(zarr_format=2)), "no Zarr v3 array"),
         (edit_metadata(lambda metadata: metadata.update(shape=[2, 40])), "not a tile store"),
         (edit_metadata(lambda metadata: metadata.update(shape=[2, 0, 40])), "not a tile store"),
@@ -99,14 +100,14 @@ def flip(path: Path) -> None:
 
 def leave_hole(path: Path) -> None:
     path.unlink()
-    holes = zarr.open_array(path.parents[3], mode="r+", config={"write_empty_chunks": False})
+    holes = zarr.open_array(path.parent, mode="r+", config={"write_empty_chunks": False})
     holes[0, 16, 16] = 1  # another tile of the same shard
 
 
 def test_a_hole_within_a_shard_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.zarr"
     tile_image(lazy(noise((2, 32, 32), "uint8")), [0, 1], names(2), settings(), path)
-    leave_hole(path / "0/c/0/0/0")
+    leave_hole(path / "0/c.0.0.0")
     store = TileStore(path)
     assert store.read_tile(1, 1)[0, 0, 0] == 1
     with pytest.raises(RunDirError, match=r"tile \(0, 1\): .* the tile is not in it"):
@@ -117,7 +118,7 @@ def test_a_hole_within_a_shard_is_refused(tmp_path: Path) -> None:
 def test_a_torn_shard_is_refused_not_read_as_zeros(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     path = tmp_path / "a.ome.zarr"
     tile_image(lazy(noise((2, 16, 16), "uint8")), [0, 1], names(2), settings(), path)
-    damage(path / "0/c/0/0/0")
+    damage(path / "0/c.0.0.0")
     with pytest.raises(RunDirError, match=r"a\.ome\.zarr: tile \(0, 0\)"):
         TileStore(path).read_tile(0, 0)
 
@@ -125,7 +126,7 @@ def test_a_torn_shard_is_refused_not_read_as_zeros(tmp_path: Path, damage: Calla
 def test_one_flipped_bit_is_refused_wherever_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.zarr"
     tile_image(lazy(noise((2, 16, 16), "uint8")), [0, 1], names(2), settings(), path)
-    store, shard = TileStore(path), path / "0/c/0/0/0"
+    store, shard = TileStore(path), path / "0/c.0.0.0"
     whole = shard.read_bytes()
     for place in range(len(whole)):
         shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
@@ -168,7 +169,7 @@ def write_chunk(shard: Path, chunk: bytes) -> None:
 def test_a_forged_shard_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     path = tmp_path / "a.ome.zarr"
     tile_image(lazy(noise((2, 16, 16), "uint8")), [0, 1], names(2), settings(), path)
-    damage(path / "0/c/0/0/0")
+    damage(path / "0/c.0.0.0")
     with pytest.raises(RunDirError, match=message) as caught:
         TileStore(path).read_tile(0, 0)
     assert "tile (0, 0)" in str(caught.value)
@@ -203,12 +204,12 @@ def rename_channel(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (take_from_other("0/c/0/0/0"), r"0/c/0/0/0 with tiles \(0, 0\) to \(1, 1\) is not what the tile stage wrote"),
-        (take_from_other("0/c/0/1/1"), r"0/c/0/1/1 with tile \(2, 2\) is not what the tile stage wrote"),
+        (take_from_other("0/c.0.0.0"), r"0/c.0.0.0 with tiles \(0, 0\) to \(1, 1\) is not what the tile stage wrote"),
+        (take_from_other("0/c.0.1.1"), r"0/c.0.1.1 with tile \(2, 2\) is not what the tile stage wrote"),
         (rename_channel, r"a\.ome\.zarr: zarr\.json is not what the tile stage wrote"),
         (edit_metadata(lambda metadata: metadata.update(fill_value=1)), "0/zarr.json is not what the tile stage wrote"),
-        (lambda path: cut(path / "0/c/0/0/1"), r"tiles \(0, 2\) to \(1, 2\): .*0/c/0/0/1 is damaged"),
-        (lambda path: (path / "0/c/0/1/0").unlink(), r"tiles \(2, 0\) to \(2, 1\): .*0/c/0/1/0 is missing"),
+        (lambda path: cut(path / "0/c.0.0.1"), r"tiles \(0, 2\) to \(1, 2\): .*0/c.0.0.1 is damaged"),
+        (lambda path: (path / "0/c.0.1.0").unlink(), r"tiles \(2, 0\) to \(2, 1\): .*0/c.0.1.0 is missing"),
     ],
 )
 def test_a_store_is_told_from_others_of_its_kind(

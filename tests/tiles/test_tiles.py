@@ -85,7 +85,7 @@ def test_many_shards_from_ill_fitting_chunks_lose_no_pixel(tmp_path: Path, monke
     monkeypatch.setattr(layout, "_SHARD_BYTES", 2 * 16 * 16 * 2 * 4)  # shards of 2 × 2 tiles
     pixels = noise((2, 197, 211), "uint16")
     tile_image(lazy(pixels, (1, 29, 53)), [0, 1], names(2), settings(), tmp_path / "a.ome.zarr")
-    shards = [path for path in (tmp_path / "a.ome.zarr" / "0" / "c").rglob("*") if path.is_file()]
+    shards = [*(tmp_path / "a.ome.zarr" / "0").glob("c.*")]
     assert len(shards) == 7 * 7
     np.testing.assert_array_equal(whole_image(TileStore(tmp_path / "a.ome.zarr"))[:, :197, :211], pixels)
 
@@ -103,7 +103,7 @@ def test_an_empty_part_of_an_image_is_written_too(tmp_path: Path, monkeypatch: p
     pixels = np.zeros((1, 32, 32), np.uint8)
     pixels[0, :4, :4] = 9
     tile_image(lazy(pixels), [0], ["A"], settings(), tmp_path / "a.ome.zarr")
-    assert (tmp_path / "a.ome.zarr/0/c/0/1/1").stat().st_size > 0
+    assert (tmp_path / "a.ome.zarr/0/c.0.1.1").stat().st_size > 0
     np.testing.assert_array_equal(TileStore(tmp_path / "a.ome.zarr").read_tile(1, 1), np.zeros((1, 16, 16)))
 
 

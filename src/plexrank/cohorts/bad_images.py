@@ -135,17 +135,6 @@ def _beside_the_usual(images: Sequence[ImageRecord], signal: Signal) -> dict[str
     return {image_id: [(mean, medians[name]) for name, mean in means.items()] for image_id, means in own.items()}
 
 
-def read_signal(path: Path) -> dict[str, float]:
-    """Mean of every channel over the pixels of an image's kept tiles, from what the tile stage wrote of it.
-
-    Raises:
-        RunDirError: the file is damaged.
-    """
-    with reading_output(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(zip(content["channels"], map(float, content["statistics"]["mean"]), strict=True))
-
-
 def skipped_images(bad: Sequence[BadImage]) -> tuple[SkippedImage, ...]:
     """What is remembered of images that are left out."""
     return tuple(SkippedImage(image.record.image_id, str(image.record.path), image.reason) for image in bad)

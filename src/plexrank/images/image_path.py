@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _ACQUISITION = re.compile(r"(?P<file>.+)#(?P<acquisition>[0-9]{1,9})")
@@ -43,6 +47,17 @@ def size_and_mtime(file: Path) -> tuple[int, int]:
     Raises:
         OSError: there is no such file.
     """
-    files = [file, *file.glob("*"), *file.glob("*/*")] if file.is_dir() else [file]
-    states = [file.stat(), *(part.stat() for part in files[1:] if part.exists())]
+    states = list(_states(file, levels=2))
     return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+
+
+def _states(file: Path, levels: int) -> Iterator[os.stat_result]:
+    """Of a file, or of a folder and so many levels below; links that lead nowhere are passed over."""
+    state = file.stat()
+    yield state
+    if not levels or not stat.S_ISDIR(state.st_mode):
+        return
+    with os.scandir(file) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                yield from _states(Path(entry.path), levels - 1)

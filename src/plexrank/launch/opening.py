@@ -31,6 +31,7 @@ from plexrank.launch.versions import other_version
 from plexrank.machine.processes import job_id
 from plexrank.progress import Reporter
 from plexrank.run.check import check_study_file
+from plexrank.run.image_units import FileStates
 from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir, file_digest, now, reading_output, write_text
 from plexrank.study import dump_study, load_study
@@ -64,7 +65,8 @@ def open_run(
     rundir = RunDir(out)
     rundir.require_own()
     weights = imagenet_folder() if own_weights else None
-    result = check_study_file(study_path, overrides, imagenet_folder=weights, rundir=rundir)
+    files: FileStates = {}
+    result = check_study_file(study_path, overrides, imagenet_folder=weights, rundir=rundir, files=files)
     raise_problems(result.problems)
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
@@ -73,7 +75,7 @@ def open_run(
         raise StudyError(
             f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
         )
-    return make_plan(rundir, study, for_tiling=True)
+    return make_plan(rundir, study, for_tiling=True, files=files)
 
 
 def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) -> Plan:

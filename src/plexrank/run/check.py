@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plexrank.cohorts.bad_images import SHOWN, SkippedImage, problems_of_images, skipped_images
+from plexrank.cohorts.bad_images import SHOWN, problems_of_images, skipped_images
 from plexrank.cohorts.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohorts.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
 from plexrank.cohorts.differences import image_differences
-from plexrank.cohorts.folds import Split, make_folds
+from plexrank.cohorts.folds import make_folds
 from plexrank.cohorts.located import LocatedImage, locate_image
 from plexrank.cohorts.panel import wrong_exclusions
 from plexrank.cohorts.roles import Findings, role_findings
@@ -22,7 +22,8 @@ from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming
 from plexrank.images.open import open_image
 from plexrank.machine.cores import usable_cores
 from plexrank.models.parameters import n_parameters, published_weights
-from plexrank.run.plan import Plan
+from plexrank.run.check_result import CheckResult, ClassCounts, Cost
+from plexrank.run.image_units import FileStates, ImageUnits
 from plexrank.run.trial import run_minutes, training_memory_bytes, try_training
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
@@ -37,90 +38,13 @@ TILE_CACHE_BYTES = 4 * 2**30
 """What a training keeps of the tiles at most: ``training.data.CACHE_BYTES``, whose module loads torch."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a run would take; pixels count after downsampling, before background tiles are left out.
-
-    Attributes:
-        n_images, n_patients, n_channels, n_classes: size of the cohort.
-        unlabelled_images: images left out because their label is empty.
-        n_source_pixels: of all channels that are kept, before downsampling.
-        n_tiles: tiles, at most.
-        n_parameters: weights of the network that is trained.
-        n_trainings: folds × seeds.
-        n_null_trainings: permutations of the labels × folds, each of which costs about as much as a training.
-        tile_store_gb: size of the tile stores without compression, 10⁹ bytes.
-        tiling_gb: memory of tiling: the region of an image that is worked on at once on this machine's cores, and 1 GB
-            for the program itself.
-        memory_gb: memory of the largest stage: tiling, or training as :func:`measure_cost` finds it; before, with 1 GB
-            and the tiles as float32 for training.
-        minutes: how long a run takes on this machine, where that was measured.
-    """
-
-    n_images: int
-    n_patients: int
-    n_channels: int
-    n_classes: int
-    unlabelled_images: int
-    n_source_pixels: int
-    n_tiles: int
-    n_parameters: int
-    n_trainings: int
-    n_null_trainings: int
-    tile_store_gb: float
-    tiling_gb: float
-    memory_gb: float
-    minutes: float | None = None
-
-
-@dataclass(frozen=True)
-class ClassCounts:
-    """A class of the cohort: its patients, its images, and its images of each site, where the samplesheet has sites."""
-
-    label: str
-    n_patients: int
-    n_images: int
-    images_of_site: dict[str, int]
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What stands in the way of a run and what it would be.
-
-    Attributes:
-        problems: everything that is wrong; what more than a few images share is told once.
-        warnings: what is worth one.
-        cost: where nothing stands in the way.
-        classes: of the labelled images, without those that would be left out.
-        skipped: images that the run would leave out, where the study says so (``cohort.skip_bad``).
-    """
-
-    problems: tuple[PlexrankError, ...]
-    warnings: tuple[str, ...] = ()
-    cost: Cost | None = None
-    classes: tuple[ClassCounts, ...] = ()
-    skipped: tuple[SkippedImage, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """For programs."""
-        return {
-            "problems": [{"message": str(p), "exit_code": p.exit_code} for p in self.problems],
-            "warnings": self.warnings,
-            "skipped": [asdict(image) for image in self.skipped],
-            "classes": [asdict(counts) for counts in self.classes],
-            "cost": asdict(self.cost) if self.cost else None,
-        }
-
-    def to_text(self) -> str:
-        """For a person: all but the problems."""
-        cost = asdict(self.cost) if self.cost and not self.problems else {}
-        lines = [f"{key:18} {value:,}" for key, value in cost.items() if value is not None]
-        warnings = "".join(f"warning: {warning}\n" for warning in self.warnings)
-        return warnings + describe_classes(self.classes) + "".join(f"{line}\n" for line in lines)
-
-
 def check_study_file(
-    path: Path, overrides: Sequence[str] = (), *, imagenet_folder: Path | None = None, rundir: RunDir | None = None
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    imagenet_folder: Path | None = None,
+    rundir: RunDir | None = None,
+    files: FileStates | None = None,
 ) -> CheckResult:
     """Look at a study file and all that it names; what is wrong in one section hides nothing of the others.
 
@@ -129,28 +53,37 @@ def check_study_file(
         overrides: as for :func:`~plexrank.study.load_study`.
         imagenet_folder: where torch keeps weight files; ``None`` leaves them unchecked.
         rundir: the run that would go on; what it holds already need not be looked at.
+        files: gets what is found of files of images.
     """
     study, problems = survey_study(path, overrides)
     if study is None:
         return CheckResult(tuple(problems))
-    result = check_study(study, imagenet_folder=None if problems else imagenet_folder, rundir=rundir)
+    result = check_study(study, imagenet_folder=None if problems else imagenet_folder, rundir=rundir, files=files)
     return replace(result, problems=(*problems, *result.problems), cost=None if problems else result.cost)
 
 
-def check_study(study: Study, *, imagenet_folder: Path | None = None, rundir: RunDir | None = None) -> CheckResult:
+def check_study(
+    study: Study,
+    *,
+    imagenet_folder: Path | None = None,
+    rundir: RunDir | None = None,
+    files: FileStates | None = None,
+) -> CheckResult:
     """Look at all that a study names and at the header of every image, whatever is wrong with the rest.
 
     Args:
         study: a resolved study.
         imagenet_folder: where torch keeps weight files; ``None`` leaves them unchecked.
         rundir: the run that would go on; images that are tiled need not be opened.
+        files: gets what is found of files of images.
     """
     is_trained = rundir is not None and all(record.is_file() for record in _training_records(study, rundir))
     problems = [*([] if is_trained else _check_weights(study, imagenet_folder)), *_check_truth(study.cohort.truth)]
     survey = survey_cohort(study.cohort, study.train.dealt_folds)
     if survey.cohort is None:
         return CheckResult((*problems, *survey.problems))
-    looked = _look_at_images(study, survey, rundir)
+    units = None if rundir is None else ImageUnits(rundir, study.tile, {} if files is None else files)
+    looked = _look_at_images(study, survey, units)
     usable = survey.cohort.without({image.record.image_id for image in looked.bad})
     told = problems_of_images(looked.bad, study.cohort.root or study.cohort.samplesheet.parent)
     skip = study.cohort.skip_bad
@@ -196,17 +129,6 @@ def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> C
     return replace(result, cost=replace(cost, memory_gb=memory_gb, minutes=minutes))
 
 
-def describe_classes(classes: Sequence[ClassCounts]) -> str:
-    """A table of classes × patients × images, with the images of every site; as lines."""
-    if not classes:
-        return ""
-    rows = [("class", "patients", "images", *(f"of site {site}" for site in classes[0].images_of_site))]
-    rows += [(one.label, *map(str, (one.n_patients, one.n_images, *one.images_of_site.values()))) for one in classes]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() + "\n" for row in rows)
-    return "".join(lines)
-
-
 @dataclass(frozen=True)
 class _Looked:
     """What the headers of a cohort's images tell.
@@ -225,17 +147,16 @@ class _Looked:
     warnings: list[str]
 
 
-def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Looked:
+def _look_at_images(study: Study, survey: Survey, units: ImageUnits | None) -> _Looked:
     """Open every image that is not tiled yet; where the cohort's panel is wrong, only that."""
     looked = _Looked([], {}, list(survey.bad), [], [])
     cohort = survey.require_rows()
-    plan = Plan(rundir or RunDir(Path()), study, cohort, Split({}))
     panel_is_wrong = study.cohort.panel is not None and cohort.panel is None
     unlisted: Counter[str] = Counter()
     doubtful: list[str] = []
     num_small = 0
     for record in cohort.images:
-        stored = plan.stored_channels(record) if rundir is not None else None
+        stored = units.stored_channels(record) if units else None
         try:
             if stored is not None:
                 looked.held[record.image_id] = stored

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,16 @@ from plexrank.cohorts.channels import CohortChannels, settle_channels
 from plexrank.cohorts.cohort import Cohort, survey_cohort
 from plexrank.cohorts.folds import Folds, Split, split_patients
 from plexrank.cohorts.null_labels import null_labels
-from plexrank.cohorts.panel import Panel
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.errors import StudyError, raise_problems
 from plexrank.images.image_path import size_and_mtime
-from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, reading_output
+from plexrank.run.image_notes import ImageNotes, read_image_notes
+from plexrank.run.image_units import FileStates, ImageUnits, panel_rows
+from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record, reading_output
 from plexrank.settings import Study
 
 STAGES = ("tile", "train", "attribute", "rank", "report")
 TILE_TABLE = "tile table"
-STATISTICS = 1
-"""Raised whenever the statistics of an image's channels are computed in another way, so that it is tiled again."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Plan:
         skipped: bad images that the run leaves out, by ``cohort.skip_bad``; none in a plan to tile by.
         bad: for a plan to tile by, images that cannot be used as far as their paths tell it.
         chosen: done-records of the units to work on, ``None`` for all; see :meth:`choose`.
+        files: what was found of files of images, once in a process.
     """
 
     rundir: RunDir
@@ -54,6 +53,7 @@ class Plan:
     skipped: tuple[SkippedImage, ...] = ()
     bad: tuple[BadImage, ...] = ()
     chosen: frozenset[Path] | None = None
+    files: FileStates = field(default_factory=dict, compare=False)
 
     @functools.cached_property
     def channels(self) -> CohortChannels:
@@ -67,11 +67,20 @@ class Plan:
             RunDirError: the tile stage is not done, or its list of stored channels is damaged.
             StudyError: as :func:`~plexrank.cohorts.channels.settle_channels`.
         """
-        with reading_output(self.rundir.channels):
-            stored = json.loads(self.rundir.channels.read_text(encoding="utf-8"))
-            held = [[str(name) for name in stored[image.image_id]] for image in self.cohort.images]
+        held = [self.image_notes[image.image_id].channels for image in self.cohort.images]
         training = [self.images(fold, "training") for fold in range(self.study.train.folds)]
         return settle_channels(self.cohort, held, training)
+
+    @functools.cached_property
+    def image_notes(self) -> dict[str, ImageNotes]:
+        """By image_id what the tile stage noted, once all is tiled.
+
+        Raises:
+            RunDirError: the tile stage is not done, or its notes are damaged or of other images.
+        """
+        notes = read_image_notes(self.rundir.image_notes)
+        with reading_output(self.rundir.image_notes):
+            return {image.image_id: notes[image.image_id] for image in self.cohort.images}
 
     @property
     def fold_of_patient(self) -> dict[str, int]:
@@ -110,56 +119,26 @@ class Plan:
 
     def tile(self, image: ImageRecord) -> Unit:
         """The tiles of one image."""
-        return Unit(
-            name=f"tile {image.image_id}",
-            record=self.rundir.tile_record(image.image_id),
-            outputs=(self.rundir.tile_store(image.image_id), self.rundir.image_tiles(image.image_id)),
-            depends={
-                "image": self._file_as_it_is(image),
-                **({"mask": self._file_as_it_is(image, image.mask, "mask")} if image.mask else {}),
-                "panel": _rows(image.panel),
-                "tile": self.study.tile.model_dump(mode="json"),
-                "statistics": STATISTICS,
-            },
-        )
+        return self.image_units.unit(image)
 
-    def stored_channels(self, image: ImageRecord) -> tuple[str, ...] | None:
-        """Names of the channels in an image's tile store; ``None`` where it must be tiled (again)."""
-        unit = self.tile(image)
-        stored = _read_record(self.rundir.image_tiles(image.image_id), "channels")
-        if _read_record(unit.record, "key") != unit.key or not isinstance(stored, list):
-            return None
-        return tuple(map(str, stored))
-
-    def stored_digests(self, image: ImageRecord) -> dict[str, str]:
-        """What tells an image's tile store from others: a digest by file, as the tile stage recorded them."""
-        digests = _read_record(self.rundir.tile_record(image.image_id), "digests")
-        return {str(file): str(digest) for file, digest in digests.items()} if isinstance(digests, Mapping) else {}
-
-    def _file_as_it_is(self, image: ImageRecord, file: Path | None = None, key: str = "image") -> Json:
-        """What tells whether an image's file, or its mask, was changed; ``key`` is that of the done-record.
-
-        A file that was moved away after tiling counts as unchanged.
-        """
-        path = file or image.path
-        try:
-            num_bytes, mtime_ns = size_and_mtime(file or image.file)
-        except OSError:
-            recorded = _read_record(self.rundir.tile_record(image.image_id), "depends", key)
-            if isinstance(recorded, dict) and recorded.get("path") == str(path):
-                return recorded
-            return {"path": str(path), "bytes": None, "mtime_ns": None}
-        return {"path": str(path), "bytes": num_bytes, "mtime_ns": mtime_ns}
+    @functools.cached_property
+    def image_units(self) -> ImageUnits:
+        """The units of images."""
+        return ImageUnits(self.rundir, self.study.tile, self.files)
 
     def tiles_table(self) -> Unit:
-        """The table of all tiles, that of the statistics of every image's channels, and the channels of every store."""
+        """The table of all tiles, that of the statistics of every image's channels, and the notes on every image."""
+        return self._tiles_table
+
+    @functools.cached_property
+    def _tiles_table(self) -> Unit:
         return Unit(
             name=TILE_TABLE,
             record=self.rundir.tiles_record,
-            outputs=(self.rundir.tiles_table, self.rundir.tile_statistics, self.rundir.channels),
+            outputs=(self.rundir.tiles_table, self.rundir.tile_statistics, self.rundir.image_notes),
             depends={
                 "images": {image.image_id: self.tile(image).key for image in self.cohort.images},
-                "panel": _rows(self.cohort.panel),
+                "panel": panel_rows(self.cohort.panel),
             },
         )
 
@@ -170,7 +149,7 @@ class Plan:
             name=f"train fold {fold} seed {seed}",
             record=record,
             outputs=(folder / "best.pt", folder / "history.csv"),
-            depends={**self._trained_on(fold), "weights": _weights_as_they_are(self.study.model.weights, record)},
+            depends={**self._trained_on[fold], "weights": _weights_as_they_are(self.study.model.weights, record)},
         )
 
     def null_training(self, labelling: int, fold: int) -> Unit:
@@ -181,7 +160,7 @@ class Plan:
             record=record,
             outputs=(folder / "unit.npz",),
             depends={
-                **self._null_trained_on[fold],
+                **self._trained_on[fold],
                 "weights": _weights_as_they_are(self.study.model.weights, record),
                 "labels": digest(self.null_labels[labelling].tolist()),
                 "by": self.study.rank.by,
@@ -194,22 +173,18 @@ class Plan:
             yield from (self.null_training(labelling, fold) for fold in range(self.study.train.folds))
 
     @functools.cached_property
-    def _null_trained_on(self) -> list[dict[str, Json]]:
-        """:meth:`_trained_on` of every fold, found out once for what may be thousands of units."""
-        return [self._trained_on(fold) for fold in range(self.study.train.folds)]
-
-    def _trained_on(self, fold: int) -> dict[str, Json]:
-        """What all trainings of a fold depend on, beside the file of pretrained weights."""
+    def _trained_on(self) -> list[dict[str, Json]]:
+        """What all trainings of each fold depend on, beside the file of pretrained weights."""
         study = self.study
-        return {
+        of_all: dict[str, Json] = {
             "tiles": self.tiles_table().key,
             "cohort": digest([[i.image_id, i.patient_id, i.label, i.site] for i in self.cohort.images]),
-            **self._split_as_given(fold),
             "intensity": study.intensity.model_dump(mode="json"),
             "model": study.model.model_dump(mode="json"),
             "train": study.train.model_dump(mode="json", exclude={"seeds", "recompute"}),
             "seed": study.seed,
         }
+        return [{**of_all, **self._split_as_given(fold)} for fold in range(study.train.folds)]
 
     def _split_as_given(self, fold: int) -> dict[str, Json]:
         """What tells whether a split was changed that does not follow from the cohort and the settings."""
@@ -293,7 +268,7 @@ class Plan:
         """What the trainings were computed on, in words, with driver and container; empty where no record says."""
         places = set()
         for unit in self.units("train"):
-            device, driver, image = (_read_record(unit.record, key) for key in ("device", "NVIDIA driver", "container"))
+            device, driver, image = (read_record(unit.record, key) for key in ("device", "NVIDIA driver", "container"))
             words = [f"{device}", f"NVIDIA driver {driver}" if driver else "", f"in {image}" if image else ""]
             places |= {", ".join(filter(None, words))} if device else set()
         return "; ".join(sorted(places))
@@ -320,7 +295,7 @@ class Plan:
         return [unit for unit in self.units(stage) if self.chosen is None or unit.record in self.chosen]
 
 
-def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False) -> Plan:
+def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False, files: FileStates | None = None) -> Plan:
     """Read the cohort and deal its patients into folds.
 
     Args:
@@ -328,6 +303,7 @@ def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False) -> Plan
         study: resolved.
         for_tiling: take up images that were skipped before, and set aside those that do not exist; what comes after
             tiling needs none.
+        files: what this process has found of files of images before.
 
     Raises:
         PlexrankError: what is wrong with samplesheet or panel.
@@ -341,11 +317,8 @@ def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False) -> Plan
     split = split_patients(study, cohort.images)
     labelled = {(record.image_id, str(record.path)) for record in survey.skipped}
     skipped = tuple(one for one in known if (one.image_id, one.path) in labelled)
-    return Plan(rundir, study, cohort, split, skipped, survey.bad if for_tiling else ())
-
-
-def _rows(panel: Panel | None) -> Json:
-    return [[channel.channel_id, channel.name, channel.keep] for channel in panel.channels] if panel else None
+    bad = survey.bad if for_tiling else ()
+    return Plan(rundir, study, cohort, split, skipped, bad, files={} if files is None else files)
 
 
 def _weights_as_they_are(weights: Path | str, record: Path) -> Json:
@@ -355,21 +328,9 @@ def _weights_as_they_are(weights: Path | str, record: Path) -> Json:
     try:
         return list(size_and_mtime(weights))
     except OSError:
-        return _read_record(record, "depends", "weights")
+        return read_record(record, "depends", "weights")
 
 
 def _finished(unit: Unit) -> Json:
     """What a following unit depends on: the key, and when the unit was last finished."""
-    return {"key": unit.key, "finished": _read_record(unit.record, "finished")}
-
-
-def _read_record(record: Path, *keys: str) -> Json:
-    """A value in a done-record, ``None`` where there is none."""
-    try:
-        value = json.loads(record.read_text(encoding="utf-8"))
-        for key in keys:
-            value = value[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    found: Json = value
-    return found
+    return {"key": unit.key, "finished": read_record(unit.record, "finished")}

@@ -22,7 +22,7 @@ _SITES = ("S1", "S2")
 
 def write_cohort(cohort: SimulatedCohort, out: Path, name: str, seed: int) -> Path:
     """Write all files, or none where it fails, and return the study.yaml."""
-    clear_leftovers(out)
+    clear_leftovers([out])
     with replacing(out) as partial:
         _write_files(cohort, partial, name, seed)
     return out / "study.yaml"

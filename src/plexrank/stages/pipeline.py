@@ -6,9 +6,11 @@ import importlib
 from collections.abc import Iterator, Sequence
 
 from plexrank.errors import MissingInputError
+from plexrank.machine.processes import several_started_by
 from plexrank.progress import Reporter
 from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.rundir import Unit
+from plexrank.stages.todo import units_to_do
 
 
 def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
@@ -17,8 +19,9 @@ def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
     Raises:
         PlexrankError: as :func:`run_stage`.
     """
+    _require_stage_before(stages[0], plan)
     for stage, of_stage in plans_of_stages(plan, stages):
-        run_stage(stage, of_stage, reporter)
+        _work(stage, of_stage, reporter)
 
 
 def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Plan]]:
@@ -26,7 +29,7 @@ def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Pl
     for stage in stages:
         yield stage, plan
         if stage == STAGES[0] and len(stages) > 1:
-            plan = make_plan(plan.rundir, plan.study)
+            plan = make_plan(plan.rundir, plan.study, files=plan.files)
 
 
 def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
@@ -37,7 +40,19 @@ def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
         PlexrankError: what went wrong; finished units stay finished.
     """
     _require_stage_before(stage, plan)
+    _work(stage, plan, reporter)
+
+
+def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
+    if not several_started_by() and _is_done(stage, plan):
+        units_to_do(stage, plan.chosen_units(stage), reporter)  # reports so, and loads nothing
+        return
     importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
+
+
+def _is_done(stage: str, plan: Plan) -> bool:
+    has_left_out = stage == STAGES[0] and (bool(plan.bad) or plan.rundir.skipped.is_file())
+    return not has_left_out and all(unit.why_not_done() is None for unit in plan.chosen_units(stage))
 
 
 def _require_stage_before(stage: str, plan: Plan) -> None:

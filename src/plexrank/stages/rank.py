@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from plexrank.cohorts.bad_images import brightness_warnings, read_signal
+from plexrank.cohorts.bad_images import brightness_warnings
 from plexrank.progress import Reporter
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
 from plexrank.run.plan import Plan
-from plexrank.rundir import reading_output, replacing, write_text
-from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.rundir import replacing, write_text
+from plexrank.stages.tile_table import TileTable
 from plexrank.stages.todo import units_to_do
 from plexrank.stages.unit_tables import read_null_units, read_unit_tables
 from plexrank.statistics.pattern import OWN_ENCODERS, SHARED_ENCODER
@@ -29,10 +27,10 @@ def run(plan: Plan, reporter: Reporter) -> None:
     if not units_to_do("rank", [unit], reporter):
         return
     unit.begin()
-    cohort = TiledCohort(plan)
+    table = TileTable(plan)
     images = plan.cohort.images
     result = rank_cohort(
-        read_unit_tables(plan, cohort),
+        read_unit_tables(plan, table),
         make_samples(
             [image.patient_id for image in images],
             [image.label for image in images],
@@ -40,14 +38,14 @@ def run(plan: Plan, reporter: Reporter) -> None:
             [image.site for image in images],
             plan.cohort.classes,
         ),
-        cohort.channels,
+        table.channels,
         plan.study.rank,
         excluded=[name for name in plan.study.cohort.exclude_channels if name not in plan.channels.left_out],
         seed=plan.study.seed,
         left_out=_left_out(plan),
-        warnings=[*_warnings(plan), *_silent_channels(cohort)],
+        warnings=[*_warnings(plan, table), *_silent_channels(table)],
         pattern_variance=SHARED_ENCODER if plan.study.model.encoder == "shared" else OWN_ENCODERS,
-        statistics=cohort.statistics,
+        statistics=table.statistics,
         null_units=read_null_units(plan),
     )
     _write_ranking(plan, result)
@@ -69,51 +67,36 @@ def _headline(result: CohortRanking) -> str:
     )
 
 
-def _warnings(plan: Plan) -> list[str]:
+def _warnings(plan: Plan, table: TileTable) -> list[str]:
     warnings = [*plan.cohort.warnings, *plan.channels.warnings]
     if plan.cohort.unlabelled:
         warnings.append(
             f"{counted(plan.cohort.unlabelled, 'image', 'is')} left out: {plan.study.cohort.label} is empty"
         )
-    images = plan.cohort.images
-    signal = {image.image_id: read_signal(plan.rundir.image_tiles(image.image_id)) for image in images}
-    warnings += brightness_warnings(images, signal)
-    contents = _tiling(plan)
-    if unknown := unknown_pixel_sizes(content["pixel_size_um"] for _, content in contents):
+    warnings += brightness_warnings(plan.cohort.images, table.signal)
+    if unknown := unknown_pixel_sizes(notes.pixel_size_um for notes in plan.image_notes.values()):
         warnings.append(unknown)
-    for image_id, content in contents:
-        warnings += [f"{image_id}: {warning}" for warning in content["warnings"]]
+    for image_id, notes in plan.image_notes.items():
+        warnings += [f"{image_id}: {warning}" for warning in notes.warnings]
     return warnings
-
-
-def _tiling(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
-    """What the tile stage wrote of every image."""
-    return [(image.image_id, _read_tiling(plan.rundir.image_tiles(image.image_id))) for image in plan.cohort.images]
-
-
-def _read_tiling(path: Path) -> dict[str, Any]:
-    with reading_output(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        kept = {key: content[key] for key in ("pixel_size_um", "n_background")}
-        return {**kept, "warnings": list(content["warnings"])}
 
 
 def _left_out(plan: Plan) -> LeftOut:
     return LeftOut(
-        background_tiles=sum(content["n_background"] for _, content in _tiling(plan)),
+        background_tiles=sum(notes.n_background for notes in plan.image_notes.values()),
         skipped=tuple((image.image_id, image.reason) for image in plan.skipped),
     )
 
 
-def _silent_channels(cohort: TiledCohort) -> list[str]:
+def _silent_channels(table: TileTable) -> list[str]:
     """A warning that names channels whose pixels are all zero in at least half of the images that have them."""
-    images = np.unique(cohort.image_of_tile)
-    means = [cohort.channel_means[cohort.image_of_tile == image] for image in images]
+    images = np.unique(table.image_of_tile)
+    means = [table.channel_means[table.image_of_tile == image] for image in images]
     silent = np.sum([(own == 0).all(axis=0) for own in means], axis=0)
     present = np.sum([np.isfinite(own).all(axis=0) for own in means], axis=0)
     named = [
         f"{channel} ({count} of {have})"
-        for channel, count, have in zip(cohort.channels, silent, present, strict=True)
+        for channel, count, have in zip(table.channels, silent, present, strict=True)
         if 2 * count >= have > 0
     ]
     return [f"no signal in half of the images or more: {', '.join(named)}"] if named else []

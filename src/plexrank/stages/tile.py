@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,6 @@ from plexrank.cohorts.bad_images import (
     brightness_warnings,
     find_empty,
     problems_of_images,
-    read_signal,
     skipped_images,
     write_skipped,
 )
@@ -22,13 +19,14 @@ from plexrank.cohorts.located import locate_image
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
 from plexrank.progress import Reporter
+from plexrank.run.image_notes import ImageNotes, write_image_notes
 from plexrank.run.plan import Plan, make_plan
-from plexrank.rundir import reading_output, replacing, write_text
+from plexrank.rundir import clear_leftovers, reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
-from plexrank.tiles.texture import STATISTICS, unknown_pixel_sizes
+from plexrank.tiles.stored_image import read_stored_image
+from plexrank.tiles.texture import unknown_pixel_sizes
 from plexrank.tiles.tiling import DaskClient, tile_image
-from plexrank.tiles.tissue import TiledImage
 
 
 def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> None:
@@ -56,7 +54,7 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
         raise_problems(problems)
         plan.rundir.skipped.unlink(missing_ok=True)
     if joins:
-        _join_tiles(make_plan(plan.rundir, plan.study), reporter)
+        _join_tiles(make_plan(plan.rundir, plan.study, files=plan.files), reporter)
 
 
 def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:
@@ -85,7 +83,7 @@ def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> Non
     located = locate_image(record, plan.study.tile)
     channels = located.channels
     store = plan.rundir.tile_store(record.image_id)
-    tiled = tile_image(
+    tile_image(
         located.image,
         channels.indices,
         channels.names,
@@ -95,9 +93,7 @@ def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> Non
         located.open_mask(),
         str(record.path),
     )
-    content = _tiles_as_json(tiled, channels.names, located.image.pixel_size_um)
-    write_text(plan.rundir.image_tiles(record.image_id), json.dumps(content) + "\n")
-    unit.finish(TileStore(store).digests())
+    unit.finish(channels=list(channels.names), digests=TileStore(store).digests())
 
 
 def _find_all_bad(plan: Plan, failed_here: list[BadImage], reporter: Reporter) -> list[BadImage]:
@@ -113,12 +109,13 @@ def _find_all_bad(plan: Plan, failed_here: list[BadImage], reporter: Reporter) -
     for record in plan.cohort.images:
         if record.image_id in bad:
             continue
-        stored = plan.stored_channels(record)
+        stored = plan.image_units.stored_channels(record)
         if stored is None:
             bad[record.image_id] = BadImage(record, _why_failed(plan, record))
             continue
         held[record.image_id] = stored
-        signal[record.image_id] = read_signal(plan.rundir.image_tiles(record.image_id))
+        of_image = read_stored_image(plan.rundir.tile_store(record.image_id))
+        signal[record.image_id] = dict(zip(of_image.channels, of_image.statistics["mean"].tolist(), strict=True))
     misfits = find_misfits([record for record in plan.cohort.images if record.image_id in held], held)
     bad |= {image.record.image_id: image for image in misfits}
     empty = find_empty([record for record in plan.cohort.images if record.image_id not in bad], signal)
@@ -137,54 +134,29 @@ def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
 
 
 def _join_tiles(plan: Plan, reporter: Reporter) -> None:
-    """Write the tables of all tiles and of all channels' statistics, and the list of stored channels."""
+    """Write the tables of all tiles and of all channels' statistics, and the notes on every image."""
     table = plan.tiles_table()
     if table.why_not_done() is None:
         return
+    clear_leftovers([table.record, *table.outputs])
     table.begin()
-    contents = {image.image_id: _read_tiles(plan, image) for image in plan.cohort.images}
-    rows = [{"image_id": image_id, **tile} for image_id, content in contents.items() for tile in content["tiles"]]
+    stored = {image.image_id: read_stored_image(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images}
+    rows = [{"image_id": image_id, **tile} for image_id, image in stored.items() for tile in image.tiles]
     frame = pd.DataFrame(rows)
     frame.insert(0, "tile_id", np.arange(len(frame)))
     with replacing(plan.rundir.tiles_table) as temporary:
         frame.to_parquet(temporary, index=False)
     statistics = [
-        pd.DataFrame({"image_id": image_id, "channel": content["channels"], **content["statistics"]})
-        for image_id, content in contents.items()
+        pd.DataFrame({"image_id": image_id, "channel": image.channels, **image.statistics})
+        for image_id, image in stored.items()
     ]
     with replacing(plan.rundir.tile_statistics) as temporary:
         pd.concat(statistics, ignore_index=True).to_parquet(temporary, index=False)
-    if unknown := unknown_pixel_sizes(content["pixel_size_um"] for content in contents.values()):
+    if unknown := unknown_pixel_sizes(image.pixel_size_um for image in stored.values()):
         reporter.say(f"warning: {unknown}")
-    stored = {image_id: content["channels"] for image_id, content in contents.items()}
-    write_text(plan.rundir.channels, json.dumps(stored) + "\n")
-    table.finish()
-
-
-def _read_tiles(plan: Plan, image: ImageRecord) -> dict[str, Any]:
-    path = plan.rundir.image_tiles(image.image_id)
-    with reading_output(path):
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        statistics = {name: np.array(content["statistics"][name], np.float64) for name in STATISTICS}  # null is NaN
-        kept = {key: content[key] for key in ("channels", "tiles", "pixel_size_um")}
-        return {**kept, "statistics": statistics}
-
-
-def _tiles_as_json(
-    tiled: TiledImage, channels: tuple[str, ...], pixel_size_um: tuple[float, float] | None
-) -> dict[str, Any]:
-    tiles = [
-        {**vars(row.tile), "tissue_fraction": row.tissue_fraction, "channel_mean": row.channel_mean.tolist()}
-        for row in tiled.tiles
-    ]
-    return {
-        "channels": channels,
-        "tiles": tiles,
-        "statistics": {
-            name: [None if math.isnan(value) else value for value in values.tolist()]
-            for name, values in tiled.statistics.items()
-        },
-        "pixel_size_um": pixel_size_um,
-        "n_background": tiled.n_background,
-        "warnings": tiled.warnings,
+    notes = {
+        image_id: ImageNotes(image.channels, image.pixel_size_um, image.n_background, tuple(image.warnings))
+        for image_id, image in stored.items()
     }
+    write_image_notes(plan.rundir.image_notes, notes)
+    table.finish()

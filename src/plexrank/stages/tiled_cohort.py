@@ -1,86 +1,41 @@
-"""The tiles of a whole cohort, as the stages after tiling use them."""
+"""The pixels of a whole cohort's tiles, as networks are fed them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from plexrank.errors import RunDirError
-from plexrank.run.plan import Plan
-from plexrank.rundir import reading_output
+from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
-from plexrank.tiles.texture import STATISTICS
 from plexrank.training.data import CACHE_BYTES, TrainingTiles, evenly_spaced
 
 INTENSITY_TILES = 512
 """At most so many tiles, evenly spaced over those of the training patients, give the intensity scale."""
 
-IntArray = npt.NDArray[np.int64]
 
+class TiledCohort(TileTable):
+    """The tile table of a run with the pixels of its tiles, as networks are fed them."""
 
-class TiledCohort:
-    """The tile table of a run with its stores; a tile's index is its row in the table.
+    @functools.cached_property
+    def stores(self) -> list[TileStore]:
+        """Of every image, held against what the tile stage recorded of it when first asked for.
 
-    An image may lack channels of the cohort; channels are matched by name.
-
-    Attributes:
-        channels: N names in the order of the channel axis.
-        present: (image, channel) bool, which channels an image holds.
-        image_of_tile: (tile,) index into the images of the cohort.
-        channel_means: (tile, channel) float32 mean counts, NaN where the tile's image lacks the channel.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        with reading_output(plan.rundir.tiles_table):
-            table = pd.read_parquet(plan.rundir.tiles_table)
-        self.stores = [TileStore(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images]
-        for image, store, names in zip(plan.cohort.images, self.stores, plan.channels.stored, strict=True):
+        Raises:
+            RunDirError: one is missing, damaged, or another than was tiled.
+        """
+        stores = [TileStore(self.plan.rundir.tile_store(image.image_id)) for image in self.plan.cohort.images]
+        for image, store, names in zip(self.plan.cohort.images, stores, self.plan.channels.stored, strict=True):
             if store.channel_names != names:
                 raise RunDirError(
                     f"{store.path}: channels {', '.join(store.channel_names)}, but when it was tiled they were "
                     f"{', '.join(names)}; remove the store and run the tile stage again"
                 )
-            store.require(plan.stored_digests(image))
-        self.channels = plan.channels.names
-        self.present = plan.channels.present
-        position = {image.image_id: index for index, image in enumerate(plan.cohort.images)}
-        self.image_of_tile: IntArray = np.array([position[image_id] for image_id in table["image_id"]], dtype=np.int64)
-        self.channel_means = np.full((len(table), len(self.channels)), np.nan, dtype=np.float32)
-        for tile, (image, means) in enumerate(zip(self.image_of_tile, table["channel_mean"], strict=True)):
-            self.channel_means[tile, self.present[image]] = means[self._planes(image)]
-        self._grid = table[["row", "col", "height_px", "width_px"]].to_numpy()
-
-    @functools.cached_property
-    def statistics(self) -> dict[str, npt.NDArray[np.float64]]:
-        """What the tile stage found of every channel of every image: (image, channel) each, NaN where there is none.
-
-        By the names of :data:`~plexrank.tiles.texture.STATISTICS`, and defined in
-        :meth:`~plexrank.tiles.texture.TextureSums.statistics`. Read when first asked for.
-
-        Raises:
-            RunDirError: their table is missing or damaged.
-        """
-        path = self.plan.rundir.tile_statistics
-        found = np.full((len(STATISTICS), *self.present.shape), np.nan)
-        with reading_output(path):
-            of_image = dict(list(pd.read_parquet(path).groupby("image_id")))
-            for image, record in enumerate(self.plan.cohort.images):
-                held = of_image[record.image_id][list(STATISTICS)].to_numpy(np.float64)
-                found[:, image, self.present[image]] = held[self._planes(image)].T
-        return dict(zip(STATISTICS, found, strict=True))
-
-    @property
-    def tile_area_px(self) -> IntArray:
-        """(tile,) pixels of every tile that lie within its image."""
-        area: IntArray = self._grid[:, 2] * self._grid[:, 3]
-        return area
+            store.require(self.plan.image_units.stored_digests(image))
+        return stores
 
     def read(self, tile: int) -> np.ndarray:
         """Counts (channel, y, x) of a tile, mirrored beyond the image's edge; zeros in planes that the image lacks."""
@@ -92,15 +47,6 @@ class TiledCohort:
         counts = np.zeros((len(self.channels), *held.shape[1:]), held.dtype)
         counts[self.present[image]] = held[self._planes(image)]
         return counts
-
-    def _planes(self, image: int) -> IntArray:
-        """Where an image's store holds those of the cohort's channels that it holds."""
-        planes: IntArray = self.plan.channels.planes[image, self.present[image]]
-        return planes
-
-    def tiles_of(self, images: Sequence[int]) -> IntArray:
-        """Indices (tile,) of all tiles of these images, in rising order."""
-        return np.flatnonzero(np.isin(self.image_of_tile, images)).astype(np.int64)
 
     def fit_intensity(self, fold: int) -> IntensityFit:
         """The intensity scale of the patients that a fold does not hold out, of pixels within their images.
@@ -124,6 +70,7 @@ class TiledCohort:
 
     def training_tiles(self, intensity: IntensityFit, cache_bytes: int = CACHE_BYTES) -> TrainingTiles:
         """The tiles with their labels, as the network is fed them."""
+        _ = self.stores  # opened here, and not by the threads that read
         images = [self.plan.cohort.images[image] for image in self.image_of_tile]
         classes = self.plan.cohort.classes
         return TrainingTiles(

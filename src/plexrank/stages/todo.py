@@ -7,13 +7,16 @@ from pathlib import Path
 
 from plexrank.progress import Reporter
 from plexrank.run.plan import TILE_TABLE
-from plexrank.rundir import Unit
+from plexrank.rundir import Unit, clear_leftovers
 
 _SHOWN = 3
 
 
 def units_to_do(stage: str, units: Sequence[Unit], reporter: Reporter) -> set[Path]:
-    """Records of the units of a stage that are not done; says how many are, and why the others are not."""
+    """Records of the units of a stage that are not done, cleared of what a killed attempt left.
+
+    Reports how many are done, and why the others are not.
+    """
     reasons = {unit.record: reason for unit in units if (reason := unit.why_not_done()) is not None}
     done = len(units) - len(reasons)
     if not reasons:
@@ -22,6 +25,7 @@ def units_to_do(stage: str, units: Sequence[Unit], reporter: Reporter) -> set[Pa
         reporter.say(f"{stage}: {done} of {len(units)} done already")
     for reason in sorted(set(reasons.values()) - {"not done yet"}):
         reporter.say(f"{stage}: again, {reason}")
+    clear_leftovers(path for unit in units if unit.record in reasons for path in (unit.record, *unit.outputs))
     return set(reasons)
 
 

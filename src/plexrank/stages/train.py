@@ -113,7 +113,7 @@ class _Trainer:
         self, work: Work, tiles: TrainingTiles, unit: Unit, paths: UnitPaths, seconds_between_saves: float = 0.0
     ) -> UnitResult:
         on_first(work.begin, self.info)
-        on_first(lambda: clear_leftovers(paths.last), self.info)
+        on_first(lambda: clear_leftovers([paths.last]), self.info)
         return train_unit(
             tiles,
             unit,

@@ -15,11 +15,11 @@ from plexrank.ranking.aggregate import Classify, LinearWeights, TileBlock, UnitT
 from plexrank.ranking.null_unit import NullUnit, read_null_unit
 from plexrank.readout.linear import LinearClassifier
 from plexrank.run.plan import Plan
-from plexrank.stages.tiled_cohort import TiledCohort
+from plexrank.stages.tile_table import TileTable
 from plexrank.training.checkpoint import TrainedUnit, read_unit
 
 
-def read_unit_tables(plan: Plan, cohort: TiledCohort) -> list[UnitTable]:
+def read_unit_tables(plan: Plan, cohort: TileTable) -> list[UnitTable]:
     """The image means of every fold and seed.
 
     Raises:
@@ -70,7 +70,7 @@ def _with_classifier(unit: NullUnit) -> UnitTable:
     return dataclasses.replace(unit.table, classify=linear.logits, linear=linear)
 
 
-def image_means(blocks: Iterable[TileBlock], trained: TrainedUnit, cohort: TiledCohort) -> UnitTable:
+def image_means(blocks: Iterable[TileBlock], trained: TrainedUnit, cohort: TileTable) -> UnitTable:
     """The image means of a trained unit from its held-out tiles.
 
     Raises:

@@ -103,10 +103,9 @@ class TileStoreWriter:
             ),
             filters=None,
             fill_value=0,
+            chunk_key_encoding={"name": "default", "separator": "."},  # no folders of a file each
             dimension_names=("c", "y", "x"),
         )
-        for row in range(-(-shape[1] // self.shard_px)):
-            _shard_path(self._level, row, 0).parent.mkdir(parents=True)
 
     def encode_tile(self, chunk: npt.NDArray[np.generic]) -> bytes:
         """Compress a (c, tile_px, tile_px) chunk, zeros where it reaches over the image's edge."""
@@ -136,13 +135,15 @@ class TileStoreWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, windows: Sequence[tuple[float, float]]) -> None:
+    def finish(self, windows: Sequence[tuple[float, float]], **more: Any) -> None:
         """Write the metadata.
 
         Args:
             windows: least and greatest value of each channel.
+            more: further attributes of the group, beside ``ome``.
         """
-        zarr.open_group(store=self._level.parent, mode="r+").attrs["ome"] = self._ome(windows)
+        with zarr.config.set({"json_indent": None}):
+            zarr.open_group(store=self._level.parent, mode="r+").attrs.update({"ome": self._ome(windows), **more})
 
     def _ome(self, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
         space: dict[str, str] = {"type": "space"}
@@ -289,7 +290,7 @@ _REMEDY = "remove it and run the tile stage again"
 
 
 def _shard_path(level: Path, row: int, col: int) -> Path:
-    return level / "c" / "0" / str(row) / str(col)
+    return level / f"c.0.{row}.{col}"
 
 
 def _shard_tiles(grid: TileGrid, a_side: int, row: int, col: int) -> list[Tile]:
@@ -356,6 +357,8 @@ def _geometry(metadata: dict[str, Any]) -> tuple[tuple[int, int, int], int, int]
         raise ValueError("level 0 is no Zarr v3 array")
     if tuple(metadata["dimension_names"]) != ("c", "y", "x"):
         raise ValueError(f"dimensions {metadata['dimension_names']}, expected c, y, x")
+    if metadata["chunk_key_encoding"] != {"name": "default", "configuration": {"separator": "."}}:
+        raise ValueError(f"chunks are named by {metadata['chunk_key_encoding']}")
     num_channels, height_px, width_px = (int(side) for side in metadata["shape"])
     outer = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
     if metadata["data_type"] not in _TYPES:

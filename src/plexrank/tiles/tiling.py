@@ -23,6 +23,7 @@ from plexrank.tiles.layout import REGIONS_AT_ONCE, Region, region_bytes, regions
 from plexrank.tiles.reading import Pixels, RegionReader, select
 from plexrank.tiles.resampling import Resampling, find_resampling
 from plexrank.tiles.store import TileStoreWriter
+from plexrank.tiles.stored_image import ATTRIBUTE, describe_tiling
 from plexrank.tiles.texture import block_sides
 from plexrank.tiles.tissue import TiledImage, TileSummary, find_tissue, summarise_tile
 
@@ -165,8 +166,9 @@ def tile_image(
         windows = _find_windows(summaries, selected, channel_names, where)
         if mask is not None and not any(summary.masked for summary in summaries):
             raise ImageDataError(f"{mask.path}: no pixel of this mask is tissue; mend it, or leave {where} out")
-        writer.finish(windows)
-    return find_tissue(summaries, settings.min_tissue)
+        tiled = find_tissue(summaries, settings.min_tissue)
+        writer.finish(windows, **{ATTRIBUTE: describe_tiling(tiled, image.pixel_size_um)})
+    return tiled
 
 
 def _write(tiler: _Tiler, parts: Sequence[Region], client: DaskClient | None) -> list[TileSummary]:

@@ -1,0 +1,100 @@
+"""The tiles of an image as a unit of work: what they depend on, and what their done-record says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from plexrank.cohorts.panel import Panel
+from plexrank.cohorts.samplesheet import ImageRecord
+from plexrank.images.image_path import size_and_mtime
+from plexrank.rundir import Json, RunDir, Unit, read_record
+from plexrank.settings import TileSettings
+
+FileStates = dict[Path, tuple[int, int] | None]
+"""File → bytes and time of the last change (ns), ``None`` where it is not there: looked at once in a process."""
+
+LAYOUT = 2
+"""Raised whenever tile stores, or the statistics in them, are made in another way, so that images are tiled again."""
+
+
+class ImageUnits:
+    """Units of a run's images by their records.
+
+    Args:
+        rundir: where they are tiled to.
+        settings: of tiling.
+        files: what was found of files before, to be added to.
+    """
+
+    def __init__(self, rundir: RunDir, settings: TileSettings, files: FileStates) -> None:
+        self._rundir = rundir
+        self._settings = settings.model_dump(mode="json")
+        self._files = files
+        self._panels: dict[int, tuple[Panel, Json]] = {}
+        self._units: dict[str, Unit] = {}
+
+    def unit(self, image: ImageRecord) -> Unit:
+        """The tiles of one image."""
+        if image.image_id not in self._units:
+            self._units[image.image_id] = self._make(image)
+        return self._units[image.image_id]
+
+    def stored_channels(self, image: ImageRecord) -> tuple[str, ...] | None:
+        """Names of the channels in an image's tile store; ``None`` where it must be tiled (again)."""
+        unit = self.unit(image)
+        record = read_record(unit.record)
+        if not isinstance(record, Mapping) or record.get("key") != unit.key:
+            return None
+        stored = record.get("channels")
+        return tuple(map(str, stored)) if isinstance(stored, list) else None
+
+    def stored_digests(self, image: ImageRecord) -> dict[str, str]:
+        """What tells an image's tile store from others: a digest by file, as the tile stage recorded them."""
+        digests = read_record(self._rundir.tile_record(image.image_id), "digests")
+        return {str(file): str(digest) for file, digest in digests.items()} if isinstance(digests, Mapping) else {}
+
+    def _make(self, image: ImageRecord) -> Unit:
+        return Unit(
+            name=f"tile {image.image_id}",
+            record=self._rundir.tile_record(image.image_id),
+            outputs=(self._rundir.tile_store(image.image_id),),
+            depends={
+                "image": self._file_as_it_is(image, image.path, image.file, "image"),
+                **({"mask": self._file_as_it_is(image, image.mask, image.mask, "mask")} if image.mask else {}),
+                "panel": self._rows(image.panel),
+                "tile": self._settings,
+                "statistics": LAYOUT,
+            },
+        )
+
+    def _file_as_it_is(self, image: ImageRecord, path: Path, file: Path, key: str) -> Json:
+        """What tells whether a file was changed; ``key`` is that of the done-record.
+
+        A file that was moved away after tiling counts as unchanged.
+        """
+        if file not in self._files:
+            try:
+                self._files[file] = size_and_mtime(file)
+            except OSError:
+                self._files[file] = None
+        state = self._files[file]
+        if state is None:
+            recorded = read_record(self._rundir.tile_record(image.image_id), "depends", key)
+            if isinstance(recorded, dict) and recorded.get("path") == str(path):
+                return recorded
+        num_bytes, mtime_ns = state or (None, None)
+        return {"path": str(path), "bytes": num_bytes, "mtime_ns": mtime_ns}
+
+    def _rows(self, panel: Panel | None) -> Json:
+        """The rows of a panel, which many images share."""
+        if panel is None:
+            return None
+        if id(panel) not in self._panels:
+            self._panels[id(panel)] = (panel, panel_rows(panel))
+        return self._panels[id(panel)][1]
+
+
+def panel_rows(panel: Panel | None) -> Json:
+    """What decides of a panel."""
+    return [[channel.channel_id, channel.name, channel.keep] for channel in panel.channels] if panel else None

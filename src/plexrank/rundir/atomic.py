@@ -1,0 +1,91 @@
+"""Writes that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` and, if the block ends well, put it in the place of ``path``.
+
+    Works for files and for folders. What is in the way is replaced; after a failure nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        for written in (*temporary.rglob("*"), temporary):
+            _sync(written)
+        if temporary.is_dir() and path.exists():
+            _remove(path)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        _remove(temporary)
+
+
+def clear_leftovers(paths: Iterable[Path]) -> None:
+    """Remove what killed attempts to replace these paths left; nobody else may be writing them.
+
+    Every folder is listed once, however many of the paths lie in it.
+    """
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, own in names.items():
+        for leftover in _temporaries(folder):
+            if is_temporary(leftover) in own:
+                _remove(folder / leftover)
+
+
+def is_temporary(name: str) -> str | None:
+    """Whether a name is one that :func:`replacing` gives: the name that it stands for, or ``None``."""
+    match = _TEMPORARY.fullmatch(name)
+    return match["name"] if match else None
+
+
+def _temporaries(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path, tries: int = 50) -> None:
+    """Remove a file or folder; after a stop, threads may still be writing into it for a moment."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY or tries == 1:
+            raise
+        time.sleep(0.1)
+        _remove(path, tries - 1)

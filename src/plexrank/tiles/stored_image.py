@@ -1,0 +1,80 @@
+"""What the tile stage notes of an image, kept in the attributes of its tile store."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plexrank.rundir import reading_output
+from plexrank.tiles.texture import STATISTICS
+from plexrank.tiles.tissue import TiledImage
+
+ATTRIBUTE = "plexrank"
+"""Of the group, beside ``ome``."""
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """What is known of a tiled image without reading its pixels.
+
+    Attributes:
+        channels: names in the order of the store.
+        pixel_size_um: (y, x) of the image as it came; ``None`` if unknown.
+        tiles: a row of the tile table for every kept tile.
+        statistics: (channel,) each, by the names of :data:`~plexrank.tiles.texture.STATISTICS`; NaN where undefined.
+        n_background: tiles that were left out.
+        warnings: what is to be reported of the image.
+    """
+
+    channels: tuple[str, ...]
+    pixel_size_um: tuple[float, float] | None
+    tiles: list[dict[str, Any]]
+    statistics: Mapping[str, npt.NDArray[np.float64]]
+    n_background: int
+    warnings: list[str]
+
+
+def describe_tiling(tiled: TiledImage, pixel_size_um: tuple[float, float] | None) -> dict[str, Any]:
+    """The value of :data:`ATTRIBUTE`, as :func:`read_stored_image` reads it."""
+    tiles = [
+        {**vars(row.tile), "tissue_fraction": row.tissue_fraction, "channel_mean": row.channel_mean.tolist()}
+        for row in tiled.tiles
+    ]
+    statistics = {
+        name: [None if math.isnan(value) else value for value in values.tolist()]
+        for name, values in tiled.statistics.items()
+    }
+    return {
+        "tiles": tiles,
+        "statistics": statistics,
+        "pixel_size_um": pixel_size_um,
+        "n_background": tiled.n_background,
+        "warnings": tiled.warnings,
+    }
+
+
+def read_stored_image(store: Path) -> StoredImage:
+    """Read what the tile stage noted of an image.
+
+    Raises:
+        RunDirError: the metadata of the store are missing or damaged.
+    """
+    with reading_output(store / "zarr.json"):
+        attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        noted = attributes[ATTRIBUTE]
+        size = noted["pixel_size_um"]
+        return StoredImage(
+            tuple(str(channel["label"]) for channel in attributes["ome"]["omero"]["channels"]),
+            None if size is None else (float(size[0]), float(size[1])),
+            list(noted["tiles"]),
+            {name: np.array(noted["statistics"][name], np.float64) for name in STATISTICS},  # null is NaN
+            int(noted["n_background"]),
+            list(map(str, noted["warnings"])),
+        )
