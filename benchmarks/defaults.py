@@ -36,7 +36,7 @@ from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import AttributionBlock
 from plexrank.distributed import ProcessInfo
 from plexrank.evaluation.truth import evaluate
-from plexrank.launch.opening import resume_run
+from plexrank.launch.resuming import resume_run
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.ranking.aggregate import UnitTable, aggregate_unit, gather_samples

@@ -94,7 +94,8 @@ def demo(
 ) -> None:
     """Simulate a small cohort, run the whole pipeline on it, and show the ranking beside the truth."""
     from plexrank.evaluation.beside_truth import beside_truth
-    from plexrank.launch.opening import open_run, read_ranking_and_truth, running
+    from plexrank.launch.opening import open_run, running
+    from plexrank.run.results import read_ranking_and_truth
     from plexrank.simulate.scenarios import simulate as write_cohort
 
     refuse_several_processes("demo")
@@ -155,7 +156,8 @@ def check(
 ) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
     from plexrank.launch.opening import imagenet_folder
-    from plexrank.run.check import check_study_file, measure_cost
+    from plexrank.run.check import check_study_file
+    from plexrank.run.cost import measure_cost
 
     overrides = _overrides(set_, skip_bad)
     result = check_study_file(study, overrides, imagenet_folder=imagenet_folder())
@@ -198,7 +200,7 @@ def run(
 @app.command()
 def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = False) -> None:
     """Cut the images of a run into tile stores; also under srun, to spread every image over several machines."""
-    from plexrank.launch.opening import choose_units, resume_run
+    from plexrank.launch.resuming import choose_units, resume_run
 
     is_dask = several_started_by() == SRUN_NAMES
     if not is_dask:
@@ -217,7 +219,7 @@ def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = 
 @app.command()
 def train(run: RunArgument, units: UnitsOption = None) -> None:
     """Train every fold and seed of a run, and on permuted labels; also under torchrun or srun, one process a GPU."""
-    from plexrank.launch.opening import choose_units
+    from plexrank.launch.resuming import choose_units
 
     _run_stages(choose_units(_resume_run(run), "train", units), [Stage.train])
 
@@ -225,7 +227,7 @@ def train(run: RunArgument, units: UnitsOption = None) -> None:
 @app.command()
 def attribute(run: RunArgument, units: UnitsOption = None) -> None:
     """Compute the held-out embedding and importances of every training of a run."""
-    from plexrank.launch.opening import choose_units
+    from plexrank.launch.resuming import choose_units
 
     _run_stages(choose_units(_resume_run(run), "attribute", units), [Stage.attribute])
 
@@ -305,7 +307,7 @@ def evaluate(
     """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall, top-10 overlap."""
     from plexrank.evaluation.single_cell import single_cell_truth
     from plexrank.evaluation.truth import evaluate as compare
-    from plexrank.launch.opening import read_ranking, read_ranking_and_truth
+    from plexrank.run.results import read_ranking, read_ranking_and_truth
 
     if (truth is None) == (single_cell is None):
         raise typer.BadParameter("give one of --truth and --single-cell")
@@ -373,13 +375,13 @@ def _complain(message: str) -> None:
 
 
 def _overrides(set_: list[str] | None, skip_bad: bool) -> list[str]:
-    from plexrank.launch.opening import SKIP_BAD
+    from plexrank.launch.resuming import SKIP_BAD
 
     return [*(set_ or ()), *[SKIP_BAD] * skip_bad]
 
 
 def _resume_run(run: Path) -> Plan:
-    from plexrank.launch.opening import resume_run
+    from plexrank.launch.resuming import resume_run
 
     return resume_run(run)
 

@@ -11,8 +11,8 @@ import plexrank
 from fake_slurm import FakeSlurm, slurm
 from plexrank.errors import PlexrankError
 from plexrank.launch.doctor import examine_cluster, examine_machine, examine_nodes
-from plexrank.launch.opening import resume_run
 from plexrank.launch.profile import Profile
+from plexrank.launch.resuming import resume_run
 
 __all__ = ["slurm"]
 

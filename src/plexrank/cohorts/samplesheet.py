@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.cohorts.panel import Panel, read_panel
+from plexrank.cohorts.root import Root, shorten
 from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_missing, reads_shortened
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import (
-    MissingInputError,
     PlexrankError,
     StudyError,
-    naming_input,
     problems_of,
     raise_problems,
     resolve_input,
 )
-from plexrank.images.image_path import backslash_hint, join_image_path, split_image_path
+from plexrank.images.image_path import split_image_path
 from plexrank.settings import CohortSettings
 from plexrank.wording import counted
 
@@ -119,7 +118,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
     _require_columns(table, settings)
     problems = _missing_words(table, settings)
     panels = _read_panels(table, panel, problems)
-    root = settings.root or table.path.parent
+    root = Root(settings.root or table.path.parent)
     images: list[ImageRecord] = []
     bad: list[BadImage] = []
     line_of_id: dict[str, int] = {}
@@ -134,10 +133,10 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         if not row["path"]:
             problems.append(StudyError(f"{where}: the column path is empty; give the image's file"))
             continue
-        path, error = _find_file(root, row["path"], "path", where, need_images)
+        path, error = root.find(row["path"], "path", where, need_images)
         mask = None
         if row.get("mask"):
-            mask, mask_error = _find_file(root, row["mask"], "mask", where, need_images)
+            mask, mask_error = root.find(row["mask"], "mask", where, need_images)
             error = error or mask_error
         twice = _why_twice(seen, path, line, row["path"], where)
         if wrong or twice or row.get("panel", "") not in panels:
@@ -181,7 +180,7 @@ def _read_panels(table: Table, default: Panel | None, problems: list[PlexrankErr
             lines.setdefault(row["panel"], []).append(line)
     panels: dict[str, Panel | None] = {"": default}
     for spelling, at in lines.items():
-        where = f"{table.path}: line {_listed(at)}: panel {_shown(spelling)}"
+        where = f"{table.path}: line {_listed(at)}: panel {shorten(spelling)}"
         try:
             path = resolve_input(table.path.parent / spelling, where)
             panels[spelling] = default if default is not None and default.path == path else read_panel(path)
@@ -200,62 +199,6 @@ def _wrong_cells(row: dict[str, str], where: str, line_of_id: dict[str, int]) ->
     if "patient_id" in row and not row["patient_id"]:
         wrong.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
     return wrong
-
-
-def _find_file(
-    root: Path, spelling: str, column: str, where: str, need_images: bool
-) -> tuple[Path, PlexrankError | None]:
-    """Where an image or its mask lies, and why it cannot be used.
-
-    Links are followed, so that none leads out of the root unseen.
-    """
-    place = f"{where}: {column} {_shown(spelling)}"
-    path = root / spelling
-    try:
-        with naming_input(place):
-            file, acquisition = split_image_path(path)
-            target = resolve_input(file, place)
-            path = join_image_path(target, acquisition)
-            if not target.is_relative_to(root.resolve()):
-                raise StudyError(f"{where}: {path}: {_why_outside(root, file, target)}")
-            if need_images and not target.exists():
-                what, other = ("mask", "empty the cell") if column == "mask" else ("image", "leave the row out")
-                hint = backslash_hint(spelling) or f"; fix the path or {other}"
-                raise MissingInputError(f"{where}: {target}: no such {what}{hint}")
-    except PlexrankError as error:
-        return path, error
-    return path, None
-
-
-def _why_outside(root: Path, file: Path, target: Path) -> str:
-    """That a file lies outside the root, by which link, and a root that holds it; the same words for a whole folder.
-
-    Args:
-        root: where the paths start.
-        file: as the samplesheet has it, below the root or absolute.
-        target: where that leads.
-    """
-    below = [part for part in (*reversed(file.parents), file) if part.is_relative_to(root) and part != root]
-    link = next((part for part in below if not part.resolve().is_relative_to(root.resolve())), file)
-    why, home = "", target.parent
-    if link == file and link.is_symlink():
-        why = f", since it is a link into {home}"
-    elif link.is_symlink():
-        home = link.resolve()
-        why = f", since {link} is a link to {home}"
-    change = ""
-    if file.is_relative_to(root):
-        spelled = file.relative_to(root).parts
-        if target.parts[-len(spelled) :] == spelled:
-            home = target.parents[len(spelled) - 1]
-        else:
-            change = ", and begin the paths there"
-    if not target.exists():
-        why += ", where nothing lies"
-    return (
-        f"outside {root}{why}; set cohort.root to a folder that holds all images and masks, as {home} does this{change}"
-        f", or move the files below {root}"
-    )
 
 
 def _why_twice(
@@ -333,10 +276,6 @@ def _odd_spellings(table: Table, settings: CohortSettings) -> list[str]:
 
 def _some(parts: list[str], most: int = 5) -> str:
     return ", ".join(parts[:most]) + (f", … ({len(parts)} in all)" if len(parts) > most else "")
-
-
-def _shown(path: str) -> str:
-    return repr(path if len(path) <= 80 else f"{path[:77]}…")
 
 
 def _listed(lines: list[int], most: int = 5) -> str:

@@ -12,11 +12,8 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 
-import pandas as pd
-
 import plexrank
-from plexrank.cohorts.tables import read_table
-from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, raise_problems
+from plexrank.errors import StudyError, raise_problems
 from plexrank.launch.one_job import write_one_job
 from plexrank.launch.profile import load_profile
 from plexrank.launch.submit import (
@@ -27,17 +24,13 @@ from plexrank.launch.submit import (
     submit_run,
     write_dry_run,
 )
-from plexrank.launch.versions import other_version
 from plexrank.machine.processes import job_id
 from plexrank.progress import Reporter
 from plexrank.run.check import check_study_file
 from plexrank.run.image_units import FileStates
 from plexrank.run.plan import Plan, make_plan
-from plexrank.rundir import RunDir, file_digest, now, reading_output, write_text
+from plexrank.rundir import RunDir, file_digest, now, write_text
 from plexrank.study import dump_study, load_study
-
-SKIP_BAD = "cohort.skip_bad=true"
-"""The override that ``--skip-bad`` stands for."""
 
 
 def imagenet_folder() -> Path:
@@ -70,59 +63,12 @@ def open_run(
     raise_problems(result.problems)
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
-    study = load_study(study_path, overrides)
+    study = result.study or load_study(study_path, overrides)
     if rundir.study.is_file() and (before := load_study(rundir.study).name) != study.name:
         raise StudyError(
             f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
         )
-    return make_plan(rundir, study, for_tiling=True, files=files)
-
-
-def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) -> Plan:
-    """The plan of an existing run.
-
-    Raises:
-        PlexrankError: there is none, its study or cohort is wrong, or this is a job that another version submitted.
-    """
-    if difference := other_version():
-        raise PlexrankError(difference)
-    rundir = RunDir(path)
-    rundir.require()
-    study = load_study(rundir.study, [SKIP_BAD] if skip_bad else [])
-    if skip_bad:
-        write_text(rundir.study, dump_study(study))  # for the stages that follow
-    return make_plan(rundir, study, for_tiling=for_tiling)
-
-
-def choose_units(plan: Plan, stage: str, units: Path | None) -> Plan:
-    """The plan for the units of a stage that a file lists, a done-record on each line; the plan itself without one.
-
-    Raises:
-        MissingInputError: the file cannot be read.
-        StudyError: it lists something else.
-    """
-    if units is None:
-        return plan
-    with naming_input(str(units)):
-        return plan.choose(stage, units.read_text(encoding="utf-8").splitlines())
-
-
-def read_ranking(plan: Plan) -> pd.DataFrame:
-    """The ranking table of a finished run.
-
-    Raises:
-        MissingInputError: the ranking is not done.
-        RunDirError: it is damaged.
-    """
-    if plan.rank().why_not_done() is not None:
-        raise MissingInputError(f"{plan.rundir.path}: the ranking is not done; run plexrank run or plexrank rank first")
-    with reading_output(plan.rundir.ranking / "ranking.parquet"):
-        return pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
-
-
-def read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The ranking table, and the table of a truth file as text."""
-    return read_ranking(plan), pd.DataFrame(read_table(truth).rows)
+    return make_plan(rundir, study, for_tiling=True, files=files, survey=result.survey)
 
 
 @contextmanager

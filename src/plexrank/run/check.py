@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from plexrank.cohorts.bad_images import SHOWN, problems_of_images, skipped_images
+from plexrank.cohorts.bad_images import problems_of_images, skipped_images
 from plexrank.cohorts.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohorts.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
-from plexrank.cohorts.differences import image_differences
 from plexrank.cohorts.folds import make_folds
-from plexrank.cohorts.located import LocatedImage, locate_image
 from plexrank.cohorts.panel import wrong_exclusions
 from plexrank.cohorts.roles import Findings, role_findings
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.cohorts.tables import did_you_mean, read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
-from plexrank.images.open import open_image
-from plexrank.machine.cores import usable_cores
-from plexrank.models.parameters import n_parameters, published_weights
-from plexrank.run.check_result import CheckResult, ClassCounts, Cost
+from plexrank.models.parameters import published_weights
+from plexrank.run.check_result import CheckResult, ClassCounts
 from plexrank.run.image_units import FileStates, ImageUnits
-from plexrank.run.trial import run_minutes, training_memory_bytes, try_training
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
-from plexrank.study import load_study, survey_study
-from plexrank.tiles.grid import TileGrid
-from plexrank.tiles.layout import tiling_memory_bytes
-from plexrank.tiles.texture import unknown_pixel_sizes
-from plexrank.wording import counted
+from plexrank.study import survey_study
 
-BYTES_PER_PIXEL = 4
-TILE_CACHE_BYTES = 4 * 2**30
-"""What a training keeps of the tiles at most: ``training.data.CACHE_BYTES``, whose module loads torch."""
+if TYPE_CHECKING:
+    from plexrank.cohorts.located import LocatedImage
 
 
 def check_study_file(
@@ -98,35 +87,20 @@ def check_study(
     ]
     problems += [problem for some, _ in findings for problem in some]
     problems = list({str(problem): problem for problem in problems}.values())  # both looks at the split may tell it
-    is_complete = not problems and len(looked.located) == len(usable.images)
+    cost = None
+    if channels and not problems and len(looked.located) == len(usable.images):
+        from plexrank.run.cost import find_cost
+
+        cost = find_cost(study, usable, looked.located, len(channels.names))
     return CheckResult(
         tuple(problems),
         tuple(warning for _, some in findings for warning in some),
-        _cost(study, usable, looked.located, len(channels.names)) if channels and is_complete else None,
+        cost,
         _count_classes(survey.cohort.classes, usable.images if skip else records),
         skipped_images(looked.bad) if skip else (),
+        study,
+        survey,
     )
-
-
-def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> CheckResult:
-    """The same result with memory and time of training measured on this machine, by a few small steps.
-
-    Args:
-        path, overrides: those of the study that was checked.
-        result: nothing is measured where it has no cost.
-    """
-    cost = result.cost
-    if cost is None:
-        return result
-    study = load_study(path, overrides)
-    trial = try_training(study, cost.n_channels, cost.n_classes)
-    if trial is None:
-        note = "memory and time of training could not be measured on this machine: memory_gb counts its tiles only"
-        return replace(result, warnings=(*result.warnings, note))
-    peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, TILE_CACHE_BYTES)
-    memory_gb = max(round(peak / 1e9, 2), cost.tiling_gb)
-    minutes = round(run_minutes(study, trial, cost.n_tiles, cost.n_source_pixels), 1)
-    return replace(result, cost=replace(cost, memory_gb=memory_gb, minutes=minutes))
 
 
 @dataclass(frozen=True)
@@ -141,7 +115,7 @@ class _Looked:
     """
 
     located: list[LocatedImage]
-    held: dict[str, Sequence[str]]
+    held: dict[str, tuple[str, ...]]
     bad: list[BadImage]
     problems: list[PlexrankError]
     warnings: list[str]
@@ -151,50 +125,21 @@ def _look_at_images(study: Study, survey: Survey, units: ImageUnits | None) -> _
     """Open every image that is not tiled yet; where the cohort's panel is wrong, only that."""
     looked = _Looked([], {}, list(survey.bad), [], [])
     cohort = survey.require_rows()
-    panel_is_wrong = study.cohort.panel is not None and cohort.panel is None
-    unlisted: Counter[str] = Counter()
-    doubtful: list[str] = []
-    num_small = 0
-    for record in cohort.images:
-        stored = units.stored_channels(record) if units else None
-        try:
-            if stored is not None:
-                looked.held[record.image_id] = stored
-            elif panel_is_wrong:
-                with naming_input(str(record.path)):
-                    open_image(record.path)
-            else:
-                located = locate_image(record, study.tile)
-                resampling = located.find_resampling(study.tile)
-                located.open_mask()
-                height, width = resampling.shape(located.image.data.shape)[1:]
-                num_small += 2 * min(height, width) < study.tile.tile_px
-                looked.located.append(located)
-                looked.held[record.image_id] = located.channels.names
-                unlisted.update(located.channels.unlisted)
-                doubtful += located.image.warnings
-        except PlexrankError as error:
-            looked.bad.append(BadImage(record, error))
-    if unlisted:
-        named = ", ".join(f"{name} (in {count})" for name, count in unlisted.items())
-        looked.warnings.append(f"channels of images that their panel does not list, and that are not used: {named}")
-    if doubtful:
-        shown = "; ".join(doubtful[:SHOWN]) + ("; …" if len(doubtful) > SHOWN else "")
-        looked.warnings.append(
-            f"{counted(len(doubtful), 'image', 'lacks')} chunks, which read as empty: where not all of them were "
-            f"without signal, the copy is incomplete: {shown}"
-        )
-    if num_small:
-        looked.warnings.append(
-            f"{counted(num_small, 'image', 'is')} less than half as high or wide as a tile of {study.tile.tile_px} px: "
-            "what lies beyond the edges is mirrored; lower tile.tile_px"
-        )
-    if unknown := unknown_pixel_sizes(part.image.pixel_size_um for part in looked.located):
-        looked.warnings.append(unknown)
-    looked.warnings.extend(image_differences(study.tile, looked.located))
-    fitting = [image for image in cohort.images if image.image_id in looked.held]
+    stored = {image.image_id: units.stored_channels(image) for image in cohort.images} if units else {}
+    looked.held.update((image_id, names) for image_id, names in stored.items() if names is not None)
+    if to_open := [image for image in cohort.images if image.image_id not in looked.held]:
+        from plexrank.run.opened_images import open_images, unreadable_images  # and with it the readers of images
+
+        if study.cohort.panel is not None and cohort.panel is None:
+            looked.bad.extend(unreadable_images(to_open))
+        else:
+            opened = open_images(to_open, study.tile)
+            looked.located.extend(opened.located)
+            looked.held.update((part.record.image_id, part.channels.names) for part in opened.located)
+            looked.bad.extend(opened.bad)
+            looked.warnings.extend(opened.warnings)
     try:
-        misfits = find_misfits(fitting, looked.held)
+        misfits = find_misfits([image for image in cohort.images if image.image_id in looked.held], looked.held)
     except StudyError as error:
         looked.problems.append(error)
     else:
@@ -280,42 +225,3 @@ def _training_records(study: Study, rundir: RunDir) -> Iterator[Path]:
     for fold in range(study.train.folds):
         yield from (rundir.training_record(fold, seed) for seed in range(study.train.seeds))
         yield from (rundir.null_training_record(number, fold) for number in range(study.rank.null_trainings))
-
-
-def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels: int) -> Cost:
-    tile_px = study.tile.tile_px
-    resampled = [part.find_resampling(study.tile) for part in located]
-    shapes = [
-        resampling.shape((len(part.channels.names), *part.image.data.shape[1:]))
-        for part, resampling in zip(located, resampled, strict=True)
-    ]
-    n_tiles = sum(len(TileGrid(height, width, tile_px).tiles()) for _, height, width in shapes)
-    tile_bytes = n_tiles * n_channels * tile_px**2 * BYTES_PER_PIXEL
-    store_bytes = sum(map(math.prod, shapes)) * BYTES_PER_PIXEL
-    tiling_bytes = max(
-        tiling_memory_bytes(
-            (len(part.channels.names), *data.shape[1:]),
-            data.dtype,
-            data.chunks,
-            tile_px,
-            resampling,
-            usable_cores(),
-            has_mask=part.record.mask is not None,
-        )
-        for part, data, resampling in zip(located, (part.image.data for part in located), resampled, strict=True)
-    )
-    return Cost(
-        n_images=len(cohort.images),
-        n_patients=len({image.patient_id for image in cohort.images}),
-        n_channels=n_channels,
-        n_classes=len(cohort.classes),
-        unlabelled_images=cohort.unlabelled,
-        n_source_pixels=sum(len(part.channels.names) * math.prod(part.image.data.shape[1:]) for part in located),
-        n_tiles=n_tiles,
-        n_parameters=n_parameters(study.model, n_channels, len(cohort.classes)),
-        n_trainings=study.train.folds * study.train.seeds,
-        n_null_trainings=study.train.folds * study.rank.null_trainings,
-        tile_store_gb=round(store_bytes / 1e9, 3),
-        tiling_gb=round(1.0 + tiling_bytes / 1e9, 2),
-        memory_gb=round(1.0 + max(min(tile_bytes, TILE_CACHE_BYTES), tiling_bytes) / 1e9, 2),
-    )

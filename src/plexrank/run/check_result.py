@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from plexrank.cohorts.bad_images import SkippedImage
+from plexrank.cohorts.cohort import Survey
 from plexrank.errors import PlexrankError
+from plexrank.settings import Study
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class CheckResult:
         cost: where nothing stands in the way.
         classes: of the labelled images, without those that would be left out.
         skipped: images that the run would leave out, where the study says so (``cohort.skip_bad``).
+        study, survey: what was looked at, where it could be read.
     """
 
     problems: tuple[PlexrankError, ...]
@@ -72,6 +75,8 @@ class CheckResult:
     cost: Cost | None = None
     classes: tuple[ClassCounts, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
+    study: Study | None = None
+    survey: Survey | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For programs."""

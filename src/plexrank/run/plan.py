@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from plexrank.cohorts.bad_images import SkippedImage, read_skipped
 from plexrank.cohorts.channels import CohortChannels, settle_channels
-from plexrank.cohorts.cohort import Cohort, survey_cohort
+from plexrank.cohorts.cohort import Cohort, Survey, survey_cohort
 from plexrank.cohorts.folds import Folds, Split, split_patients
 from plexrank.cohorts.null_labels import null_labels
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
@@ -295,7 +295,14 @@ class Plan:
         return [unit for unit in self.units(stage) if self.chosen is None or unit.record in self.chosen]
 
 
-def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False, files: FileStates | None = None) -> Plan:
+def make_plan(
+    rundir: RunDir,
+    study: Study,
+    *,
+    for_tiling: bool = False,
+    files: FileStates | None = None,
+    survey: Survey | None = None,
+) -> Plan:
     """Read the cohort and deal its patients into folds.
 
     Args:
@@ -304,13 +311,14 @@ def make_plan(rundir: RunDir, study: Study, *, for_tiling: bool = False, files: 
         for_tiling: take up images that were skipped before, and set aside those that do not exist; what comes after
             tiling needs none.
         files: what this process has found of files of images before.
+        survey: of the whole cohort and its images, for a plan to tile by, where it was just made.
 
     Raises:
         PlexrankError: what is wrong with samplesheet or panel.
     """
     known = read_skipped(rundir.skipped) if study.cohort.skip_bad and not for_tiling else ()
     left_out = {(one.image_id, one.path) for one in known}
-    survey = survey_cohort(study.cohort, study.train.dealt_folds, need_images=for_tiling, skipped=left_out)
+    survey = survey or survey_cohort(study.cohort, study.train.dealt_folds, need_images=for_tiling, skipped=left_out)
     set_aside = for_tiling or study.cohort.skip_bad
     raise_problems([*survey.problems, *(() if set_aside else (image.error for image in survey.bad))])
     cohort = survey.require_cohort()

@@ -28,7 +28,7 @@ def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Pl
     """Every stage with its plan, made when its turn comes: what tiling leaves out, the others do not see."""
     for stage in stages:
         yield stage, plan
-        if stage == STAGES[0] and len(stages) > 1:
+        if stage == STAGES[0] and len(stages) > 1 and plan.study.cohort.skip_bad:
             plan = make_plan(plan.rundir, plan.study, files=plan.files)
 
 

@@ -54,7 +54,8 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
         raise_problems(problems)
         plan.rundir.skipped.unlink(missing_ok=True)
     if joins:
-        _join_tiles(make_plan(plan.rundir, plan.study, files=plan.files), reporter)
+        skips = plan.study.cohort.skip_bad
+        _join_tiles(make_plan(plan.rundir, plan.study, files=plan.files) if skips else plan, reporter)
 
 
 def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:

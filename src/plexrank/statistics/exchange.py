@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 Array = np.ndarray
 
@@ -142,7 +142,7 @@ class Labellings:
 
 def _log_arrangements(label: Array) -> float:
     counts = np.unique(label, return_counts=True)[1]
-    return float(special.gammaln(len(label) + 1) - special.gammaln(counts + 1).sum())
+    return math.lgamma(len(label) + 1) - sum(math.lgamma(count + 1) for count in counts)
 
 
 def _arrangements(label: Array) -> Array:

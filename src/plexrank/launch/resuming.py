@@ -1,0 +1,43 @@
+"""The plan of a run that exists already, for a stage of it and for a look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from plexrank.errors import PlexrankError, naming_input
+from plexrank.launch.versions import other_version
+from plexrank.run.plan import Plan, make_plan
+from plexrank.rundir import RunDir, write_text
+from plexrank.study import dump_study, load_study
+
+SKIP_BAD = "cohort.skip_bad=true"
+"""The override that ``--skip-bad`` stands for."""
+
+
+def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) -> Plan:
+    """The plan of an existing run.
+
+    Raises:
+        PlexrankError: there is none, its study or cohort is wrong, or this is a job that another version submitted.
+    """
+    if difference := other_version():
+        raise PlexrankError(difference)
+    rundir = RunDir(path)
+    rundir.require()
+    study = load_study(rundir.study, [SKIP_BAD] if skip_bad else [])
+    if skip_bad:
+        write_text(rundir.study, dump_study(study))  # for the stages that follow
+    return make_plan(rundir, study, for_tiling=for_tiling)
+
+
+def choose_units(plan: Plan, stage: str, units: Path | None) -> Plan:
+    """The plan for the units of a stage that a file lists, a done-record on each line; the plan itself without one.
+
+    Raises:
+        MissingInputError: the file cannot be read.
+        StudyError: it lists something else.
+    """
+    if units is None:
+        return plan
+    with naming_input(str(units)):
+        return plan.choose(stage, units.read_text(encoding="utf-8").splitlines())
