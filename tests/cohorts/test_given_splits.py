@@ -11,6 +11,7 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.folds import split_patients
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
+from plexrank.run.image_units import ImageUnits
 from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir, digest
 from plexrank.settings import Study
@@ -54,7 +55,8 @@ def study(split: object, folds: int = 3) -> Study:
 
 def plan(chosen: Study, of: list[ImageRecord]) -> Plan:
     cohort = Cohort(tuple(of), ("ill", "well"), None, 0, ())
-    return Plan(RunDir(Path("/run")), chosen, cohort, split_patients(chosen, of))
+    rundir = RunDir(Path("/run"))
+    return Plan(rundir, chosen, cohort, split_patients(chosen, of), ImageUnits(rundir, chosen.tile))
 
 
 def test_one_site_is_left_out_at_a_time() -> None:

@@ -14,6 +14,7 @@ from plexrank.cohorts.folds import Split, split_patients
 from plexrank.cohorts.null_labels import permute_labels
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import StudyError
+from plexrank.run.image_units import ImageUnits
 from plexrank.run.plan import Plan
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
@@ -123,7 +124,9 @@ def plan_of(images: list[ImageRecord], split: Split | None = None) -> Plan:
         }
     )
     labelled = Cohort(tuple(images), CLASSES, None, 0, ())
-    return Plan(RunDir(Path()), study, labelled, split or split_patients(study, images))
+    rundir = RunDir(Path())
+    split = split or split_patients(study, images)
+    return Plan(rundir, study, labelled, split, ImageUnits(rundir, study.tile))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -153,7 +156,7 @@ def test_given_roles_are_kept_and_every_class_is_trained_on() -> None:
     trained = [set(own[:3]) for own in inside]
     split = Split(fold_of, tuple(frozenset(set(own) - kept) for own, kept in zip(inside, trained, strict=True)))
     plan = plan_of(records([(patient, label, site) for patient, label, site in rows]), split)
-    plan = Plan(plan.rundir, plan.study, Cohort(plan.cohort.images, ("A", "B"), None, 0, ()), split)
+    plan = Plan(plan.rundir, plan.study, Cohort(plan.cohort.images, ("A", "B"), None, 0, ()), split, plan.image_units)
     for labelling in range(20):
         permuted = plan.relabelled(labelling)
         for fold in range(4):

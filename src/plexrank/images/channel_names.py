@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ _DYE = re.compile(
 )
 
 
+@functools.lru_cache(maxsize=10_000)
 def fold_name(name: str) -> str:
     """What names are compared by: case and separators do not count, nor the order of element and mass.
 

@@ -27,7 +27,6 @@ from plexrank.launch.submit import (
 from plexrank.machine.processes import job_id
 from plexrank.progress import Reporter
 from plexrank.run.check import check_study_file
-from plexrank.run.image_units import FileStates
 from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir, file_digest, now, write_text
 from plexrank.study import dump_study, load_study
@@ -58,8 +57,7 @@ def open_run(
     rundir = RunDir(out)
     rundir.require_own()
     weights = imagenet_folder() if own_weights else None
-    files: FileStates = {}
-    result = check_study_file(study_path, overrides, imagenet_folder=weights, rundir=rundir, files=files)
+    result = check_study_file(study_path, overrides, imagenet_folder=weights, rundir=rundir)
     raise_problems(result.problems)
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
@@ -68,7 +66,7 @@ def open_run(
         raise StudyError(
             f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
         )
-    return make_plan(rundir, study, for_tiling=True, files=files, survey=result.survey)
+    return make_plan(rundir, study, for_tiling=True, image_units=result.image_units, survey=result.survey)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from plexrank.cohorts.tables import did_you_mean, read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.models.parameters import published_weights
 from plexrank.run.check_result import CheckResult, ClassCounts
-from plexrank.run.image_units import FileStates, ImageUnits
+from plexrank.run.image_units import ImageUnits
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 from plexrank.study import survey_study
@@ -33,7 +33,6 @@ def check_study_file(
     *,
     imagenet_folder: Path | None = None,
     rundir: RunDir | None = None,
-    files: FileStates | None = None,
 ) -> CheckResult:
     """Look at a study file and all that it names; what is wrong in one section hides nothing of the others.
 
@@ -42,12 +41,11 @@ def check_study_file(
         overrides: as for :func:`~plexrank.study.load_study`.
         imagenet_folder: where torch keeps weight files; ``None`` leaves them unchecked.
         rundir: the run that would go on; what it holds already need not be looked at.
-        files: gets what is found of files of images.
     """
     study, problems = survey_study(path, overrides)
     if study is None:
         return CheckResult(tuple(problems))
-    result = check_study(study, imagenet_folder=None if problems else imagenet_folder, rundir=rundir, files=files)
+    result = check_study(study, imagenet_folder=None if problems else imagenet_folder, rundir=rundir)
     return replace(result, problems=(*problems, *result.problems), cost=None if problems else result.cost)
 
 
@@ -56,7 +54,6 @@ def check_study(
     *,
     imagenet_folder: Path | None = None,
     rundir: RunDir | None = None,
-    files: FileStates | None = None,
 ) -> CheckResult:
     """Look at all that a study names and at the header of every image, whatever is wrong with the rest.
 
@@ -64,14 +61,13 @@ def check_study(
         study: a resolved study.
         imagenet_folder: where torch keeps weight files; ``None`` leaves them unchecked.
         rundir: the run that would go on; images that are tiled need not be opened.
-        files: gets what is found of files of images.
     """
     is_trained = rundir is not None and all(record.is_file() for record in _training_records(study, rundir))
     problems = [*([] if is_trained else _check_weights(study, imagenet_folder)), *_check_truth(study.cohort.truth)]
     survey = survey_cohort(study.cohort, study.train.dealt_folds)
     if survey.cohort is None:
         return CheckResult((*problems, *survey.problems))
-    units = None if rundir is None else ImageUnits(rundir, study.tile, {} if files is None else files)
+    units = None if rundir is None else ImageUnits(rundir, study.tile)
     looked = _look_at_images(study, survey, units)
     usable = survey.cohort.without({image.record.image_id for image in looked.bad})
     told = problems_of_images(looked.bad, study.cohort.root or study.cohort.samplesheet.parent)
@@ -100,6 +96,7 @@ def check_study(
         skipped_images(looked.bad) if skip else (),
         study,
         survey,
+        units,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from plexrank.cohorts.bad_images import SkippedImage
 from plexrank.cohorts.cohort import Survey
 from plexrank.errors import PlexrankError
+from plexrank.run.image_units import ImageUnits
 from plexrank.settings import Study
 
 
@@ -68,6 +69,7 @@ class CheckResult:
         classes: of the labelled images, without those that would be left out.
         skipped: images that the run would leave out, where the study says so (``cohort.skip_bad``).
         study, survey: what was looked at, where it could be read.
+        image_units: of the run that would go on, where there is one.
     """
 
     problems: tuple[PlexrankError, ...]
@@ -77,6 +79,7 @@ class CheckResult:
     skipped: tuple[SkippedImage, ...] = ()
     study: Study | None = None
     survey: Survey | None = None
+    image_units: ImageUnits | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For programs."""

@@ -11,34 +11,32 @@ from plexrank.images.image_path import size_and_mtime
 from plexrank.rundir import Json, RunDir, Unit, read_record
 from plexrank.settings import TileSettings
 
-FileStates = dict[Path, tuple[int, int] | None]
-"""File → bytes and time of the last change (ns), ``None`` where it is not there: looked at once in a process."""
-
 LAYOUT = 2
 """Raised whenever tile stores, or the statistics in them, are made in another way, so that images are tiled again."""
 
 
 class ImageUnits:
-    """Units of a run's images by their records.
+    """Units of a run's images by their records; every file is looked at once.
 
     Args:
         rundir: where they are tiled to.
         settings: of tiling.
-        files: what was found of files before, to be added to.
     """
 
-    def __init__(self, rundir: RunDir, settings: TileSettings, files: FileStates) -> None:
+    def __init__(self, rundir: RunDir, settings: TileSettings) -> None:
         self._rundir = rundir
         self._settings = settings.model_dump(mode="json")
-        self._files = files
+        self._files: dict[Path, tuple[int, int] | None] = {}  # bytes and time of the last change, ns
         self._panels: dict[int, tuple[Panel, Json]] = {}
-        self._units: dict[str, Unit] = {}
+        self._units: dict[str, tuple[ImageRecord, Unit]] = {}
 
     def unit(self, image: ImageRecord) -> Unit:
         """The tiles of one image."""
-        if image.image_id not in self._units:
-            self._units[image.image_id] = self._make(image)
-        return self._units[image.image_id]
+        known, unit = self._units.get(image.image_id, (None, None))
+        if unit is None or known != image:
+            unit = self._make(image)
+            self._units[image.image_id] = (image, unit)
+        return unit
 
     def stored_channels(self, image: ImageRecord) -> tuple[str, ...] | None:
         """Names of the channels in an image's tile store; ``None`` where it must be tiled (again)."""

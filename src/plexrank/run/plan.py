@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.errors import StudyError, raise_problems
 from plexrank.images.image_path import size_and_mtime
 from plexrank.run.image_notes import ImageNotes, read_image_notes
-from plexrank.run.image_units import FileStates, ImageUnits, panel_rows
+from plexrank.run.image_units import ImageUnits, panel_rows
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record, reading_output
 from plexrank.settings import Study
 
@@ -40,20 +40,20 @@ class Plan:
     Attributes:
         cohort: the images to work on, without those that are skipped.
         split: which patients each fold holds out, and which choose the epoch where that is given.
+        image_units: the units of images.
         skipped: bad images that the run leaves out, by ``cohort.skip_bad``; none in a plan to tile by.
         bad: for a plan to tile by, images that cannot be used as far as their paths tell it.
         chosen: done-records of the units to work on, ``None`` for all; see :meth:`choose`.
-        files: what was found of files of images, once in a process.
     """
 
     rundir: RunDir
     study: Study
     cohort: Cohort
     split: Split
+    image_units: ImageUnits
     skipped: tuple[SkippedImage, ...] = ()
     bad: tuple[BadImage, ...] = ()
     chosen: frozenset[Path] | None = None
-    files: FileStates = field(default_factory=dict, compare=False)
 
     @functools.cached_property
     def channels(self) -> CohortChannels:
@@ -120,11 +120,6 @@ class Plan:
     def tile(self, image: ImageRecord) -> Unit:
         """The tiles of one image."""
         return self.image_units.unit(image)
-
-    @functools.cached_property
-    def image_units(self) -> ImageUnits:
-        """The units of images."""
-        return ImageUnits(self.rundir, self.study.tile, self.files)
 
     def tiles_table(self) -> Unit:
         """The table of all tiles, that of the statistics of every image's channels, and the notes on every image."""
@@ -300,7 +295,7 @@ def make_plan(
     study: Study,
     *,
     for_tiling: bool = False,
-    files: FileStates | None = None,
+    image_units: ImageUnits | None = None,
     survey: Survey | None = None,
 ) -> Plan:
     """Read the cohort and deal its patients into folds.
@@ -310,7 +305,7 @@ def make_plan(
         study: resolved.
         for_tiling: take up images that were skipped before, and set aside those that do not exist; what comes after
             tiling needs none.
-        files: what this process has found of files of images before.
+        image_units: what this process has found of files of images before.
         survey: of the whole cohort and its images, for a plan to tile by, where it was just made.
 
     Raises:
@@ -326,7 +321,8 @@ def make_plan(
     labelled = {(record.image_id, str(record.path)) for record in survey.skipped}
     skipped = tuple(one for one in known if (one.image_id, one.path) in labelled)
     bad = survey.bad if for_tiling else ()
-    return Plan(rundir, study, cohort, split, skipped, bad, files={} if files is None else files)
+    image_units = image_units or ImageUnits(rundir, study.tile)
+    return Plan(rundir, study, cohort, split, image_units, skipped, bad)
 
 
 def _weights_as_they_are(weights: Path | str, record: Path) -> Json:

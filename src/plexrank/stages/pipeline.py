@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from plexrank.errors import MissingInputError
 from plexrank.machine.processes import several_started_by
 from plexrank.progress import Reporter
-from plexrank.run.plan import STAGES, Plan, make_plan
+from plexrank.run.plan import STAGES, TILE_TABLE, Plan, make_plan
 from plexrank.rundir import Unit
-from plexrank.stages.todo import units_to_do
+from plexrank.stages.todo import report_all_done
 
 
 def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
@@ -29,7 +29,7 @@ def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Pl
     for stage in stages:
         yield stage, plan
         if stage == STAGES[0] and len(stages) > 1 and plan.study.cohort.skip_bad:
-            plan = make_plan(plan.rundir, plan.study, files=plan.files)
+            plan = make_plan(plan.rundir, plan.study, image_units=plan.image_units)
 
 
 def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
@@ -44,8 +44,9 @@ def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
 
 
 def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
-    if not several_started_by() and _is_done(stage, plan):
-        units_to_do(stage, plan.chosen_units(stage), reporter)  # reports so, and loads nothing
+    if not several_started_by() and _is_done(stage, plan):  # found out without what the stage loads
+        units = [unit for unit in plan.chosen_units(stage) if unit.name != TILE_TABLE]
+        report_all_done(stage, len(units), reporter)
         return
     importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
 

@@ -55,7 +55,7 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
         plan.rundir.skipped.unlink(missing_ok=True)
     if joins:
         skips = plan.study.cohort.skip_bad
-        _join_tiles(make_plan(plan.rundir, plan.study, files=plan.files) if skips else plan, reporter)
+        _join_tiles(make_plan(plan.rundir, plan.study, image_units=plan.image_units) if skips else plan, reporter)
 
 
 def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:

@@ -20,13 +20,18 @@ def units_to_do(stage: str, units: Sequence[Unit], reporter: Reporter) -> set[Pa
     reasons = {unit.record: reason for unit in units if (reason := unit.why_not_done()) is not None}
     done = len(units) - len(reasons)
     if not reasons:
-        reporter.say(f"{stage}: all {len(units)} done already" if len(units) > 1 else f"{stage}: done already")
+        report_all_done(stage, len(units), reporter)
     elif done:
         reporter.say(f"{stage}: {done} of {len(units)} done already")
     for reason in sorted(set(reasons.values()) - {"not done yet"}):
         reporter.say(f"{stage}: again, {reason}")
     clear_leftovers(path for unit in units if unit.record in reasons for path in (unit.record, *unit.outputs))
     return set(reasons)
+
+
+def report_all_done(stage: str, number: int, reporter: Reporter) -> None:
+    """That nothing is left to do of a stage."""
+    reporter.say(f"{stage}: all {number} done already" if number > 1 else f"{stage}: done already")
 
 
 def lines_to_do(units: Iterable[Unit]) -> list[str]:
