@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plexrank.attribution.store import AttributionStore, UnitAttribution, write_attribution
+from plexrank.attribution.store import AttributionBlock, AttributionStore, ExplainedUnit, writing_attribution
 from plexrank.ranking.aggregate import LinearWeights, aggregate_unit
 from plexrank.ranking.cohort_ranking import rank_cohort
 from plexrank.ranking.samples import make_samples
@@ -31,20 +31,6 @@ CHANNELS, CLASSES, FOLDS, IMAGES, BOOTSTRAP = 40, 3, 5, 200, 2000
 BASE_TILES = 65_536
 NAMES = tuple(f"C{number:02d}" for number in range(CHANNELS))
 CLASS_NAMES = ("A", "B", "C")
-
-
-class Repeated:
-    """As many rows as wanted, made by repeating some; only slices of it ever exist."""
-
-    def __init__(self, base: np.ndarray, rows: int) -> None:
-        self.base, self.shape, self.ndim = base, (rows, *base.shape[1:]), base.ndim
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(len(self))
-        return self.base[np.arange(start, stop) % len(self.base)]
 
 
 def write_stores(folder: Path, tiles: int) -> None:
@@ -60,14 +46,14 @@ def write_stores(folder: Path, tiles: int) -> None:
     }
     each = tiles // FOLDS
     for fold in range(FOLDS):
-        arrays = {name: Repeated(values, each) for name, values in base.items()}
-        gradient = arrays.pop("gradient")
-        attribution = UnitAttribution(
-            fold=fold, seed=0, channel_names=NAMES, class_names=CLASS_NAMES, checkpoint_sha256="0" * 64,
-            tile_id=np.arange(fold * each, (fold + 1) * each), weight=np.ones(each, np.float32),
-            values={"gradient": gradient}, **arrays,
-        )  # fmt: skip
-        write_attribution(folder / f"{fold}.zarr", attribution)
+        unit = ExplainedUnit(fold, 0, NAMES, CLASS_NAMES, "0" * 64, ("gradient",))
+        ids, weight = np.arange(fold * each, (fold + 1) * each), np.ones(each, np.float32)
+        with writing_attribution(folder / f"{fold}.zarr", unit, each) as write:
+            for start in range(0, each, BASE_TILES):
+                part = slice(start, start + BASE_TILES)
+                held = {name: values[: len(ids[part])] for name, values in base.items()}
+                gradient = held.pop("gradient")
+                write(AttributionBlock(tile_id=ids[part], weight=weight[part], values={"gradient": gradient}, **held))
 
 
 def read_stores(folder: Path) -> None:

@@ -10,21 +10,26 @@ import numpy as np
 import pytest
 import zarr
 
-from plexrank.attribution.store import AttributionStore, UnitAttribution, write_attribution
+from plexrank.attribution import store as store_module
+from plexrank.attribution.store import (
+    PLAIN_ARRAYS,
+    AttributionBlock,
+    AttributionStore,
+    ExplainedUnit,
+    writing_attribution,
+)
 from plexrank.errors import RunDirError
 from plexrank.ranking.aggregate import aggregate_unit
 
 METHODS_KEPT = ("gradient", "occlusion")
 
 
-def attribution_of(tiles: int) -> UnitAttribution:
+UNIT = ExplainedUnit(1, 2, ("CD3", "CD20", "ünï/code"), ("low", "high"), "ab" * 32, METHODS_KEPT)
+
+
+def block_of(tiles: int) -> AttributionBlock:
     rng = np.random.default_rng(0)
-    return UnitAttribution(
-        fold=1,
-        seed=2,
-        channel_names=("CD3", "CD20", "ünï/code"),
-        class_names=("low", "high"),
-        checkpoint_sha256="ab" * 32,
+    return AttributionBlock(
         tile_id=np.arange(tiles) * 2,
         embedding=rng.normal(size=(tiles, 3)).astype(np.float32),
         logits=rng.normal(size=(tiles, 2)).astype(np.float32),
@@ -34,14 +39,28 @@ def attribution_of(tiles: int) -> UnitAttribution:
     )
 
 
+def part_of(block: AttributionBlock, start: int, stop: int) -> AttributionBlock:
+    arrays = {name: values[start:stop] for name, values in block.arrays().items()}
+    return AttributionBlock(
+        **{name: arrays[name] for name in PLAIN_ARRAYS}, values={m: arrays[m] for m in block.values}
+    )
+
+
+def write(path: Path, block: AttributionBlock, unit: ExplainedUnit = UNIT, at_once: int = 10**6) -> None:
+    tiles = len(block.tile_id)
+    with writing_attribution(path, unit, tiles) as write_block:
+        for start in range(0, tiles, at_once):
+            write_block(part_of(block, start, start + at_once))
+
+
 @pytest.mark.parametrize("tiles", [1, 7, 9000])
 def test_store_gives_back_what_was_written(tmp_path: Path, tiles: int) -> None:
-    written = attribution_of(tiles)
+    written = block_of(tiles)
     path = tmp_path / "attribution" / "fold-1-seed-2.zarr"
-    write_attribution(path, written)
+    write(path, written)
     store = AttributionStore(path)
     assert (store.fold, store.seed, store.checkpoint_sha256, len(store)) == (1, 2, "ab" * 32, tiles)
-    assert (store.channel_names, store.class_names) == (written.channel_names, written.class_names)
+    assert (store.channel_names, store.class_names) == (UNIT.channel_names, UNIT.class_names)
     assert store.methods == METHODS_KEPT
     whole = store.read()
     for name in ("tile_id", "embedding", "logits", "mean_intensity", "weight"):
@@ -57,17 +76,17 @@ def test_store_gives_back_what_was_written(tmp_path: Path, tiles: int) -> None:
 
 def test_writing_again_replaces(tmp_path: Path) -> None:
     path = tmp_path / "unit.zarr"
-    write_attribution(path, attribution_of(20))
-    write_attribution(path, attribution_of(5))
+    write(path, block_of(20))
+    write(path, block_of(5))
     assert len(AttributionStore(path)) == 5
 
 
 def test_a_failed_write_leaves_the_old_store_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "unit.zarr"
-    write_attribution(path, attribution_of(5))
-    bad = dataclasses.replace(attribution_of(6), checkpoint_sha256=b"not json")  # type: ignore[arg-type]
+    write(path, block_of(5))
+    bad = dataclasses.replace(UNIT, checkpoint_sha256=b"not json")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        write_attribution(path, bad)
+        write(path, block_of(6), bad)
     assert len(AttributionStore(path)) == 5
     assert [p.name for p in tmp_path.iterdir()] == ["unit.zarr"]
 
@@ -77,14 +96,51 @@ def test_a_failed_write_leaves_the_old_store_and_nothing_beside_it(tmp_path: Pat
     [
         ({"embedding": np.zeros((4, 3))}, r"embedding: expected shape \(5, 3\), got \(4, 3\)"),
         ({"values": {"gradient": np.zeros((5, 3))}}, r"gradient: expected shape \(5, 3, 2\)"),
-        ({"values": {"logits": np.zeros((5, 3, 2))}}, "a method cannot be called logits"),
-        ({"tile_id": np.zeros(0, dtype=int)}, "one tile or more"),
+        ({"values": {"gradient": np.zeros((5, 3, 2))}}, r"occlusion: expected shape \(5, 3, 2\), got nothing"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        write_attribution(tmp_path / "unit.zarr", dataclasses.replace(attribution_of(5), **change))
+    bad = dataclasses.replace(block_of(5), **change)
+    with (
+        pytest.raises(ValueError, match=message),
+        writing_attribution(tmp_path / "unit.zarr", UNIT, 5) as write_block,
+    ):
+        write_block(bad)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("unit", "tiles", "message"),
+    [
+        (dataclasses.replace(UNIT, methods=("logits",)), 5, "a method cannot be called logits"),
+        (UNIT, 0, "one tile or more"),
+        (UNIT, 6, "5 tiles were written of 6"),
+    ],
+)
+def test_what_is_no_attribution_is_refused(tmp_path: Path, unit: ExplainedUnit, tiles: int, message: str) -> None:
+    with (
+        pytest.raises(ValueError, match=message),
+        writing_attribution(tmp_path / "unit.zarr", unit, tiles) as write_block,
+    ):
+        write_block(block_of(5))
+    assert not list(tmp_path.iterdir())
+
+
+def test_blocks_of_any_size_give_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "CHUNK_TILES", 8)
+    monkeypatch.setattr(store_module, "BLOCK_BYTES", 16 * 4 * 27)  # two chunks of tiles of 27 numbers
+    assert UNIT.tiles_at_once() == 16
+    written = block_of(53)
+    for at_once in (53, 16, 7, 20):
+        write(tmp_path / f"{at_once}.zarr", written, at_once=at_once)
+    files = [file.relative_to(tmp_path / "53.zarr") for file in (tmp_path / "53.zarr").rglob("*") if file.is_file()]
+    assert len(files) == 1 + 7 * (1 + 4)  # of every array its metadata and shards of 16 tiles
+    for at_once in (16, 7, 20):
+        assert all(
+            (tmp_path / f"{at_once}.zarr" / file).read_bytes() == (tmp_path / "53.zarr" / file).read_bytes()
+            for file in files
+        )
+    np.testing.assert_array_equal(AttributionStore(tmp_path / "7.zarr").read().embedding, written.embedding)
 
 
 def shard_of(path: Path, array: str) -> Path:
@@ -146,7 +202,7 @@ def flip_bytes(path: Path) -> None:
 )
 def test_torn_stores_are_refused_by_name(tmp_path: Path, damage) -> None:
     path = tmp_path / "unit.zarr"
-    write_attribution(path, attribution_of(50))
+    write(path, block_of(50))
     damage(path)
     with pytest.raises(RunDirError, match=r"unit\.zarr: .*run the attribute stage again"):
         AttributionStore(path).read()
@@ -161,8 +217,8 @@ def test_missing_and_foreign_stores_are_refused(tmp_path: Path) -> None:
 
 
 def test_blocks_go_into_a_unit_table(tmp_path: Path) -> None:
-    written = attribution_of(12)
-    write_attribution(tmp_path / "unit.zarr", written)
+    written = block_of(12)
+    write(tmp_path / "unit.zarr", written)
     image_of_tile = np.repeat(np.arange(6), 4)
     store = AttributionStore(tmp_path / "unit.zarr")
     table = aggregate_unit(store.blocks(5), image_of_tile, 6, fold=store.fold, seed=store.seed, classify=np.asarray)

@@ -17,7 +17,9 @@ layout), ``methods``, ``fold``, ``seed``, ``channel_names``, ``class_names`` and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,18 +36,53 @@ LAYOUT_VERSION = 2
 CHUNK_TILES = 4096
 SHARD_CHUNKS = 16
 BLOCK_TILES = 8 * CHUNK_TILES
+BLOCK_BYTES = 2**27
+"""Of what is explained at once, so that memory does not grow with the number of tiles."""
 PLAIN_ARRAYS = ("tile_id", "embedding", "logits", "mean_intensity", "weight")
 ATTRIBUTES = ("methods", "fold", "seed", "channel_names", "class_names", "checkpoint_sha256")
 
 
 @dataclass(frozen=True)
-class UnitAttribution:
-    """What one unit says of the tiles it held out.
+class ExplainedUnit:
+    """Which unit explained tiles, and the axes of what it says of them.
 
     Attributes:
         fold, seed: which unit.
         channel_names, class_names: in the order of the axes.
         checkpoint_sha256: digest of the checkpoint that explained.
+        methods: importances that were computed.
+    """
+
+    fold: int
+    seed: int
+    channel_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    checkpoint_sha256: str
+    methods: tuple[str, ...]
+
+    def shapes(self, tiles: int) -> dict[str, tuple[int, ...]]:
+        """Of every array of so many tiles."""
+        channels, classes = len(self.channel_names), len(self.class_names)
+        shapes: dict[str, tuple[int, ...]] = {
+            "tile_id": (tiles,),
+            "embedding": (tiles, channels),
+            "logits": (tiles, classes),
+            "mean_intensity": (tiles, channels),
+            "weight": (tiles,),
+        }
+        return shapes | dict.fromkeys(self.methods, (tiles, channels, classes))
+
+    def tiles_at_once(self) -> int:
+        """How many tiles are worked on and written together: whole chunks that take :data:`BLOCK_BYTES` at most."""
+        bytes_of_tile = 4 * sum(math.prod(shape) for shape in self.shapes(1).values())
+        return CHUNK_TILES * min(SHARD_CHUNKS, max(1, BLOCK_BYTES // (CHUNK_TILES * bytes_of_tile)))
+
+
+@dataclass(frozen=True)
+class AttributionBlock:
+    """What a unit says of some of the tiles that it held out.
+
+    Attributes:
         tile_id: (tile,) int.
         embedding: (tile, channel), r; here and in all that has a channel axis NaN where the tile's image lacks it.
         logits: (tile, class).
@@ -54,11 +91,6 @@ class UnitAttribution:
         values: per method (tile, channel, class), signed.
     """
 
-    fold: int
-    seed: int
-    channel_names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    checkpoint_sha256: str
     tile_id: np.ndarray
     embedding: np.ndarray
     logits: np.ndarray
@@ -66,94 +98,89 @@ class UnitAttribution:
     weight: np.ndarray
     values: Mapping[str, np.ndarray]
 
-
-@dataclass(frozen=True)
-class AttributionBlock:
-    """A slice of tiles; arrays as in :class:`UnitAttribution`."""
-
-    tile_id: np.ndarray
-    embedding: np.ndarray
-    logits: np.ndarray
-    mean_intensity: np.ndarray
-    weight: np.ndarray
-    values: Mapping[str, np.ndarray]
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of them by name."""
+        return {name: getattr(self, name) for name in PLAIN_ARRAYS} | dict(self.values)
 
 
-def write_attribution(path: Path, attribution: UnitAttribution) -> None:
-    """Write a store beside ``path`` and move it into place; what stood there is replaced.
+@contextlib.contextmanager
+def writing_attribution(
+    path: Path, unit: ExplainedUnit, num_tiles: int
+) -> Iterator[Callable[[AttributionBlock], None]]:
+    """Yield what writes the blocks of a store, one after the other, beside ``path``.
+
+    The store is moved into place when the ``with`` block ends well; what stood there is replaced.
+
+    Args:
+        unit: what explains the tiles.
+        num_tiles: of all blocks together.
 
     Raises:
-        ValueError: the arrays do not fit together.
+        ValueError: the blocks do not fit, or are not so many tiles.
     """
-    _require_shapes(attribution)
-    with replacing(path) as temporary:
-        _write(temporary, attribution)
-
-
-def _write(path: Path, attribution: UnitAttribution) -> None:
-    group = zarr.create_group(path, zarr_format=3, attributes=_attributes(attribution))
-    arrays = {name: getattr(attribution, name) for name in PLAIN_ARRAYS} | dict(attribution.values)
-    tiles = len(attribution.tile_id)
-    chunk = min(tiles, CHUNK_TILES)
-    shard = chunk * min(SHARD_CHUNKS, -(-tiles // chunk))
-    for name, values in arrays.items():
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            dtype="int64" if name == "tile_id" else "float32",
-            chunks=(chunk, *values.shape[1:]),
-            shards=(shard, *values.shape[1:]),
-            compressors=BloscCodec(cname="zstd", shuffle="bitshuffle"),
-            dimension_names=_dimensions(name, values.ndim),
-            config={"write_empty_chunks": True},
-        )
-        for start in range(0, tiles, shard):
-            array[start : start + shard] = values[start : start + shard]
-
-
-def _dimensions(name: str, number: int) -> tuple[str, ...]:
-    return ("tile", "class") if name == "logits" else ("tile", "channel", "class")[:number]
-
-
-def _attributes(attribution: UnitAttribution) -> dict[str, Any]:
-    return {
-        "plexrank_attribution": LAYOUT_VERSION,
-        "methods": list(attribution.values),
-        "fold": attribution.fold,
-        "seed": attribution.seed,
-        "channel_names": list(attribution.channel_names),
-        "class_names": list(attribution.class_names),
-        "checkpoint_sha256": attribution.checkpoint_sha256,
-    }
-
-
-def _shapes(
-    tiles: int, channel_names: Sequence[str], class_names: Sequence[str], methods: Sequence[str]
-) -> dict[str, tuple[int, ...]]:
-    channels, classes = len(channel_names), len(class_names)
-    shapes: dict[str, tuple[int, ...]] = {
-        "tile_id": (tiles,),
-        "embedding": (tiles, channels),
-        "logits": (tiles, classes),
-        "mean_intensity": (tiles, channels),
-        "weight": (tiles,),
-    }
-    return shapes | dict.fromkeys(methods, (tiles, channels, classes))
-
-
-def _require_shapes(attribution: UnitAttribution) -> None:
-    methods = list(attribution.values)
-    taken = sorted(set(methods) & set(PLAIN_ARRAYS))
+    taken = sorted(set(unit.methods) & set(PLAIN_ARRAYS))
     if taken:
         raise ValueError(f"a method cannot be called {taken[0]}, which is another array of the store")
-    tiles = len(attribution.tile_id)
-    if tiles == 0:
+    if num_tiles == 0:
         raise ValueError("an attribution needs one tile or more")
-    wanted = _shapes(tiles, attribution.channel_names, attribution.class_names, methods)
-    arrays = {name: getattr(attribution, name) for name in PLAIN_ARRAYS} | dict(attribution.values)
-    for name, shape in wanted.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{name}: expected shape {shape}, got {arrays[name].shape}")
+    with replacing(path) as temporary:
+        writer = _Writer(temporary, unit, num_tiles)
+        yield writer.write
+        writer.finish()
+
+
+class _Writer:
+    """Writes whole shards; what does not fill one waits for the next block."""
+
+    def __init__(self, path: Path, unit: ExplainedUnit, num_tiles: int) -> None:
+        self._unit, self._num_tiles = unit, num_tiles
+        chunk = min(num_tiles, CHUNK_TILES)
+        self._shard = min(unit.tiles_at_once(), chunk * -(-num_tiles // chunk))
+        attributes = {"plexrank_attribution": LAYOUT_VERSION, **{name: getattr(unit, name) for name in ATTRIBUTES}}
+        group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+        self._arrays = {
+            name: group.create_array(
+                name,
+                shape=shape,
+                dtype="int64" if name == "tile_id" else "float32",
+                chunks=(chunk, *shape[1:]),
+                shards=(self._shard, *shape[1:]),
+                compressors=BloscCodec(cname="zstd", shuffle="bitshuffle"),
+                dimension_names=("tile", "class") if name == "logits" else ("tile", "channel", "class")[: len(shape)],
+                config={"write_empty_chunks": True},
+            )
+            for name, shape in unit.shapes(num_tiles).items()
+        }
+        self._waiting: list[dict[str, np.ndarray]] = []
+        self._written = 0
+
+    def write(self, block: AttributionBlock) -> None:
+        arrays = block.arrays()
+        for name, shape in self._unit.shapes(len(block.tile_id)).items():
+            if name not in arrays or arrays[name].shape != shape:
+                found = arrays[name].shape if name in arrays else "nothing"
+                raise ValueError(f"{name}: expected shape {shape}, got {found}")
+        self._waiting.append(arrays)
+        if sum(len(part["tile_id"]) for part in self._waiting) >= self._shard:
+            self._flush(self._shard)
+
+    def finish(self) -> None:
+        self._flush(1)
+        if self._written != self._num_tiles:
+            raise ValueError(f"{self._written} tiles were written of {self._num_tiles}")
+
+    def _flush(self, multiple: int) -> None:
+        """Write all that waits, up to a multiple of so many tiles."""
+        ready = sum(len(part["tile_id"]) for part in self._waiting) // multiple * multiple
+        rest: dict[str, np.ndarray] = {}
+        for name, array in self._arrays.items():
+            values = np.concatenate([part[name] for part in self._waiting]) if self._waiting else np.empty(0)
+            for start in range(0, ready, self._shard):
+                stop = min(start + self._shard, ready)
+                array[self._written + start : self._written + stop] = values[start:stop]
+            rest[name] = values[ready:]
+        self._waiting = [rest]
+        self._written += ready
 
 
 class AttributionStore:
@@ -222,7 +249,8 @@ class AttributionStore:
                 yield block
 
     def _refuse_torn(self) -> None:
-        shapes = _shapes(len(self), self.channel_names, self.class_names, self.methods)
+        unit = ExplainedUnit(**{name: getattr(self, name) for name in ATTRIBUTES})
+        shapes = unit.shapes(len(self))
         for name, shape in shapes.items():
             array = self._arrays[name]
             if array.shape != shape or array.shards is None:

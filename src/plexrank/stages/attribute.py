@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from plexrank.attribution.store import UnitAttribution, write_attribution
+from plexrank.attribution.store import AttributionBlock, ExplainedUnit, writing_attribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.errors import RunDirError
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.machine.devices import log_line
 from plexrank.progress import Reporter
 from plexrank.run.plan import Plan
-from plexrank.rundir import Unit, file_digest
-from plexrank.stages.held_out import explain_held_out
+from plexrank.rundir import file_digest
+from plexrank.stages.held_out import explain_held_out, held_out_tiles
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import TrainedUnit, read_unit
@@ -38,24 +40,30 @@ def run(plan: Plan, reporter: Reporter) -> None:
                 if unit.record not in todo:
                     continue
                 on_first(unit.begin, info)
-                attribution = _attribute_one(plan, cohort, fold, seed, info)
-                store = plan.rundir.attribution(fold, seed)
-                on_first(partial(_write, unit, store, attribution, info.hardware), info)
+                _attribute_one(plan, cohort, fold, seed, info)
+                on_first(partial(unit.finish, device=info.hardware), info)
                 counting.advance()
 
 
-def _write(unit: Unit, store: Path, attribution: UnitAttribution, hardware: str) -> None:
-    write_attribution(store, attribution)
-    unit.finish(device=hardware)
-
-
-def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> UnitAttribution:
+def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> None:
+    """Explain and write block by block; the first process writes."""
     checkpoint = plan.rundir.training(fold, seed) / "best.pt"
     trained = read_unit(checkpoint)
     _refuse_another_cohort(checkpoint, trained, cohort, plan, fold)
     passes_once = trained.settings.has_embedding
     tiles = cohort.training_tiles(trained.intensity, cache_bytes=0 if passes_once else CACHE_BYTES)
-    return explain_held_out(trained, cohort, tiles, plan.study.attribute.methods, info, file_digest(checkpoint))
+    methods = plan.study.attribute.methods
+    unit = ExplainedUnit(
+        fold, seed, trained.channel_names, trained.class_names, file_digest(checkpoint), tuple(methods)
+    )
+    num_tiles = len(held_out_tiles(trained, cohort))
+    with ExitStack() as first:
+        writers: list[Callable[[AttributionBlock], None]] = []
+        store = writing_attribution(plan.rundir.attribution(fold, seed), unit, num_tiles)
+        on_first(lambda: writers.append(first.enter_context(store)), info)
+        for block in explain_held_out(trained, cohort, tiles, methods, info, unit.tiles_at_once()):
+            on_first(lambda block=block: writers[0](block), info)  # type: ignore[misc]
+        on_first(first.close, info)
 
 
 def _refuse_another_cohort(checkpoint: Path, trained: TrainedUnit, cohort: TiledCohort, plan: Plan, fold: int) -> None:

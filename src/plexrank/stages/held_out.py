@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from plexrank.attribution.methods import METHODS
-from plexrank.attribution.store import UnitAttribution
+from plexrank.attribution.store import AttributionBlock
 from plexrank.distributed import ProcessInfo
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.readout.pooling import tile_weights
+from plexrank.stages.tile_table import IntArray
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.training.checkpoint import TrainedUnit
 from plexrank.training.data import TrainingTiles
@@ -25,42 +26,53 @@ def explain_held_out(
     tiles: TrainingTiles,
     methods: Sequence[str],
     info: ProcessInfo,
-    checkpoint_sha256: str = "",
-) -> UnitAttribution:
-    """The held-out embedding and importances of one training. A collective.
+    tiles_at_once: int,
+) -> Iterator[AttributionBlock]:
+    """The held-out embedding and importances of one training, whole images at a time. A collective.
 
     Args:
         tiles: of the cohort with the training's intensity scale.
         methods: importances to compute.
-        checkpoint_sha256: digest of the file that ``trained`` was read from, where the result is to name it.
+        tiles_at_once: in a block, about; an image's tiles are never parted.
     """
-    index = cohort.tiles_of(cohort.plan.images(trained.fold, "held_out"))
+    index = held_out_tiles(trained, cohort)
     network = trained.network(info.device)
-    if isinstance(network, ChannelEmbedding):
-        r = embed_tiles(network, tiles, index, info)
-        weight = tile_weights(trained.attention, r, cohort.image_of_tile[index])
-        embedding = r if trained.blend is None else trained.blend.apply(r, cohort.channel_means[index])
-        logits, values = _explain_embedding(trained, network, embedding, methods, info)
-    else:
-        weight = np.ones(len(index), dtype=np.float32)
-        embedding = np.full((len(index), network.num_channels), np.nan, dtype=np.float32)
-        logits = logits_of_tiles(network, tiles, index, info)
-        own = {name: "gradient" if name == "gradcam" else name for name in methods}  # bsn's gradient is Grad-CAM
-        explained = explain_tiles(network, tiles, index, sorted({*own.values()}), info)
-        values = {name: explained[same] for name, same in own.items()}
-    return UnitAttribution(
-        fold=trained.fold,
-        seed=trained.seed,
-        channel_names=trained.channel_names,
-        class_names=trained.class_names,
-        checkpoint_sha256=checkpoint_sha256,
-        tile_id=index,
-        embedding=embedding,
-        logits=logits,
-        mean_intensity=cohort.channel_means[index],
-        weight=weight,
-        values=values,
-    )
+    for block in _whole_images(index, cohort.image_of_tile[index], tiles_at_once):
+        if isinstance(network, ChannelEmbedding):
+            r = embed_tiles(network, tiles, block, info)
+            weight = tile_weights(trained.attention, r, cohort.image_of_tile[block])
+            embedding = r if trained.blend is None else trained.blend.apply(r, cohort.channel_means[block])
+            logits, values = _explain_embedding(trained, network, embedding, methods, info)
+        else:
+            weight = np.ones(len(block), dtype=np.float32)
+            embedding = np.full((len(block), network.num_channels), np.nan, dtype=np.float32)
+            logits = logits_of_tiles(network, tiles, block, info)
+            own = {name: "gradient" if name == "gradcam" else name for name in methods}  # bsn's gradient is Grad-CAM
+            explained = explain_tiles(network, tiles, block, sorted({*own.values()}), info)
+            values = {name: explained[same] for name, same in own.items()}
+        yield AttributionBlock(
+            tile_id=block,
+            embedding=embedding,
+            logits=logits,
+            mean_intensity=cohort.channel_means[block],
+            weight=weight,
+            values=values,
+        )
+
+
+def held_out_tiles(trained: TrainedUnit, cohort: TiledCohort) -> IntArray:
+    """Indices (tile,) of the tiles that a training's fold holds out, image by image."""
+    return cohort.tiles_of(cohort.plan.images(trained.fold, "held_out"))
+
+
+def _whole_images(index: IntArray, image: IntArray, tiles_at_once: int) -> Iterator[IntArray]:
+    """Parts of the tiles ``index`` of so many tiles or somewhat more, each with all tiles of its images."""
+    starts = [0, *(np.flatnonzero(np.diff(image)) + 1).tolist(), len(index)]
+    first = 0
+    for start in starts[1:]:
+        if start - first >= tiles_at_once or start == len(index):
+            yield index[first:start]
+            first = start
 
 
 def _explain_embedding(

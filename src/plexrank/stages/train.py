@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from plexrank.attribution.store import UnitAttribution
+from plexrank.attribution.store import BLOCK_TILES
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.machine.devices import log_line
 from plexrank.progress import Reporter
+from plexrank.ranking.aggregate import UnitTable
 from plexrank.ranking.null_unit import NullUnit, write_null_unit
 from plexrank.run.plan import Plan
 from plexrank.rundir import Unit as Work
@@ -87,13 +88,11 @@ class _Trainer:
         unit = self._unit(plan.relabelled(labelling), fold, 0, labelling)
         self._train_unit(work, tiles, unit, paths, NULL_SECONDS_BETWEEN_SAVES)
         trained = read_unit(paths.best)
-        attribution = explain_held_out(trained, cohort, tiles, [plan.study.rank.by], self.info)
+        blocks = explain_held_out(trained, cohort, tiles, [plan.study.rank.by], self.info, BLOCK_TILES)
+        table = image_means(blocks, trained, cohort)
+        on_first(lambda: self._keep(work, paths, labelling, trained, table), self.info)
 
-        on_first(lambda: self._keep(work, paths, labelling, trained, attribution), self.info)
-
-    def _keep(
-        self, work: Work, paths: UnitPaths, labelling: int, trained: TrainedUnit, attribution: UnitAttribution
-    ) -> None:
+    def _keep(self, work: Work, paths: UnitPaths, labelling: int, trained: TrainedUnit, table: UnitTable) -> None:
         classifier = None if trained.classifier is None else trained.classifier.state_dict()
         unit = NullUnit(
             labelling=labelling,
@@ -101,7 +100,7 @@ class _Trainer:
             class_names=trained.class_names,
             labels=self.plan.null_labels[labelling],
             method=self.plan.study.rank.by,
-            table=image_means([attribution], trained, self.cohort),
+            table=table,
             classifier=classifier and {name: values.cpu().numpy() for name, values in classifier.items()},
         )
         write_null_unit(work.outputs[0], unit)
