@@ -23,7 +23,7 @@ from plexrank.machine.processes import refuse_several_processes, several_started
 from plexrank.progress import Reporter
 
 if TYPE_CHECKING:
-    from plexrank.run.plan import Plan
+    from plexrank.planning.plan import Plan
 
 BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
 
@@ -95,7 +95,7 @@ def demo(
     """Simulate a small cohort, run the whole pipeline on it, and show the ranking beside the truth."""
     from plexrank.evaluation.beside_truth import beside_truth
     from plexrank.launch.opening import open_run, running
-    from plexrank.run.results import read_ranking_and_truth
+    from plexrank.planning.results import read_ranking_and_truth
     from plexrank.simulate.scenarios import simulate as write_cohort
 
     refuse_several_processes("demo")
@@ -140,8 +140,8 @@ def init(
     site: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column of sites or batches.")] = None,
 ) -> None:
     """Draft a study from a folder of images, and of a table of labels where there is one; then run plexrank check."""
-    from plexrank.run.draft import draft_study
-    from plexrank.run.draft_labels import TableColumns
+    from plexrank.planning.draft import draft_study
+    from plexrank.planning.draft_labels import TableColumns
 
     print(draft_study(images, out, labels, TableColumns(by, label, patient, site)).to_text())
 
@@ -156,8 +156,8 @@ def check(
 ) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
     from plexrank.launch.opening import imagenet_folder
-    from plexrank.run.check import check_study_file
-    from plexrank.run.cost import measure_cost
+    from plexrank.planning.check import check_study_file
+    from plexrank.planning.cost import measure_cost
 
     overrides = _overrides(set_, skip_bad)
     result = check_study_file(study, overrides, imagenet_folder=imagenet_folder())
@@ -307,7 +307,7 @@ def evaluate(
     """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall, top-10 overlap."""
     from plexrank.evaluation.single_cell import single_cell_truth
     from plexrank.evaluation.truth import evaluate as compare
-    from plexrank.run.results import read_ranking, read_ranking_and_truth
+    from plexrank.planning.results import read_ranking, read_ranking_and_truth
 
     if (truth is None) == (single_cell is None):
         raise typer.BadParameter("give one of --truth and --single-cell")

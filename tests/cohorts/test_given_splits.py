@@ -11,8 +11,8 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.folds import split_patients
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
-from plexrank.run.image_units import ImageUnits
-from plexrank.run.plan import Plan, make_plan
+from plexrank.planning.image_units import ImageUnits
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import RunDir, digest
 from plexrank.settings import Study
 from plexrank.study import load_study

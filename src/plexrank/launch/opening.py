@@ -25,9 +25,9 @@ from plexrank.launch.submit import (
     write_dry_run,
 )
 from plexrank.machine.processes import job_id
+from plexrank.planning.check import check_study_file
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.run.check import check_study_file
-from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir, file_digest, now, write_text
 from plexrank.study import dump_study, load_study
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plexrank.errors import PlexrankError, naming_input
 from plexrank.launch.versions import other_version
-from plexrank.run.plan import Plan, make_plan
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import RunDir, write_text
 from plexrank.study import dump_study, load_study
 

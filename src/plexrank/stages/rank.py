@@ -7,11 +7,11 @@ import json
 import numpy as np
 
 from plexrank.cohorts.bad_images import brightness_warnings
+from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
-from plexrank.run.plan import Plan
 from plexrank.rundir import replacing, write_text
 from plexrank.stages.tile_table import TileTable
 from plexrank.stages.todo import units_to_do

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plexrank.run.plan import Plan
+from plexrank.planning.plan import Plan
 from plexrank.rundir import reading_output
 from plexrank.tiles.texture import STATISTICS
 

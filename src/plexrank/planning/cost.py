@@ -11,8 +11,8 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.located import LocatedImage
 from plexrank.machine.cores import usable_cores
 from plexrank.models.parameters import n_parameters
-from plexrank.run.check_result import CheckResult, Cost
-from plexrank.run.trial import run_minutes, training_memory_bytes, try_training
+from plexrank.planning.check_result import CheckResult, Cost
+from plexrank.planning.trial import run_minutes, training_memory_bytes, try_training
 from plexrank.settings import Study
 from plexrank.study import load_study
 from plexrank.tiles.grid import TileGrid

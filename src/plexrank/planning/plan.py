@@ -24,8 +24,8 @@ from plexrank.cohorts.null_labels import null_labels
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.errors import StudyError, raise_problems
 from plexrank.images.image_path import size_and_mtime
-from plexrank.run.image_notes import ImageNotes, read_image_notes
-from plexrank.run.image_units import ImageUnits, panel_rows
+from plexrank.planning.image_notes import ImageNotes, read_image_notes
+from plexrank.planning.image_units import ImageUnits, panel_rows
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record, reading_output
 from plexrank.settings import Study
 

@@ -17,8 +17,8 @@ from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.cohorts.tables import did_you_mean, read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.models.parameters import published_weights
-from plexrank.run.check_result import CheckResult, ClassCounts
-from plexrank.run.image_units import ImageUnits
+from plexrank.planning.check_result import CheckResult, ClassCounts
+from plexrank.planning.image_units import ImageUnits
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 from plexrank.study import survey_study
@@ -85,7 +85,7 @@ def check_study(
     problems = list({str(problem): problem for problem in problems}.values())  # both looks at the split may tell it
     cost = None
     if channels and not problems and len(looked.located) == len(usable.images):
-        from plexrank.run.cost import find_cost
+        from plexrank.planning.cost import find_cost
 
         cost = find_cost(study, usable, looked.located, len(channels.names))
     return CheckResult(
@@ -125,7 +125,7 @@ def _look_at_images(study: Study, survey: Survey, units: ImageUnits | None) -> _
     stored = {image.image_id: units.stored_channels(image) for image in cohort.images} if units else {}
     looked.held.update((image_id, names) for image_id, names in stored.items() if names is not None)
     if to_open := [image for image in cohort.images if image.image_id not in looked.held]:
-        from plexrank.run.opened_images import open_images, unreadable_images  # and with it the readers of images
+        from plexrank.planning.opened_images import open_images, unreadable_images  # and with it the readers of images
 
         if study.cohort.panel is not None and cohort.panel is None:
             looked.bad.extend(unreadable_images(to_open))

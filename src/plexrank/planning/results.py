@@ -8,7 +8,7 @@ import pandas as pd
 
 from plexrank.cohorts.tables import read_table
 from plexrank.errors import MissingInputError
-from plexrank.run.plan import Plan
+from plexrank.planning.plan import Plan
 from plexrank.rundir import reading_output
 
 

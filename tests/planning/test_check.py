@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from plexrank.run.check import check_study_file
-from plexrank.run.cost import TILE_CACHE_BYTES, measure_cost
-from plexrank.run.trial import Trial, run_minutes, training_memory_bytes
+from plexrank.planning.check import check_study_file
+from plexrank.planning.cost import TILE_CACHE_BYTES, measure_cost
+from plexrank.planning.trial import Trial, run_minutes, training_memory_bytes
 from plexrank.study import load_study
 from plexrank.training.data import CACHE_BYTES
 

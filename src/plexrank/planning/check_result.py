@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from plexrank.cohorts.bad_images import SkippedImage
 from plexrank.cohorts.cohort import Survey
 from plexrank.errors import PlexrankError
-from plexrank.run.image_units import ImageUnits
+from plexrank.planning.image_units import ImageUnits
 from plexrank.settings import Study
 
 
