@@ -24,8 +24,8 @@ import torch
 from plexrank.attribution.methods import METHODS
 from plexrank.distributed import ProcessInfo
 from plexrank.launch.opening import open_run
+from plexrank.planning.plan import STAGES, Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.simulate import simulate
 from plexrank.stages.attribute import run as attribute
 from plexrank.stages.pipeline import run_stage

@@ -39,6 +39,7 @@ from plexrank.evaluation.truth import evaluate
 from plexrank.launch.opening import resume_run
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.planning.plan import Plan
 from plexrank.ranking.aggregate import UnitTable, aggregate_unit, gather_samples
 from plexrank.ranking.baselines import logistic_baseline
 from plexrank.ranking.prediction import auc
@@ -46,7 +47,6 @@ from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.readout.blending import fit_blend, log_means, mean_offset
 from plexrank.readout.linear import fit_linear_classifier
-from plexrank.run.plan import Plan
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.statistics.means import class_balanced_mean
 from plexrank.training.checkpoint import read_unit

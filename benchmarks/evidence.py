@@ -23,8 +23,8 @@ from scipy import stats
 from plexrank.attribution.store import AttributionStore
 from plexrank.evaluation.truth import evaluate
 from plexrank.launch.opening import open_run, running
+from plexrank.planning.plan import STAGES, Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.simulate import simulate
 from plexrank.stages.pipeline import run_stage
 from plexrank.study import load_study

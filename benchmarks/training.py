@@ -29,7 +29,7 @@ from plexrank.distributed import ProcessInfo, barrier, process_group
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.run.plan import Plan, make_plan
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.simulate import simulate
 from plexrank.stages.tiled_cohort import TiledCohort

@@ -23,7 +23,7 @@ from plexrank.machine.processes import refuse_several_processes, several_started
 from plexrank.progress import Reporter
 
 if TYPE_CHECKING:
-    from plexrank.run.plan import Plan
+    from plexrank.planning.plan import Plan
 
 BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
 
@@ -139,8 +139,8 @@ def init(
     site: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column of sites or batches.")] = None,
 ) -> None:
     """Draft a study from a folder of images, and of a table of labels where there is one; then run plexrank check."""
-    from plexrank.run.draft import draft_study
-    from plexrank.run.draft_labels import TableColumns
+    from plexrank.planning.draft import draft_study
+    from plexrank.planning.draft_labels import TableColumns
 
     print(draft_study(images, out, labels, TableColumns(by, label, patient, site)).to_text())
 
@@ -155,7 +155,7 @@ def check(
 ) -> None:
     """Show every problem of study, samplesheet, panel and images at once, then what a run would cost."""
     from plexrank.launch.opening import imagenet_folder
-    from plexrank.run.check import check_study_file, measure_cost
+    from plexrank.planning.check import check_study_file, measure_cost
 
     overrides = _overrides(set_, skip_bad)
     result = check_study_file(study, overrides, imagenet_folder=imagenet_folder())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from plexrank.run.check import check_study_file
+from plexrank.planning.check import check_study_file
 
 SETTINGS = (
     "tile: {tile_px: 16}\nmodel: {backbone: shallow, weights: none}\n"

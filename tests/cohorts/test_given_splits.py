@@ -11,7 +11,7 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.folds import split_patients
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
-from plexrank.run.plan import Plan, make_plan
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import RunDir, digest
 from plexrank.settings import Study
 from plexrank.study import load_study

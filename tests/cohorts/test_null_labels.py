@@ -14,7 +14,7 @@ from plexrank.cohorts.folds import Split, split_patients
 from plexrank.cohorts.null_labels import permute_labels
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import StudyError
-from plexrank.run.plan import Plan
+from plexrank.planning.plan import Plan
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 

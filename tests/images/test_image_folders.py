@@ -145,7 +145,7 @@ def test_of_dearrayed_cores_the_cores(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_rounds_alone_is_told_by_init(tmp_path: Path) -> None:
-    from plexrank.run.draft import draft_study
+    from plexrank.planning.draft import draft_study
 
     for number in (1, 2):
         write_ome(tmp_path / f"cycle{number}.tif", noise())

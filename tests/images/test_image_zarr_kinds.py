@@ -16,7 +16,7 @@ from plexrank.errors import ImageDataError
 from plexrank.images.find import find_images
 from plexrank.images.open import open_image
 from plexrank.images.zarr_chunks import count_chunks
-from plexrank.run.check import check_study
+from plexrank.planning.check import check_study
 from plexrank.study import load_study
 
 LABELS = ("CD3", "CD8", "DNA")

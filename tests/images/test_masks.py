@@ -23,7 +23,7 @@ from plexrank.errors import ImageDataError, MissingInputError
 from plexrank.images import mask as masks
 from plexrank.images import outlines
 from plexrank.images.mask import open_mask
-from plexrank.run.check import check_study_file
+from plexrank.planning.check import check_study_file
 from plexrank.simulate import simulate
 from plexrank.tiles.tiling import tile_image
 

@@ -15,7 +15,7 @@ from conftest import Plexrank, run_arguments
 from fake_slurm import FakeSlurm, slurm
 from plexrank.launch.graph import plan_jobs, read_graph
 from plexrank.launch.profile import Profile
-from plexrank.run.plan import make_plan
+from plexrank.planning.plan import make_plan
 from plexrank.rundir import RunDir, Unit
 from plexrank.study import load_study
 

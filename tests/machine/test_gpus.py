@@ -15,7 +15,7 @@ from plexrank.errors import PlexrankError
 from plexrank.machine import devices, gpus
 from plexrank.machine.devices import choose_device, choose_gpu, found_line, in_words, log_line, refuse_unlike
 from plexrank.machine.gpus import driver_version, given_gpus, refusal, unusable
-from plexrank.run.plan import make_plan
+from plexrank.planning.plan import make_plan
 from plexrank.rundir import RunDir
 from plexrank.study import load_study
 

@@ -19,9 +19,9 @@ from test_pipeline import free_port, wait_until
 from conftest import Plexrank, run_arguments
 from fake_slurm import FakeSlurm, slurm
 from plexrank.errors import RunDirError
+from plexrank.planning.check import check_study_file
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.ranking.null_unit import NullUnit, read_null_unit, write_null_unit
-from plexrank.run.check import check_study_file
-from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.unit_tables import read_null_units, read_unit_tables

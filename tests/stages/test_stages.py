@@ -16,7 +16,7 @@ import pytest
 from conftest import Plexrank, run_arguments
 from plexrank.attribution.store import AttributionStore
 from plexrank.errors import RunDirError
-from plexrank.run.plan import Plan, make_plan
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import RunDir
 from plexrank.stages.attribute import _refuse_another_cohort
 from plexrank.stages.rank import _silent_channels, _warnings

@@ -14,7 +14,7 @@ import tifffile
 
 from lazy_images import Image, lazy, names, noise, settings, whole_image
 from plexrank.errors import ImageDataError, StudyError
-from plexrank.run.check import check_study_file
+from plexrank.planning.check import check_study_file
 from plexrank.settings import TileSettings
 from plexrank.simulate import simulate
 from plexrank.study import load_study

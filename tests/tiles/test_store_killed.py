@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 import plexrank.stages.tile as tile_stage
+from plexrank.planning.plan import make_plan
 from plexrank.progress import Reporter
-from plexrank.run.plan import make_plan
 from plexrank.rundir import RunDir, file_digest
 from plexrank.simulate import simulate
 from plexrank.study import load_study

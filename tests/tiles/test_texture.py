@@ -20,7 +20,7 @@ from conftest import Plexrank, run_arguments
 from image_files import write_ome
 from lazy_images import lazy, names, settings
 from plexrank.errors import RunDirError
-from plexrank.run.plan import make_plan
+from plexrank.planning.plan import make_plan
 from plexrank.rundir import RunDir
 from plexrank.simulate import simulate
 from plexrank.stages.tiled_cohort import TiledCohort

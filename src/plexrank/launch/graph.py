@@ -14,7 +14,7 @@ from plexrank.images.image_path import size_and_mtime
 from plexrank.launch.profile import ArrayResources, Profile
 from plexrank.launch.script import Job, spread
 from plexrank.launch.slurm import TaskState
-from plexrank.run.plan import STAGES, Plan, make_plan
+from plexrank.planning.plan import STAGES, Plan, make_plan
 from plexrank.rundir import Unit, write_text
 
 JOB_NAMES = ("tile", "table", "train", "attribute", "rank", "report")

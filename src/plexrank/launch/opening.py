@@ -29,9 +29,9 @@ from plexrank.launch.submit import (
 )
 from plexrank.launch.versions import other_version
 from plexrank.machine.processes import job_id
+from plexrank.planning.check import check_study_file
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.run.check import check_study_file
-from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import RunDir, file_digest, now, reading_output, write_text
 from plexrank.study import dump_study, load_study
 

@@ -20,7 +20,7 @@ from plexrank.launch.options import variables_of
 from plexrank.launch.profile import Profile
 from plexrank.launch.refusals import explain
 from plexrank.launch.script import Job, resources_of, sbatch_text, write_units
-from plexrank.run.plan import Plan
+from plexrank.planning.plan import Plan
 from plexrank.rundir import RunDir, Unit, file_digest, now, write_text
 from plexrank.study import dump_study
 

@@ -12,8 +12,8 @@ from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.errors import RunDirError
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.machine.devices import log_line
+from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
-from plexrank.run.plan import Plan
 from plexrank.rundir import Unit, file_digest
 from plexrank.stages.held_out import explain_held_out
 from plexrank.stages.tiled_cohort import TiledCohort

@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Iterator, Sequence
 
 from plexrank.errors import MissingInputError
+from plexrank.planning.plan import STAGES, Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.run.plan import STAGES, Plan, make_plan
 from plexrank.rundir import Unit
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from plexrank.cohorts.bad_images import brightness_warnings, read_signal
+from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
-from plexrank.run.plan import Plan
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do

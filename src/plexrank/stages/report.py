@@ -7,10 +7,10 @@ import json
 import pandas as pd
 
 from plexrank.cohorts.tables import read_table
+from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.page import ReportContent, render_page
-from plexrank.run.plan import Plan
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study

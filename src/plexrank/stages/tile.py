@@ -21,8 +21,8 @@ from plexrank.cohorts.channels import find_misfits
 from plexrank.cohorts.located import locate_image
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore

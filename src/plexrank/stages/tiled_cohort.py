@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from plexrank.errors import RunDirError
-from plexrank.run.plan import Plan
+from plexrank.planning.plan import Plan
 from plexrank.rundir import reading_output
 from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from plexrank.planning.plan import TILE_TABLE
 from plexrank.progress import Reporter
-from plexrank.run.plan import TILE_TABLE
 from plexrank.rundir import Unit
 
 _SHOWN = 3

@@ -11,9 +11,9 @@ from plexrank.attribution.store import UnitAttribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.machine.devices import log_line
+from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.null_unit import NullUnit, write_null_unit
-from plexrank.run.plan import Plan
 from plexrank.rundir import Unit as Work
 from plexrank.rundir import clear_leftovers
 from plexrank.stages.held_out import explain_held_out

@@ -1,7 +1,7 @@
 """Times a few steps of a study's training on made-up tiles, as a process of its own, and says what they took.
 
 Reads a JSON object from standard input (``model``, ``num_channels``, ``num_classes``, ``side_px``, ``batch_tiles``,
-``seconds``) and writes one: see :class:`plexrank.run.trial.Trial`.
+``seconds``) and writes one: see :class:`plexrank.planning.trial.Trial`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 from plexrank.machine.allocator import keep_freed_memory, share_one_arena
 from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.run.plan import STAGES
+from plexrank.planning.plan import STAGES
 from plexrank.settings import ModelSettings
 from plexrank.training.embedding import CHANNEL_IMAGES
 from plexrank.training.optimiser import make_optimiser

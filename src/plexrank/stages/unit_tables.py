@@ -11,10 +11,10 @@ import torch
 
 from plexrank.attribution.store import AttributionStore
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.planning.plan import Plan
 from plexrank.ranking.aggregate import Classify, LinearWeights, TileBlock, UnitTable, aggregate_unit
 from plexrank.ranking.null_unit import NullUnit, read_null_unit
 from plexrank.readout.linear import LinearClassifier
-from plexrank.run.plan import Plan
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.training.checkpoint import TrainedUnit, read_unit
 

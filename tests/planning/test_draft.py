@@ -16,9 +16,9 @@ from plexrank.cohorts.panel import read_panel
 from plexrank.cohorts.panel_match import locate_channels
 from plexrank.errors import MissingInputError, StudyError
 from plexrank.images.find import FoundImage, find_images
-from plexrank.run import draft_sizes
-from plexrank.run.check import check_study
-from plexrank.run.draft import FILES, draft_study
+from plexrank.planning import draft_sizes
+from plexrank.planning.check import check_study
+from plexrank.planning.draft import FILES, draft_study
 from plexrank.study import load_study
 
 

@@ -8,11 +8,11 @@ import pytest
 from test_draft import found, mcd_files, rows, write_sized
 
 from plexrank.errors import StudyError
-from plexrank.run import draft_sizes
-from plexrank.run.check import check_study_file
-from plexrank.run.draft import draft_study
-from plexrank.run.draft_labels import TableColumns
-from plexrank.run.draft_sizes import choose_sizes
+from plexrank.planning import draft_sizes
+from plexrank.planning.check import check_study_file
+from plexrank.planning.draft import draft_study
+from plexrank.planning.draft_labels import TableColumns
+from plexrank.planning.draft_sizes import choose_sizes
 from plexrank.study import load_study
 
 

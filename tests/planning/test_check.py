@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plexrank.run.check import TILE_CACHE_BYTES, check_study_file, measure_cost
-from plexrank.run.trial import Trial, run_minutes, training_memory_bytes
+from plexrank.planning.check import TILE_CACHE_BYTES, check_study_file, measure_cost
+from plexrank.planning.trial import Trial, run_minutes, training_memory_bytes
 from plexrank.study import load_study
 from plexrank.training.data import CACHE_BYTES
 

@@ -18,8 +18,8 @@ from plexrank.cohorts.panel_match import locate_channels
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
 from plexrank.images.channel_names import fold_name
 from plexrank.images.find import FoundImage, find_images, show_the_same
-from plexrank.run.draft_labels import NO_COLUMNS, JoinedLabels, TableColumns, find_samplesheet, join_labels
-from plexrank.run.draft_sizes import Sizes, choose_cofactor, choose_sizes
+from plexrank.planning.draft_labels import NO_COLUMNS, JoinedLabels, TableColumns, find_samplesheet, join_labels
+from plexrank.planning.draft_sizes import Sizes, choose_cofactor, choose_sizes
 from plexrank.rundir import write_text
 from plexrank.wording import counted
 

@@ -22,8 +22,8 @@ from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming
 from plexrank.images.open import open_image
 from plexrank.machine.cores import usable_cores
 from plexrank.models.parameters import n_parameters, published_weights
-from plexrank.run.plan import Plan
-from plexrank.run.trial import run_minutes, training_memory_bytes, try_training
+from plexrank.planning.plan import Plan
+from plexrank.planning.trial import run_minutes, training_memory_bytes, try_training
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 from plexrank.study import load_study, survey_study
