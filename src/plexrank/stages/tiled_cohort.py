@@ -12,6 +12,7 @@ import pandas as pd
 from plexrank.errors import RunDirError
 from plexrank.planning.plan import Plan
 from plexrank.rundir import reading_output
+from plexrank.stages.cohort_rows import IntArray, read_tile_rows
 from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
@@ -20,8 +21,6 @@ from plexrank.training.data import CACHE_BYTES, TrainingTiles, evenly_spaced
 
 INTENSITY_TILES = 512
 """At most so many tiles, evenly spaced over those of the training patients, give the intensity scale."""
-
-IntArray = npt.NDArray[np.int64]
 
 
 class TiledCohort:
@@ -33,13 +32,13 @@ class TiledCohort:
         channels: N names in the order of the channel axis.
         present: (image, channel) bool, which channels an image holds.
         image_of_tile: (tile,) index into the images of the cohort.
+        tile_area_px: (tile,) pixels of every tile that lie within its image.
         channel_means: (tile, channel) float32 mean counts, NaN where the tile's image lacks the channel.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        with reading_output(plan.rundir.tiles_table):
-            table = pd.read_parquet(plan.rundir.tiles_table)
+        rows = read_tile_rows(plan)
         self.stores = [TileStore(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images]
         for image, store, names in zip(plan.cohort.images, self.stores, plan.channels.stored, strict=True):
             if store.channel_names != names:
@@ -50,12 +49,12 @@ class TiledCohort:
             store.require(plan.stored_digests(image))
         self.channels = plan.channels.names
         self.present = plan.channels.present
-        position = {image.image_id: index for index, image in enumerate(plan.cohort.images)}
-        self.image_of_tile: IntArray = np.array([position[image_id] for image_id in table["image_id"]], dtype=np.int64)
-        self.channel_means = np.full((len(table), len(self.channels)), np.nan, dtype=np.float32)
-        for tile, (image, means) in enumerate(zip(self.image_of_tile, table["channel_mean"], strict=True)):
+        self.image_of_tile = rows.image_of_tile
+        self.tile_area_px = rows.area_px
+        self.channel_means = np.full((len(rows.table), len(self.channels)), np.nan, dtype=np.float32)
+        for tile, (image, means) in enumerate(zip(self.image_of_tile, rows.table["channel_mean"], strict=True)):
             self.channel_means[tile, self.present[image]] = means[self._planes(image)]
-        self._grid = table[["row", "col", "height_px", "width_px"]].to_numpy()
+        self._grid = rows.table[["row", "col", "height_px", "width_px"]].to_numpy()
 
     @functools.cached_property
     def statistics(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -75,12 +74,6 @@ class TiledCohort:
                 held = of_image[record.image_id][list(STATISTICS)].to_numpy(np.float64)
                 found[:, image, self.present[image]] = held[self._planes(image)].T
         return dict(zip(STATISTICS, found, strict=True))
-
-    @property
-    def tile_area_px(self) -> IntArray:
-        """(tile,) pixels of every tile that lie within its image."""
-        area: IntArray = self._grid[:, 2] * self._grid[:, 3]
-        return area
 
     def read(self, tile: int) -> np.ndarray:
         """Counts (channel, y, x) of a tile, mirrored beyond the image's edge; zeros in planes that the image lacks."""
