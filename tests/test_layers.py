@@ -20,6 +20,7 @@ LAYERS = [
     {"planning", "ranking", "simulate", "training"},
     {"stages"},
     {"launch"},
+    {"api"},
     {"cli"},
     {"plexrank", "__main__"},
 ]
@@ -104,6 +105,8 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
     [
         ("plexrank", {"torch", "zarr", "dask", "numpy"}),
         ("plexrank.cli", {"torch", "zarr", "dask", "numpy", "pydantic"}),
+        ("plexrank.api.opened_run", {"torch", "zarr", "dask", "matplotlib"}),
+        ("plexrank.api.held_out", {"torch"}),
         ("plexrank.planning.plan", {"torch", "zarr", "dask"}),
         ("plexrank.planning.check", {"torch"}),
         ("plexrank.launch.status", {"torch", "zarr"}),
