@@ -34,6 +34,7 @@ OWNERS = {
     "scipy.stats": {"ranking", "evaluation", "statistics"},
     "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
     "submitit": {"launch"},
+    "anndata": {"api/annotated", "api/opened_run"},
 }
 
 
