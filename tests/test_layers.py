@@ -28,7 +28,7 @@ OWNERS = {
     "yaml": {"study", "simulate", "launch/profile"},
     "torch.distributed": {"distributed"},
     "zarr": {"tiles/store", "attribution/store", "images/ome_zarr"},
-    "dask": {"images", "tiles", "ranking/aggregate", "launch/allocation"},
+    "dask": {"api/image_tiles", "images", "tiles", "ranking/aggregate", "launch/allocation"},
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},
     "scipy.stats": {"ranking", "evaluation", "statistics"},
