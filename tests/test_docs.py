@@ -25,13 +25,19 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_and_its_python_run(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     (commands,) = blocks(ROOT / "README.md", "sh")
     done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report" / "report.html").is_file()
     assert "recall_at" in done.stdout
+    (code,) = [block for block in blocks(ROOT / "README.md", "python") if "open_run" in block]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "train: all 3 done already" in done.stderr
+    assert (tmp_path / "ranking.png").is_file()
+    assert (tmp_path / "run.h5ad").is_file()
 
 
 def test_make_targets_of_the_readme_exist() -> None:

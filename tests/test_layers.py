@@ -20,6 +20,7 @@ LAYERS = [
     {"ranking", "planning", "simulate", "training"},
     {"stages"},
     {"launch"},
+    {"api"},
     {"cli"},
     {"plexrank", "__main__"},
 ]
@@ -27,12 +28,13 @@ OWNERS = {
     "yaml": {"study", "simulate", "launch/profile"},
     "torch.distributed": {"distributed"},
     "zarr": {"tiles/store", "attribution/store", "images/ome_zarr"},
-    "dask": {"images", "tiles", "ranking/aggregate", "launch/allocation"},
+    "dask": {"api/image_tiles", "images", "tiles", "ranking/aggregate", "launch/allocation"},
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},
     "scipy.stats": {"ranking", "evaluation", "statistics"},
     "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
     "submitit": {"launch"},
+    "anndata": {"api/annotated", "api/opened_run"},
 }
 
 
@@ -104,6 +106,8 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
     [
         ("plexrank", {"torch", "zarr", "dask", "numpy"}),
         ("plexrank.cli", {"torch", "zarr", "dask", "numpy", "pydantic"}),
+        ("plexrank.api.opened_run", {"torch", "zarr", "dask", "matplotlib"}),
+        ("plexrank.api.held_out", {"torch"}),
         ("plexrank.planning.plan", {"torch", "zarr", "dask"}),
         ("plexrank.planning.check", {"torch"}),
         ("plexrank.launch.status", {"torch", "zarr"}),

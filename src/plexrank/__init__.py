@@ -8,15 +8,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plexrank.api.commands import check, run
+    from plexrank.api.opened_run import Run, open_run
+    from plexrank.errors import PlexrankError
     from plexrank.ranking.features import rank_features
 
 __version__ = "0.1.0"
-__all__ = ["rank_features"]
+__all__ = ["PlexrankError", "Run", "check", "open_run", "rank_features", "run"]
+
+_HOMES = {
+    "PlexrankError": "plexrank.errors",
+    "Run": "plexrank.api.opened_run",
+    "check": "plexrank.api.commands",
+    "open_run": "plexrank.api.opened_run",
+    "rank_features": "plexrank.ranking.features",
+    "run": "plexrank.api.commands",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "rank_features":
-        from plexrank.ranking.features import rank_features
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return rank_features
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

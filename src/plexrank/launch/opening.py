@@ -70,15 +70,18 @@ def open_run(
 
 
 @contextmanager
-def running(plan: Plan) -> Iterator[None]:
+def running(plan: Plan, command: str | None = None) -> Iterator[None]:
     """Keep the run directory to this process, and write into it what is run.
+
+    Args:
+        command: what was asked for, for the provenance; the command line of this process if absent.
 
     Raises:
         RunDirError: another process, or a Slurm job, is at work in it.
     """
     with plan.rundir.locked(job=job_id()):
         refuse_while_jobs_run(plan.rundir)
-        _record(plan)
+        _record(plan, command)
         yield
 
 
@@ -101,14 +104,14 @@ def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) ->
         return lines_about(submit_run(plan, profile, profile_path, until, active), plan.rundir)
 
 
-def _record(plan: Plan) -> None:
+def _record(plan: Plan, command: str | None = None) -> None:
     """Write into the run directory what is run."""
-    plan.rundir.add_provenance(provenance(plan))  # first: a folder with a study and without it is a user's
+    plan.rundir.add_provenance(provenance(plan, command))  # first: a folder with a study and without it is a user's
     write_text(plan.rundir.study, dump_study(plan.study))
 
 
-def provenance(plan: Plan) -> dict[str, str]:
-    """What this process is, and the inputs as they are now."""
+def provenance(plan: Plan, command: str | None = None) -> dict[str, str]:
+    """What this process is, and the inputs as they are now; ``command`` as for :func:`running`."""
     versions = {}
     for name in ("torch", "zarr", "dask", "numpy", "scikit-learn"):
         with suppress(PackageNotFoundError):  # a login node has no torch
@@ -116,7 +119,7 @@ def provenance(plan: Plan) -> dict[str, str]:
     cohort = plan.study.cohort
     inputs = {"samplesheet": cohort.samplesheet, "panel": cohort.panel}
     return {
-        "command": shlex.join(["plexrank", *sys.argv[1:]]),
+        "command": shlex.join(["plexrank", *sys.argv[1:]]) if command is None else command,
         "started": now(),
         "plexrank": plexrank.__version__,
         "python": platform.python_version(),

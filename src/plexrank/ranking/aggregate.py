@@ -114,6 +114,15 @@ def class_contrast(values: Array) -> Array:
     return result
 
 
+def importance_of_tiles(values: Array, predicted: Array) -> Array:
+    """|v| for the class predicted for each tile, (tile,) int, of signed importances v (tile, channel, class)."""
+    of_class = values[..., 0].copy()
+    for k in range(1, values.shape[-1]):  # a selection along so short an axis is slow
+        np.copyto(of_class, values[..., k], where=(predicted == k)[:, None])
+    result: Array = np.abs(of_class, out=of_class)
+    return result
+
+
 def aggregate_unit(
     blocks: Iterable[TileBlock],
     image_of_tile: Array,
@@ -212,13 +221,10 @@ def _add(
         rows = slice(start, start + TILES_AT_ONCE)
         predicted = block.logits[rows].argmax(axis=1)
         for method, values in block.values.items():
-            own = values[rows, :, 0].copy()
-            for k in range(1, num_classes):
-                np.copyto(own, values[rows, :, k], where=(predicted == k)[:, None])
             add(
                 ("by_class", method),
                 image[rows] * num_classes + predicted,
-                np.abs(own),
+                importance_of_tiles(values[rows], predicted),
                 block.weight[rows],
                 num_classes,
             )
@@ -350,6 +356,11 @@ def _per_seed(
         rows = samples.fold == unit.fold
         result[seeds.index(unit.seed), rows] = image_means_to_samples(column(unit), samples)[rows]
     return result
+
+
+def importance_total(unit: UnitTable, samples: Samples, method: str) -> float:
+    """What :func:`gather_samples` divides a unit's importance by: the sum over channels of its mean over samples."""
+    return float(_total(_held_out_mean(unit.importance[method], unit, samples)[None]).item())
 
 
 def _held_out_mean(values: Array, unit: UnitTable, samples: Samples) -> Array:

@@ -31,15 +31,9 @@ def ranking_figure(ranking: pd.DataFrame, path: Path, planted: Collection[str] =
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     rows = np.arange(len(ranking))
-    _draw_scores(left, ranking, rows)
     _draw_associations(right, ranking, rows)
-    left.set_yticks(rows, [_channel_name(name, name in planted) for name in ranking["channel"]])
-    left.set_ylim(len(ranking) - 0.5, -0.5)
-    for axes in (left, right):
-        axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
+    _style(right)
+    draw_scores(left, ranking, len(ranking), planted)  # after the other, whose rows it sets too
     figure.savefig(path, dpi=150)
 
 
@@ -64,7 +58,16 @@ def faithfulness_figure(curves: Mapping[str, Sequence[float]], path: Path) -> No
     figure.savefig(path, dpi=120)
 
 
-def _draw_scores(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
+def draw_scores(axes: Axes, ranking: pd.DataFrame, num_channels: int, planted: Collection[str] = ()) -> None:
+    """Draw the score of each channel with its interval, a row a channel, the first on top.
+
+    Args:
+        axes: to draw on.
+        ranking: rows of the ranking table.
+        num_channels: of the whole ranking, which gives the score that each would have were all alike.
+        planted: as for :func:`ranking_figure`.
+    """
+    rows = np.arange(len(ranking))
     excluded = ranking["excluded"].to_numpy(dtype=bool)
     found_by = ranking["found_by"].to_numpy(dtype=object)
     band = ranking["null_score_high"].notna().to_numpy()
@@ -82,9 +85,12 @@ def _draw_scores(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
             part = ranking[chosen]
             axes.hlines(rows[chosen], part["score_low"], part["score_high"], color=colour, linewidth=2.2)
             axes.plot(part["score"], rows[chosen], "o", color=colour, markersize=6, label=name)
-    axes.axvline(1 / len(ranking), color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
+    axes.axvline(1 / num_channels, color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
     axes.set_xlabel("score: share of the importance, with its 95 % interval\n(dashed: all channels alike)")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.set_yticks(rows, [_channel_name(name, name in planted) for name in ranking["channel"]])
+    axes.set_ylim(len(ranking) - 0.5, -0.5)
+    _style(axes)
 
 
 def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
@@ -97,6 +103,13 @@ def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> N
     axes.plot(pattern, rows, "o", color=SIGNIFICANT, markersize=5, label="pattern (embedding beyond brightness)")
     axes.set_xlabel("evidence of a difference between groups, −log10 p")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
+
+
+def _style(axes: Axes) -> None:
+    axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def _channel_name(name: str, is_planted: bool) -> str:

@@ -10,9 +10,9 @@ from plexrank.cohorts.bad_images import brightness_warnings
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
-from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut
 from plexrank.rundir import replacing, write_text
+from plexrank.stages.cohort_samples import cohort_samples
 from plexrank.stages.tile_table import TileTable
 from plexrank.stages.todo import units_to_do
 from plexrank.stages.unit_tables import read_null_units, read_unit_tables
@@ -28,16 +28,9 @@ def run(plan: Plan, reporter: Reporter) -> None:
         return
     unit.begin()
     table = TileTable(plan)
-    images = plan.cohort.images
     result = rank_cohort(
         read_unit_tables(plan, table),
-        make_samples(
-            [image.patient_id for image in images],
-            [image.label for image in images],
-            [plan.fold_of_patient[image.patient_id] for image in images],
-            [image.site for image in images],
-            plan.cohort.classes,
-        ),
+        cohort_samples(plan),
         table.channels,
         plan.study.rank,
         excluded=[name for name in plan.study.cohort.exclude_channels if name not in plan.channels.left_out],

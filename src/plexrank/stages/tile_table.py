@@ -22,6 +22,7 @@ class TileTable:
     An image may lack channels of the cohort; channels are matched by name.
 
     Attributes:
+        rows: of the table, as the tile stage wrote it.
         channels: N names in the order of the channel axis.
         present: (image, channel) bool, which channels an image holds.
         image_of_tile: (tile,) index into the images of the cohort.
@@ -35,6 +36,7 @@ class TileTable:
         self.plan = plan
         with reading_output(plan.rundir.tiles_table):
             table = pd.read_parquet(plan.rundir.tiles_table)
+        self.rows = table.drop(columns="channel_mean")
         self.channels = plan.channels.names
         self.present = plan.channels.present
         position = {image.image_id: index for index, image in enumerate(plan.cohort.images)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,8 +140,14 @@ class _Trainer:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield whether TERM or USR2 (Slurm's warning before the time limit) has arrived; work stops at the next step."""
+    """Yield whether TERM or USR2 (Slurm's warning before the time limit) has arrived; work stops at the next step.
+
+    Python takes signals in the main thread alone: elsewhere, as in a program of a user's own, nothing is changed.
+    """
     arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     before = {
         number: signal.signal(number, lambda number, _: arrived.append(number))
         for number in (signal.SIGTERM, signal.SIGUSR2)

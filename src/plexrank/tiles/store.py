@@ -188,6 +188,7 @@ class TileStore:
         channel_names: the panel, in the order of axis c.
         shape: (c, y, x), pixels.
         tile_px: side of a tile.
+        dtype: of its pixels.
 
     Raises:
         RunDirError: the store is missing, torn, or was not written by plexrank.
@@ -199,7 +200,7 @@ class TileStore:
         attributes = root.get("attributes", {})
         try:
             self.shape, self.tile_px, self._shard_px = _geometry(level)
-            self._dtype = np.dtype(level["data_type"])
+            self.dtype = np.dtype(level["data_type"])
             self._a_side = self._shard_px // self.tile_px
             self._index_bytes = _PLACE.size * self._a_side**2 + _CHECKSUM.size
             self.grid = TileGrid(self.shape[1], self.shape[2], self.tile_px)
@@ -222,7 +223,7 @@ class TileStore:
         """
         tile = self.grid.tile(row, col)
         shard = _shard_path(self.path / _LEVEL, row // self._a_side, col // self._a_side)
-        pixels = np.empty((self.shape[0], self.tile_px, self.tile_px), self._dtype)
+        pixels = np.empty((self.shape[0], self.tile_px, self.tile_px), self.dtype)
         with self._naming(f"tile ({row}, {col})", shard), shard.open("rb", buffering=0) as file:
             offset, length = _find_chunk(_read_index(file, self._index_bytes), _index_place(tile, self._a_side), file)
             _decode(_read_verified(file, offset, length, "the tile"), pixels)
