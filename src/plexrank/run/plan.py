@@ -29,7 +29,6 @@ from plexrank.images.image_path import size_and_mtime
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, reading_output
 from plexrank.settings import Study
 
-STAGES = ("tile", "train", "attribute", "rank", "report")
 TILE_TABLE = "tile table"
 STATISTICS = 1
 """Raised whenever the statistics of an image's channels are computed in another way, so that it is tiled again."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from plexrank.errors import MissingInputError
 from plexrank.progress import Reporter
-from plexrank.run.plan import STAGES, Plan, make_plan
+from plexrank.run.order import STAGES
+from plexrank.run.plan import Plan, make_plan
 from plexrank.rundir import Unit
 
 

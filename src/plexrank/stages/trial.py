@@ -21,7 +21,7 @@ from torch import nn
 from plexrank.machine.allocator import keep_freed_memory, share_one_arena
 from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.run.plan import STAGES
+from plexrank.run.order import STAGES
 from plexrank.settings import ModelSettings
 from plexrank.training.embedding import CHANNEL_IMAGES
 from plexrank.training.optimiser import make_optimiser
