@@ -14,8 +14,10 @@ SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
     {"errors", "wording", "statistics"},
     {"machine"},
-    {"settings", "rundir", "progress"},
-    {"study", "images", "tiles", "models", "readout", "attribution", "report", "evaluation"},
+    {"rundir", "progress"},
+    {"models", "attribution"},
+    {"settings"},
+    {"study", "images", "tiles", "readout", "report", "evaluation"},
     {"cohorts", "distributed"},
     {"ranking", "run", "simulate", "training"},
     {"stages"},
@@ -108,7 +110,7 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
         ("plexrank.run.check", {"torch"}),
         ("plexrank.launch.status", {"torch", "zarr"}),
         ("plexrank.launch.submit", {"torch", "zarr", "dask"}),
-        ("plexrank.models.parameters", {"torch"}),
+        ("plexrank.models.architectures", {"torch"}),
         ("plexrank.statistics.rank_tests", {"torch"}),
     ],
 )

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from plexrank.models.architectures import ARCHITECTURES, ArchitectureName, BackboneName, published_weights
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -68,10 +70,10 @@ class IntensitySettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    architecture: Literal["channel_embedding", "resnet50", "resnet3d18", "bsn"] = Field(
+    architecture: ArchitectureName = Field(
         "channel_embedding", description="one number a channel, or one of the paper's baselines"
     )
-    backbone: Literal["resnet18", "resnet3d18", "shallow"] = Field(
+    backbone: BackboneName = Field(
         "resnet18", description="of channel_embedding: the paper's, one that convolves across channels, or for CPUs"
     )
     encoder: Literal["shared", "independent"] = Field(
@@ -98,7 +100,7 @@ class ModelSettings(Section):
     @property
     def has_embedding(self) -> bool:
         """Whether every channel becomes one number, which ``backbone``, ``encoder`` and so on are about."""
-        return self.architecture == "channel_embedding"
+        return ARCHITECTURES[self.architecture].has_embedding
 
     @property
     def refits(self) -> bool:
@@ -119,8 +121,8 @@ class ModelSettings(Section):
 
     @model_validator(mode="after")
     def _weights_fit_the_backbone(self) -> ModelSettings:
-        if self.has_embedding and self.backbone == "shallow" and self.weights != "none":
-            raise ValueError("the shallow backbone has no pretrained weights; set model.weights: none")
+        if published_weights(self) is None and self.weights != "none":
+            raise ValueError(f"the {self.backbone} backbone has no pretrained weights; set model.weights: none")
         if self.pooling == "attention" and not self.has_embedding:
             raise ValueError(f"attention rests on the channel embedding, which {self.architecture} lacks; use mean")
         if self.first_conv == "rgb_sum" and self.weights == "none":

@@ -21,7 +21,7 @@ from plexrank.cohorts.tables import did_you_mean, read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.images.open import open_image
 from plexrank.machine.cores import usable_cores
-from plexrank.models.parameters import n_parameters, published_weights
+from plexrank.models.architectures import published_weights
 from plexrank.run.plan import Plan
 from plexrank.run.trial import run_minutes, training_memory_bytes, try_training
 from plexrank.rundir import RunDir
@@ -46,7 +46,6 @@ class Cost:
         unlabelled_images: images left out because their label is empty.
         n_source_pixels: of all channels that are kept, before downsampling.
         n_tiles: tiles, at most.
-        n_parameters: weights of the network that is trained.
         n_trainings: folds × seeds.
         n_null_trainings: permutations of the labels × folds, each of which costs about as much as a training.
         tile_store_gb: size of the tile stores without compression, 10⁹ bytes.
@@ -55,6 +54,7 @@ class Cost:
         memory_gb: memory of the largest stage: tiling, or training as :func:`measure_cost` finds it; before, with 1 GB
             and the tiles as float32 for training.
         minutes: how long a run takes on this machine, where that was measured.
+        n_parameters: weights of the network that is trained, where it was built to measure that.
     """
 
     n_images: int
@@ -64,13 +64,13 @@ class Cost:
     unlabelled_images: int
     n_source_pixels: int
     n_tiles: int
-    n_parameters: int
     n_trainings: int
     n_null_trainings: int
     tile_store_gb: float
     tiling_gb: float
     memory_gb: float
     minutes: float | None = None
+    n_parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> C
     peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, TILE_CACHE_BYTES)
     memory_gb = max(round(peak / 1e9, 2), cost.tiling_gb)
     minutes = round(run_minutes(study, trial, cost.n_tiles, cost.n_source_pixels), 1)
-    return replace(result, cost=replace(cost, memory_gb=memory_gb, minutes=minutes))
+    measured = replace(cost, memory_gb=memory_gb, minutes=minutes, n_parameters=trial.n_parameters)
+    return replace(result, cost=measured)
 
 
 def describe_classes(classes: Sequence[ClassCounts]) -> str:
@@ -391,7 +392,6 @@ def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels:
         unlabelled_images=cohort.unlabelled,
         n_source_pixels=sum(len(part.channels.names) * math.prod(part.image.data.shape[1:]) for part in located),
         n_tiles=n_tiles,
-        n_parameters=n_parameters(study.model, n_channels, len(cohort.classes)),
         n_trainings=study.train.folds * study.train.seeds,
         n_null_trainings=study.train.folds * study.rank.null_trainings,
         tile_store_gb=round(store_bytes / 1e9, 3),

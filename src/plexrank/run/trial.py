@@ -29,11 +29,13 @@ class Trial:
         start_bytes: memory of a run before its first step.
         steps: (tiles, seconds of a core, most memory so far in bytes) of steps of growing batches.
         look_seconds: of a core, for a tile without a backward pass.
+        n_parameters: of the network, those that are trained.
     """
 
     start_bytes: int
     steps: tuple[tuple[int, float, int], ...]
     look_seconds: float
+    n_parameters: int
 
     def peak_bytes(self, tiles: int) -> int:
         """Most memory of a step of so many tiles."""
@@ -69,7 +71,7 @@ def try_training(study: Study, num_channels: int, num_classes: int) -> Trial | N
         measured = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return Trial(measured["start_bytes"], tuple(map(tuple, measured["steps"])), measured["look_seconds"])
+    return Trial(**(measured | {"steps": tuple(map(tuple, measured["steps"]))}))
 
 
 def training_memory_bytes(study: Study, trial: Trial, num_tiles: int, num_channels: int, cache_bytes: int) -> int:

@@ -5,7 +5,7 @@ Loads no numpy: the command line names the scenarios without it.
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,7 @@ class Scenario:
     @property
     def make(self) -> Callable[[int, int, int, int], SimulatedCohort]:
         """Its maker, loaded."""
-        module, _, function = self.maker.partition(".")
-        make: Callable[[int, int, int, int], SimulatedCohort] = getattr(
-            importlib.import_module(f"plexrank.simulate.{module}"), function
-        )
+        make: Callable[[int, int, int, int], SimulatedCohort] = pkgutil.resolve_name(f"plexrank.simulate.{self.maker}")
         return make
 
 
