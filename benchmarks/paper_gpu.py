@@ -117,7 +117,7 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
     with torch.inference_mode():
         logits = classify(r)
     background = torch.from_numpy(trained.embedding_mean).to(info.device)
-    gradient = METHODS["gradient"](classify, r, background).abs()
+    gradient = METHODS["gradient"].compute(classify, r, background).abs()
     importance = gradient[torch.arange(len(r)), :, logits.argmax(dim=1)].mean(dim=0).cpu().numpy()
     return {
         "accuracy": float((logits.argmax(dim=1).cpu().numpy() == tiles.labels[held_out]).mean()),

@@ -111,6 +111,7 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
         ("plexrank.launch.status", {"torch", "zarr"}),
         ("plexrank.launch.submit", {"torch", "zarr", "dask"}),
         ("plexrank.models.architectures", {"torch"}),
+        ("plexrank.attribution.methods", {"torch"}),
         ("plexrank.statistics.rank_tests", {"torch"}),
     ],
 )

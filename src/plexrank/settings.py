@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from plexrank.attribution.methods import METHODS, MethodName
 from plexrank.models.architectures import ARCHITECTURES, ArchitectureName, BackboneName, published_weights
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -173,31 +174,10 @@ class TrainSettings(Section):
         return self
 
 
-Importance = Literal[
-    "gradient",
-    "gradient_paper",
-    "gradient_x_input",
-    "integrated_gradients",
-    "expected_gradients",
-    "occlusion",
-    "permutation",
-    "shapley",
-    "lime",
-    "deeplift",
-    "gradcam",
-]
-
-
-WITHOUT_EMBEDDING = ("gradient", "gradient_paper", "occlusion")
-"""The importances that networks without a channel embedding have too."""
-ONLY_BSN = ("gradcam",)
-"""The importances that no other architecture has."""
-
-
 class AttributeSettings(Section):
     """Which importances to compute."""
 
-    methods: tuple[Importance, ...] = Field(
+    methods: tuple[MethodName, ...] = Field(
         ("gradient", "occlusion"),
         min_length=1,
         description="importances to compute; gradcam of bsn only",
@@ -215,7 +195,7 @@ class AttributeSettings(Section):
 class RankSettings(Section):
     """How importances become a ranking."""
 
-    by: Importance = Field("gradient", description="the importance that orders the channels")
+    by: MethodName = Field("gradient", description="the importance that orders the channels")
     ordered: tuple[str, ...] = Field((), description="the classes from lowest to highest, for a test of trend")
     bootstrap: int = Field(2000, ge=100, description="resamplings of the patients behind every interval")
     permutations: int = Field(1000, ge=100, description="label permutations behind the p-value of the prediction")
@@ -254,17 +234,22 @@ class Study(Section):
         model = info.data.get("model")
         if model is None:
             return attribute
-        of_bsn = [method for method in attribute.methods if method in ONLY_BSN]
-        others = [method for method in attribute.methods if method not in (*WITHOUT_EMBEDDING, *ONLY_BSN)]
-        if of_bsn and model.architecture != "bsn":
-            raise ValueError(
-                f"{', '.join(of_bsn)} is the importance of model.architecture bsn, not of {model.architecture}; "
-                "choose gradient"
+        for name in attribute.methods:
+            only_for = METHODS[name].only_for
+            if only_for not in (None, model.architecture):
+                raise ValueError(
+                    f"{name} is the importance of model.architecture {only_for}, not of {model.architecture}; "
+                    "choose gradient"
+                )
+        missing = [name for name in attribute.methods if METHODS[name].on_tiles is None]
+        if missing and not model.has_embedding:
+            choice = (
+                name
+                for name, method in METHODS.items()
+                if method.on_tiles is not None and method.only_for in (None, model.architecture)
             )
-        if others and not model.has_embedding:
-            choice = (*WITHOUT_EMBEDDING, *(ONLY_BSN if model.architecture == "bsn" else ()))
             raise ValueError(
-                f"{', '.join(others)} rest on the channel embedding, which {model.architecture} lacks; "
+                f"{', '.join(missing)} rest on the channel embedding, which {model.architecture} lacks; "
                 f"choose among {', '.join(choice)}"
             )
         return attribute

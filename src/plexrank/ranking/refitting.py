@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from plexrank.attribution.methods import METHODS
 from plexrank.machine.cores import usable_cores
 from plexrank.ranking.aggregate import LinearWeights, UnitTable, scaled_to_one, softmax
 from plexrank.ranking.samples import Array, Samples, image_means_to_samples
@@ -17,13 +18,11 @@ STEPS = 12
 """Steps towards the optimum of a draw; further ones no longer move the intervals."""
 DRAWS_AT_ONCE = 250
 SILENT = 1e-12
-NOT_PROPORTIONAL = ("gradient_paper",)
-"""Importances that are not proportional to the coefficients of a linear classifier."""
 
 
 def can_refit(units: Sequence[UnitTable], method: str) -> bool:
     """Whether every unit keeps what :func:`refitted_scores` needs, for a method to which it applies."""
-    return method not in NOT_PROPORTIONAL and all(
+    return METHODS[method].is_proportional and all(
         unit.linear is not None and method in unit.importance_by_class and np.isfinite(unit.training_embedding).any()
         for unit in units
     )
