@@ -28,7 +28,7 @@ SITE_DRAWS = 10_000
 @dataclass(frozen=True)
 class Discoveries:
     """Attributes:
-    tests: by the names of :data:`plexrank.ranking.table.EFFECT_COLUMNS`, those that could be made.
+    tests: by the names of :data:`plexrank.ranking.columns.EFFECT_COLUMNS`, those that could be made.
     not_tested: of the others, why not.
     """
 
