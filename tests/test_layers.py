@@ -12,7 +12,8 @@ from plexrank.machine.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "wording", "statistics"},
+    {"arrays", "errors", "wording"},
+    {"statistics"},
     {"machine"},
     {"rundir", "progress"},
     {"models", "attribution"},

@@ -174,6 +174,12 @@ class TrainSettings(Section):
         return self
 
 
+CACHE_BYTES = 4 * 2**30
+"""What a process of training keeps of read tiles, as float32 intensities; further tiles are read each time."""
+PROBE_TILES = 512
+"""Training tiles on which the linear classifier is fitted that judges an epoch; more would cost and change little."""
+
+
 class AttributeSettings(Section):
     """Which importances to compute."""
 

@@ -5,14 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from plexrank.run.check import TILE_CACHE_BYTES, check_study_file, measure_cost
+from plexrank.run.check import check_study_file, measure_cost
 from plexrank.run.trial import Trial, run_minutes, training_memory_bytes
 from plexrank.study import load_study
-from plexrank.training.data import CACHE_BYTES
-
-
-def test_the_memory_of_training_is_bounded_by_its_cache() -> None:
-    assert TILE_CACHE_BYTES == CACHE_BYTES
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ RESNET3D_FEATURES = 64
 EMBEDDING_KERNELS = 64
 EMBEDDING_SIDE = 7
 DOWNSAMPLING_BLOCKS = 4
-LOG_OFFSET = 0.01
+FEATURE_OFFSET = 0.01
 """Keeps the logarithm of silent features finite; they have unit variance before the rectifier."""
 
 
@@ -162,7 +162,7 @@ class LogMean(nn.Module):
         """One number each."""
         with torch.autocast(features.device.type, enabled=False):
             mean = features.float().mean(dim=(-2, -1))
-            return cast(Tensor, self.summary((mean + LOG_OFFSET).log())).flatten()
+            return cast(Tensor, self.summary((mean + FEATURE_OFFSET).log())).flatten()
 
 
 def _conv_norm(in_channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import LinearWeights, UnitTable
 from plexrank.ranking.refitting import implied_penalty
-from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 
-FALLBACK_STRENGTH = 0.1
+FEW_PATIENTS_STRENGTH = 0.1
 """C where the unit's own classifier tells none."""
 NEWTON_STEPS, NEWTON_TOLERANCE, SHORTEST_STEP = 50, 1e-7, 1e-6
 RIDGE = 1e-9
@@ -69,7 +70,7 @@ def training_samples(unit: UnitTable, samples: Samples) -> TrainingSamples | Non
 
 def _strength(unit: UnitTable, samples: Samples) -> float:
     if unit.linear is None:
-        return FALLBACK_STRENGTH
+        return FEW_PATIENTS_STRENGTH
     seen = np.flatnonzero(np.isfinite(unit.training_embedding).any(axis=1))
     label = samples.label[samples.image_sample[seen]]
     penalty = implied_penalty(unit.linear, unit.training_embedding[seen], label)

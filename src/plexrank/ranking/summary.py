@@ -132,7 +132,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Findings:
+class SummaryFindings:
     """Parts of the summary that say what was found and how far to trust it; see :class:`Summary`."""
 
     found: dict[str, list[str]]
@@ -151,7 +151,7 @@ def make_summary(
     mean_intensity: Performance,
     forest: Performance,
     auc_difference: Estimate,
-    findings: Findings,
+    findings: SummaryFindings,
     samples: Samples,
     *,
     fdr: float,

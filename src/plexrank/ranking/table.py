@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables
 from plexrank.ranking.columns import EFFECT_COLUMNS, EXACT_STATISTICS, RANKING_COLUMNS
 from plexrank.ranking.nulls import Null
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import Scores, positions
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg, cauchy_combination

@@ -25,7 +25,7 @@ from plexrank.models.architectures import published_weights
 from plexrank.run.plan import Plan
 from plexrank.run.trial import run_minutes, training_memory_bytes, try_training
 from plexrank.rundir import RunDir
-from plexrank.settings import Study
+from plexrank.settings import CACHE_BYTES, Study
 from plexrank.study import load_study, survey_study
 from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.layout import tiling_memory_bytes
@@ -33,8 +33,6 @@ from plexrank.tiles.texture import unknown_pixel_sizes
 from plexrank.wording import counted
 
 BYTES_PER_PIXEL = 4
-TILE_CACHE_BYTES = 4 * 2**30
-"""What a training keeps of the tiles at most: ``training.data.CACHE_BYTES``, whose module loads torch."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> C
     if trial is None:
         note = "memory and time of training could not be measured on this machine: memory_gb counts its tiles only"
         return replace(result, warnings=(*result.warnings, note))
-    peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, TILE_CACHE_BYTES)
+    peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, CACHE_BYTES)
     memory_gb = max(round(peak / 1e9, 2), cost.tiling_gb)
     minutes = round(run_minutes(study, trial, cost.n_tiles, cost.n_source_pixels), 1)
     measured = replace(cost, memory_gb=memory_gb, minutes=minutes, n_parameters=trial.n_parameters)
@@ -396,5 +394,5 @@ def _cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels:
         n_null_trainings=study.train.folds * study.rank.null_trainings,
         tile_store_gb=round(store_bytes / 1e9, 3),
         tiling_gb=round(1.0 + tiling_bytes / 1e9, 2),
-        memory_gb=round(1.0 + max(min(tile_bytes, TILE_CACHE_BYTES), tiling_bytes) / 1e9, 2),
+        memory_gb=round(1.0 + max(min(tile_bytes, CACHE_BYTES), tiling_bytes) / 1e9, 2),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from plexrank.simulate.cohort import (
+    SITES,
     TWO_CLASSES,
     Plant,
     SimulatedCohort,
@@ -21,7 +22,6 @@ DEMO_PLANTS = [Plant(kind, name) for kind in ("intensity", "arrangement") for na
 FAINT_GAINS = (1.6, 1.4, 1.25, 1.15, 1.08, 1.04)
 FAINT_PLANTS = [Plant("intensity", "A", strength=gain) for gain in FAINT_GAINS]
 COLOCAL_PLANTS = [Plant("colocation", "A")] * 2
-SITES = ("S1", "S2")
 SITE_SHARE = 0.8
 """Of the images of class A at the first site, and of class B at the second."""
 _SITE_LOG_GAIN = 0.5

@@ -15,11 +15,11 @@ from plexrank.machine.devices import log_line
 from plexrank.progress import Reporter
 from plexrank.run.plan import Plan
 from plexrank.rundir import Unit, file_digest
+from plexrank.settings import CACHE_BYTES
 from plexrank.stages.held_out import explain_held_out
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import TrainedUnit, read_unit
-from plexrank.training.data import CACHE_BYTES
 from plexrank.wording import counted
 
 

@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plexrank.arrays import IntArray
 from plexrank.errors import RunDirError
 from plexrank.run.plan import Plan
 from plexrank.rundir import reading_output
+from plexrank.settings import CACHE_BYTES
 from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.texture import STATISTICS
-from plexrank.training.data import CACHE_BYTES, TrainingTiles, evenly_spaced
+from plexrank.training.data import TrainingTiles, evenly_spaced
 
 INTENSITY_TILES = 512
 """At most so many tiles, evenly spaced over those of the training patients, give the intensity scale."""
-
-IntArray = npt.NDArray[np.int64]
 
 
 class TiledCohort:

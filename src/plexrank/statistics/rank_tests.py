@@ -9,10 +9,9 @@ from typing import Self
 import numpy as np
 from scipy import stats
 
+from plexrank.arrays import Array
 from plexrank.statistics.exchange import Exchange, Labellings, columns_alike
 from plexrank.statistics.means import known_mean
-
-Array = np.ndarray
 
 ROUNDING = 1e-9
 """Share of the observed statistic by which another labelling may stay below and still count as reaching it."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plexrank.arrays import IntArray
 from plexrank.attribution.gradients import scaled_per_tile
 from plexrank.attribution.methods import METHODS
 from plexrank.distributed import ProcessInfo
@@ -18,7 +19,6 @@ from plexrank.models.baselines import Baseline
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import over_tiles
 
-IntArray = NDArray[np.int64]
 TileMethod = Callable[[Baseline, Tensor, Tensor | None], Tensor]
 
 
