@@ -94,6 +94,8 @@ def forest_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Means
 def anova(values: Array, label: Array) -> tuple[Array, Array]:
     """One-way analysis of variance of every column: F (channel,) and p (channel,).
 
+    By hand, since ``scipy.stats.f_oneway`` gives NaN for a column that a whole class lacks; elsewhere they agree.
+
     Args:
         values: (sample, channel), NaN takes no part; a column without spread has F 0 and p 1.
         label: (sample,) int.
