@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 
 from plexrank.arrays import Array
-from plexrank.ranking.logistic import FEW_PATIENTS_STRENGTH, fit_logistic
+from plexrank.ranking.logistic import DEFAULT_STRENGTH, fit_logistic
 from plexrank.ranking.pattern import log_intensities
 from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Samples
@@ -150,7 +150,7 @@ def _predict(train: Array, label: Array, test: Array, strength: float) -> tuple[
 
 
 def best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
-    """C of least held-out loss over inner folds of patients; :data:`FEW_PATIENTS_STRENGTH` where a class is too small.
+    """C of least held-out loss over inner folds of patients; :data:`DEFAULT_STRENGTH` where a class is too small.
 
     Args:
         features: (row, column).
@@ -159,11 +159,11 @@ def best_strength(features: Array, label: Array, patient: Array, seed: int) -> f
     classes = np.unique(label)
     smallest = min(len(np.unique(patient[label == k])) for k in classes)
     if smallest < STRENGTH_FOLDS:
-        return FEW_PATIENTS_STRENGTH
+        return DEFAULT_STRENGTH
     splitter = StratifiedGroupKFold(STRENGTH_FOLDS, shuffle=True, random_state=seed)
     splits = list(splitter.split(features, label, patient))
     if any(len(np.unique(label[train])) < len(classes) for train, _ in splits):
-        return FEW_PATIENTS_STRENGTH
+        return DEFAULT_STRENGTH
     losses = [_inner_loss(strength, features, label, splits) for strength in MEANS_STRENGTHS]
     return MEANS_STRENGTHS[int(np.argmin(losses))]
 

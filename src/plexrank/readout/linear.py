@@ -20,7 +20,8 @@ STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 11))
 FALLBACK_STRENGTH = 0.1
 """C where a class has too few patients to choose one by cross-validation."""
 NEWTON_IMAGES = 300
-"""Up to this many images Newton's method fits ten times as fast as L-BFGS; beyond, its Hessians cost more."""
+"""Up to this many images Newton's method fits correlated channels, as embeddings are, in 0.6–0.7 of the time of L-BFGS
+(100 × 40 × 2: 2.8 against 4.2 ms, 300 × 40 × 3: 5.2 against 8.8); independent ones in up to 1.9 times as long."""
 LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 MAX_SPLITS = 5
 MIN_PATIENTS = 3
