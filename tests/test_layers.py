@@ -35,7 +35,6 @@ OWNERS = {
     "dask_jobqueue": {"launch/allocation"},
     "scipy.stats": {"ranking", "evaluation", "statistics"},
     "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
-    "submitit": {"launch"},
 }
 
 
