@@ -35,6 +35,7 @@ OWNERS = {
     "dask_jobqueue": {"launch/allocation"},
     "scipy.stats": {"ranking", "evaluation", "statistics"},
     "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
+    "submitit": {"launch"},
 }
 
 

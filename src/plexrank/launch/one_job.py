@@ -1,6 +1,6 @@
 """A whole study as one job of PBS, LSF or Grid Engine: ``plexrank run`` in a single allocation, gone on with.
 
-The graph of jobs knows Slurm only. Here one script runs all stages one after the other, warns itself before
+submitit and the graph of jobs know Slurm only. Here one script runs all stages one after the other, warns itself before
 the time limit, and goes on as long as there is progress, in the same job or a new one. It is submitted by hand.
 """
 
