@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from submitit import SlurmExecutor
+
 from plexrank.errors import StudyError
 from plexrank.launch import requeue, versions
 from plexrank.launch.profile import GPU_STAGES, Profile, Resources
@@ -51,6 +53,19 @@ class Job:
         return f"{self.name}-{study}-{token}"
 
 
+class _Executor(SlurmExecutor):
+    """submitit's, for commands: no function is pickled, so that nothing in a job's folder is ever unpickled."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1  # scripts can be written where there is no Slurm
+
+    def script(self, command: str, num_tasks: int = 1) -> str:
+        self.parameters["map_count"] = num_tasks if num_tasks > 1 else None
+        text: str = self._make_submission_file_text(command, uid="")
+        return text + "\n"
+
+
 def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder: Path) -> str:
     """The script of a job.
 
@@ -73,18 +88,8 @@ def sbatch_text(job: Job, profile: Profile, study: Study, rundir: RunDir, folder
         command += ' --units "$units"'
     setup = [f"units={_units(job, folder)}", *requeue.lines_before(rundir)]
     teardown = requeue.lines_after(rundir, profile.max_requeues)
-    return _script(
-        job.name,
-        job.stage,
-        asked,
-        profile,
-        rundir.logs,
-        command,
-        setup,
-        teardown,
-        num_tasks=len(job.shares),
-        at_once=job.at_once,
-    )
+    executor = _executor(job.stage, job.name, asked, profile, rundir.logs, setup, teardown, at_once=job.at_once)
+    return executor.script(command, len(job.shares))
 
 
 def probe_text(stage: str, asked: Resources, profile: Profile, folder: Path, num_tasks: int = 1) -> str:
@@ -98,8 +103,9 @@ def probe_text(stage: str, asked: Resources, profile: Profile, folder: Path, num
         num_tasks: of the array that it is.
     """
     refuse_unusable_path(folder)
+    executor = _executor(stage, "doctor", asked, profile, folder)
     python = python_command(profile, [mount(folder)], folder, _gpu_option_of(stage, profile, asked))
-    return _script("doctor", stage, asked, profile, folder, f"{python} -m plexrank doctor", num_tasks=num_tasks)
+    return executor.script(f"{python} -m plexrank doctor", num_tasks)
 
 
 def resources_of(job: Job, profile: Profile) -> Resources:
@@ -108,62 +114,40 @@ def resources_of(job: Job, profile: Profile) -> Resources:
     return asked.model_copy(update={"nodes": 1, "tasks_per_node": 1}) if job.name == "table" else asked
 
 
-def _script(
-    name: str,
+def _executor(
     stage: str,
+    name: str,
     asked: Resources,
     profile: Profile,
     logs: Path,
-    command: str,
     setup: Sequence[str] = (),
     teardown: Sequence[str] = (),
     *,
-    num_tasks: int = 1,
     at_once: int = 1,
-) -> str:
-    """A script for sbatch; every process of a task writes a log of its own.
-
-    Args:
-        name: of the job.
-        stage: in whose place it runs.
-        asked: what it asks for; its options hold before those that are given here.
-        profile: of the cluster.
-        logs: where logs go.
-        command: of every process.
-        setup, teardown: lines before and after it.
-        num_tasks: of the array that it is, of which ``at_once`` run at the same time at most.
-    """
-    is_array = num_tasks > 1
-    log = str(logs / f"{'%A_%a' if is_array else '%j'}_%t_log.out")
-    options = {
-        "job-name": name,
-        "output": log.replace("%t", "0"),
-        "open-mode": "append",
-        "signal": f"USR2@{profile.stop_before_s}",
-        **({"array": f"0-{num_tasks - 1}%{min(num_tasks, at_once)}"} if is_array else {}),
-        **asked.options(),
-    }
-    flags = [
-        f"--{key}" + ("" if value is True else f"={shlex.quote(str(value))}") for key, value in sorted(options.items())
-    ]
-    srun = ["--output", log, "--open-mode=append", "--kill-on-bad-exit=1", "--wait=60", *profile.srun]
-    lines = [
-        *("#!/bin/bash", "", "# Parameters"),
-        *(f"#SBATCH {flag}" for flag in flags),
-        *("", "# setup"),
-        "export SLURM_EXPORT_ENV=ALL",
-        '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK',
-        *profile.setup,
-        *versions.version_lines(),
-        f"export {ASKED}={asked.gpus if stage in GPU_STAGES else 0}",
-        *setup,
-        *("", "# command"),
-        "export SUBMITIT_EXECUTOR=slurm",
-        f"srun --unbuffered {shlex.join(srun)} {command}",
-        "",
-        *(["", "# teardown", *teardown] if teardown else []),
-    ]
-    return "\n".join(lines) + "\n"
+) -> _Executor:
+    executor = _Executor(logs)
+    gpus = asked.gpus if stage in GPU_STAGES else 0
+    executor.update_parameters(
+        job_name=name,
+        nodes=None,  # like all that is None here, given by asked.options or not at all
+        time=None,
+        wckey=None,
+        signal_delay_s=profile.stop_before_s,
+        array_parallelism=at_once,
+        stderr_to_stdout=True,
+        setup=[
+            "export SLURM_EXPORT_ENV=ALL",
+            '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK',
+            *profile.setup,
+            *versions.version_lines(),
+            f"export {ASKED}={gpus}",
+            *setup,
+        ],
+        teardown=list(teardown) or None,
+        srun_args=["--open-mode=append", "--kill-on-bad-exit=1", "--wait=60", *profile.srun],
+        additional_parameters=asked.options(),
+    )
+    return executor
 
 
 def refuse_unusable_path(path: Path) -> None:
