@@ -18,9 +18,10 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from plexrank.evaluation.truth import evaluate
-from plexrank.models.parameters import n_parameters
+from plexrank.models.build import build_network
 from plexrank.settings import ModelSettings
 from plexrank.simulate import simulate
 
@@ -94,13 +95,19 @@ def _try(folder: Path, study: Path, network: str, model: dict[str, str], epochs:
     shutil.rmtree(run)
     return {
         "network": network,
-        "parameters": n_parameters(ModelSettings.model_validate({"weights": "none", **chosen}), CHANNELS, CLASSES),
+        "parameters": _num_parameters(ModelSettings.model_validate({"weights": "none", **chosen})),
         "accuracy": summary["held_out"]["accuracy"]["value"],
         "recall_at_6": found.recall_at[6],
         "recall_at_10": found.recall_at[10],
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
     }
+
+
+def _num_parameters(settings: ModelSettings) -> int:
+    with torch.device("meta"):
+        network = build_network(settings, CHANNELS, CLASSES)
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _cpu_seconds() -> float:

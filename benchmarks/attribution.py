@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from plexrank.attribution.methods import METHODS
+from plexrank.attribution.methods import OF_EMBEDDING
 from plexrank.distributed import ProcessInfo
 from plexrank.launch.opening import open_run
-from plexrank.planning.plan import STAGES, Plan, make_plan
+from plexrank.planning.order import STAGES
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.simulate import simulate
 from plexrank.stages.attribute import run as attribute
@@ -50,7 +51,7 @@ def trained_plan(folder: Path, backbone: str, images: int, size_px: int) -> Plan
         f"model.backbone={backbone}",
         "model.weights=none",
     ]
-    overrides.append(f"attribute.methods=[{','.join(METHODS)}]")
+    overrides.append(f"attribute.methods=[{','.join(OF_EMBEDDING)}]")
     plan = open_run(folder / "run", study, overrides, Reporter(quiet=True))
     for stage in STAGES[:2]:
         run_stage(stage, plan, Reporter(quiet=True))
@@ -129,7 +130,7 @@ def main() -> None:
     figures = {
         "benchmark": "attribution",
         "backbone": chosen.backbone,
-        "methods": len(METHODS),
+        "methods": len(OF_EMBEDDING),
         **{name: round(float(np.median([values[name] for values in rounds])), 3) for name in rounds[0]},
         "rounds": [{name: round(values[name], 3) for name in RATIOS} for values in rounds],
         "load_average": os.getloadavg()[0],

@@ -198,7 +198,7 @@ def unit_table(unit: Trained, way: str, num_images: int) -> UnitTable:
         logits=classify(r).numpy(),
         mean_intensity=np.tile(unit.means[unit.held_out], (1, columns // unit.means.shape[1])),
         weight=np.ones(len(r), dtype=np.float32),
-        values={"gradient": METHODS["gradient"](classify, r, r).numpy()},
+        values={"gradient": METHODS["gradient"].compute(classify, r, r).numpy()},
     )
     return aggregate_unit(
         [block], unit.image, num_images, fold=unit.fold, seed=unit.seed, classify=partial(_as_arrays, classify)

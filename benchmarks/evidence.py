@@ -23,7 +23,8 @@ from scipy import stats
 from plexrank.attribution.store import AttributionStore
 from plexrank.evaluation.truth import evaluate
 from plexrank.launch.opening import open_run, running
-from plexrank.planning.plan import STAGES, Plan, make_plan
+from plexrank.planning.order import STAGES
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.simulate import simulate
 from plexrank.stages.pipeline import run_stage

@@ -33,7 +33,7 @@ from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles
 from plexrank.training.loop import UnitTraining, train_unit
-from plexrank.training.unit import Unit, UnitPaths
+from plexrank.training.unit import TrainingUnit, UnitPaths
 
 RESNET18_FORWARD_MACS = 1.73e9
 """Of one 1-channel image of 224 pixels; a multiply-accumulate is two operations, and training costs three forwards."""
@@ -106,7 +106,7 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
         pass  # into memory, so that the first epoch is as fast as the others
     with tempfile.TemporaryDirectory() as name:
         paths = UnitPaths(*(Path(name) / part for part in ("last.pt", "best.pt", "history.csv")))
-        unit = Unit(seed, 0, 0, np.sort(train_index), np.sort(validation_index))
+        unit = TrainingUnit(seed, 0, 0, np.sort(train_index), np.sort(validation_index))
         result = train_unit(tiles, unit, model, train, info=info, paths=paths, key="k", report=print)
         history, trained = pd.read_csv(paths.history), read_unit(paths.best)
     network = trained.network(info.device)
@@ -117,7 +117,7 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
     with torch.inference_mode():
         logits = classify(r)
     background = torch.from_numpy(trained.embedding_mean).to(info.device)
-    gradient = METHODS["gradient"](classify, r, background).abs()
+    gradient = METHODS["gradient"].compute(classify, r, background).abs()
     importance = gradient[torch.arange(len(r)), :, logits.argmax(dim=1)].mean(dim=0).cpu().numpy()
     return {
         "accuracy": float((logits.argmax(dim=1).cpu().numpy() == tiles.labels[held_out]).mean()),
@@ -145,7 +145,7 @@ def _tiles(cohort: SimulatedCohort, fitted_on: NDArray[np.int64]) -> TrainingTil
 
 
 def _steady_speed(
-    tiles: TrainingTiles, unit: Unit, model: ModelSettings, train: TrainSettings, info: ProcessInfo
+    tiles: TrainingTiles, unit: TrainingUnit, model: ModelSettings, train: TrainSettings, info: ProcessInfo
 ) -> float:
     """Tiles per second of the training steps alone, in the second epoch of a fresh training."""
     with tempfile.TemporaryDirectory() as name:

@@ -31,13 +31,14 @@ from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import RunDir
+from plexrank.settings import CACHE_BYTES
 from plexrank.simulate import simulate
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
-from plexrank.training.data import CACHE_BYTES, model_input
+from plexrank.training.data import model_input
 from plexrank.training.loop import UnitTraining
 from plexrank.training.optimiser import make_optimiser
-from plexrank.training.unit import Unit, UnitPaths
+from plexrank.training.unit import TrainingUnit, UnitPaths
 
 Rounds = list[dict[str, float]]
 """For each round the seconds an epoch of each way."""
@@ -109,9 +110,9 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> Path:
     return folder / "run"
 
 
-def _unit(plan: Plan, cohort: TiledCohort) -> Unit:
+def _unit(plan: Plan, cohort: TiledCohort) -> TrainingUnit:
     roles = [cohort.tiles_of(plan.images(0, role)) for role in ("training", "validation")]
-    return Unit(0, 0, 0, *roles)
+    return TrainingUnit(0, 0, 0, *roles)
 
 
 def _channel_images(plan: Plan) -> int:

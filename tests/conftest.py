@@ -17,7 +17,7 @@ import pytest
 
 from plexrank.cli import main
 from plexrank.machine.gpus import HIDDEN
-from plexrank.planning.plan import STAGES
+from plexrank.planning.order import STAGES
 from plexrank.simulate import simulate
 
 for interrupt in (signal.SIGHUP, signal.SIGINT):  # tests are the same below nohup, and in the background of a shell

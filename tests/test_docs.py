@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from plexrank.ranking import columns
 from plexrank.settings import Study
 from plexrank.study import load_study
 
@@ -115,3 +116,8 @@ def row(key: str, default: object, meaning: str | None) -> str:
 def test_the_reference_is_that_of_the_code() -> None:
     page = ROOT / "docs" / "study.md"
     assert page.read_text() == reference(), "write tests/test_docs.py: reference() into docs/study.md"
+
+
+def test_the_columns_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "columns.md").read_text()
+    assert page == columns.page(), "python -m plexrank.ranking.columns > docs/columns.md"

@@ -12,10 +12,13 @@ from plexrank.machine.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
-    {"errors", "wording", "statistics"},
+    {"arrays", "errors", "wording"},
+    {"statistics"},
     {"machine"},
-    {"settings", "rundir", "progress"},
-    {"study", "images", "tiles", "models", "readout", "attribution", "report", "evaluation"},
+    {"rundir", "progress"},
+    {"models", "attribution"},
+    {"settings"},
+    {"study", "images", "tiles", "readout", "report", "evaluation"},
     {"cohorts", "distributed"},
     {"ranking", "planning", "simulate", "training"},
     {"stages"},
@@ -112,7 +115,8 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
         ("plexrank.planning.check", {"torch"}),
         ("plexrank.launch.status", {"torch", "zarr"}),
         ("plexrank.launch.submit", {"torch", "zarr", "dask"}),
-        ("plexrank.models.parameters", {"torch"}),
+        ("plexrank.models.architectures", {"torch"}),
+        ("plexrank.attribution.methods", {"torch"}),
         ("plexrank.statistics.rank_tests", {"torch"}),
     ],
 )

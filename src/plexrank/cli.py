@@ -8,8 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
@@ -20,7 +19,10 @@ from plexrank.errors import PlexrankError, raise_problems
 from plexrank.machine.allocator import share_one_arena
 from plexrank.machine.environment_names import SRUN_NAMES
 from plexrank.machine.processes import refuse_several_processes, several_started_by
+from plexrank.planning.order import ABOUT_STAGES, STAGES, StageName
 from plexrank.progress import Reporter
+from plexrank.simulate.scenarios import SCENARIOS, ScenarioName
+from plexrank.simulate.scenarios import simulate as write_cohort
 
 if TYPE_CHECKING:
     from plexrank.planning.plan import Plan
@@ -34,32 +36,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Which protein channels of multiplexed tissue images separate patient groups, and how sure that is.",
 )
-
-
-class Stage(StrEnum):
-    """The stages of a run, in order."""
-
-    tile = "tile"
-    train = "train"
-    attribute = "attribute"
-    rank = "rank"
-    report = "report"
-
-
-class Scenario(StrEnum):
-    """Kinds of simulated cohorts."""
-
-    demo = "demo"
-    null = "null"
-    site = "site"
-    hierarchy = "hierarchy"
-    faint = "faint"
-    wide = "wide"
-    colocal = "colocal"
-    gains = "gains"
-    redundant = "redundant"
-    paper = "paper"
-    spatial = "spatial"
 
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
@@ -76,6 +52,11 @@ ClusterOption = Annotated[
     Path | None, typer.Option(metavar="PROFILE.yaml", help="A cluster profile; see slurm/README.md.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def _listed(meanings: Mapping[str, str]) -> str:
+    """What each choice means, below the help of a command."""
+    return "\n\n".join(f"{name}: {meaning}" for name, meaning in meanings.items())
 
 
 @app.callback(invoke_without_command=True)
@@ -108,15 +89,15 @@ def demo(
         write_cohort("demo", study_path.parent)
     plan = open_run(out / "run", study_path, (), reporter)
     with running(plan):
-        _run_stages(plan, list(Stage))
+        _run_stages(plan, STAGES)
     ranking, truth = read_ranking_and_truth(plan, study_path.parent / "truth.csv")
     print(beside_truth(ranking, truth, plan.study.rank.fdr))
     print(f"report: {plan.rundir.report_page}")
 
 
-@app.command()
+@app.command(epilog=_listed({name: scenario.description for name, scenario in SCENARIOS.items()}))
 def simulate(
-    scenario: Annotated[Scenario, typer.Argument(help="What to plant.")],
+    scenario: Annotated[ScenarioName, typer.Argument(metavar="SCENARIO", help="What to plant; see below.")],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
     images: Annotated[int | None, typer.Option(min=2, help="Number of images.")] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Number of channels.")] = None,
@@ -124,9 +105,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same cohort.")] = 0,
 ) -> None:
     """Write a cohort with planted channels: images, samplesheet.csv, panel.csv, study.yaml, truth.csv."""
-    from plexrank.simulate.scenarios import simulate as write_cohort
-
-    print(write_cohort(scenario.value, out, images=images, channels=channels, size_px=size, seed=seed))
+    print(write_cohort(scenario, out, images=images, channels=channels, size_px=size, seed=seed))
 
 
 @app.command()
@@ -166,11 +145,11 @@ def check(
     raise_problems(result.problems)
 
 
-@app.command()
+@app.command(epilog=_listed(ABOUT_STAGES))
 def run(
     study: StudyArgument,
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory; an existing one is resumed.")],
-    until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.report,
+    until: Annotated[StageName, typer.Option(metavar="STAGE", help="Stop after this stage; see below.")] = STAGES[-1],
     set_: SetOption = None,
     skip_bad: SkipBadOption = False,
     cluster: ClusterOption = None,
@@ -185,16 +164,16 @@ def run(
     reporter = Reporter()
     plan = open_run(out, study, _overrides(set_, skip_bad), reporter, own_weights=cluster is None)
     if cluster is not None:
-        print("\n".join(run_on_cluster(plan, cluster, until.value, dry_run)))
+        print("\n".join(run_on_cluster(plan, cluster, until, dry_run)))
         return
-    stages = [stage.value for stage in Stage][: list(Stage).index(until) + 1]
+    stages = STAGES[: STAGES.index(until) + 1]
     if dry_run:
         for stage, of_stage in plans_of_stages(plan, stages):
             print("\n".join(lines_to_do(of_stage.units(stage))))
         return
     with running(plan):
         run_stages(plan, stages, reporter)
-    print(plan.rundir.report_page if until is Stage.report else plan.rundir.path)
+    print(plan.rundir.report_page if until == STAGES[-1] else plan.rundir.path)
 
 
 @app.command()
@@ -207,7 +186,7 @@ def tile(run: RunArgument, units: UnitsOption = None, skip_bad: SkipBadOption = 
         refuse_several_processes("tile")
     plan = choose_units(resume_run(run, for_tiling=True, skip_bad=skip_bad), "tile", units)
     if not is_dask:
-        _run_stages(plan, [Stage.tile])
+        _run_stages(plan, ["tile"])
         return
     from plexrank.launch.allocation import dask_client
     from plexrank.stages.tile import run as tile_images
@@ -221,7 +200,7 @@ def train(run: RunArgument, units: UnitsOption = None) -> None:
     """Train every fold and seed of a run, and on permuted labels; also under torchrun or srun, one process a GPU."""
     from plexrank.launch.resuming import choose_units
 
-    _run_stages(choose_units(_resume_run(run), "train", units), [Stage.train])
+    _run_stages(choose_units(_resume_run(run), "train", units), ["train"])
 
 
 @app.command()
@@ -229,21 +208,21 @@ def attribute(run: RunArgument, units: UnitsOption = None) -> None:
     """Compute the held-out embedding and importances of every training of a run."""
     from plexrank.launch.resuming import choose_units
 
-    _run_stages(choose_units(_resume_run(run), "attribute", units), [Stage.attribute])
+    _run_stages(choose_units(_resume_run(run), "attribute", units), ["attribute"])
 
 
 @app.command()
 def rank(run: RunArgument) -> None:
     """Merge the importances of a run into the ranking of the cohort."""
     refuse_several_processes("rank")
-    _run_stages(_resume_run(run), [Stage.rank])
+    _run_stages(_resume_run(run), ["rank"])
 
 
 @app.command()
 def report(run: RunArgument) -> None:
     """Write the report of a run."""
     refuse_several_processes("report")
-    _run_stages(_resume_run(run), [Stage.report])
+    _run_stages(_resume_run(run), ["report"])
 
 
 @app.command()

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from plexrank.attribution.methods import METHODS, MethodName
+from plexrank.models.architectures import ARCHITECTURES, ArchitectureName, BackboneName, published_weights
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -68,10 +71,10 @@ class IntensitySettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    architecture: Literal["channel_embedding", "resnet50", "resnet3d18", "bsn"] = Field(
+    architecture: ArchitectureName = Field(
         "channel_embedding", description="one number a channel, or one of the paper's baselines"
     )
-    backbone: Literal["resnet18", "resnet3d18", "shallow"] = Field(
+    backbone: BackboneName = Field(
         "resnet18", description="of channel_embedding: the paper's, one that convolves across channels, or for CPUs"
     )
     encoder: Literal["shared", "independent"] = Field(
@@ -98,7 +101,7 @@ class ModelSettings(Section):
     @property
     def has_embedding(self) -> bool:
         """Whether every channel becomes one number, which ``backbone``, ``encoder`` and so on are about."""
-        return self.architecture == "channel_embedding"
+        return ARCHITECTURES[self.architecture].has_embedding
 
     @property
     def refits(self) -> bool:
@@ -119,8 +122,8 @@ class ModelSettings(Section):
 
     @model_validator(mode="after")
     def _weights_fit_the_backbone(self) -> ModelSettings:
-        if self.has_embedding and self.backbone == "shallow" and self.weights != "none":
-            raise ValueError("the shallow backbone has no pretrained weights; set model.weights: none")
+        if published_weights(self) is None and self.weights != "none":
+            raise ValueError(f"the {self.backbone} backbone has no pretrained weights; set model.weights: none")
         if self.pooling == "attention" and not self.has_embedding:
             raise ValueError(f"attention rests on the channel embedding, which {self.architecture} lacks; use mean")
         if self.first_conv == "rgb_sum" and self.weights == "none":
@@ -171,31 +174,16 @@ class TrainSettings(Section):
         return self
 
 
-Importance = Literal[
-    "gradient",
-    "gradient_paper",
-    "gradient_x_input",
-    "integrated_gradients",
-    "expected_gradients",
-    "occlusion",
-    "permutation",
-    "shapley",
-    "lime",
-    "deeplift",
-    "gradcam",
-]
-
-
-WITHOUT_EMBEDDING = ("gradient", "gradient_paper", "occlusion")
-"""The importances that networks without a channel embedding have too."""
-ONLY_BSN = ("gradcam",)
-"""The importances that no other architecture has."""
+CACHE_BYTES = 4 * 2**30
+"""What a process of training keeps of read tiles, as float32 intensities; further tiles are read each time."""
+PROBE_TILES = 512
+"""Training tiles on which the linear classifier is fitted that judges an epoch; more would cost and change little."""
 
 
 class AttributeSettings(Section):
     """Which importances to compute."""
 
-    methods: tuple[Importance, ...] = Field(
+    methods: tuple[MethodName, ...] = Field(
         ("gradient", "occlusion"),
         min_length=1,
         description="importances to compute; gradcam of bsn only",
@@ -213,7 +201,7 @@ class AttributeSettings(Section):
 class RankSettings(Section):
     """How importances become a ranking."""
 
-    by: Importance = Field("gradient", description="the importance that orders the channels")
+    by: MethodName = Field("gradient", description="the importance that orders the channels")
     ordered: tuple[str, ...] = Field((), description="the classes from lowest to highest, for a test of trend")
     bootstrap: int = Field(2000, ge=100, description="resamplings of the patients behind every interval")
     permutations: int = Field(1000, ge=100, description="label permutations behind the p-value of the prediction")
@@ -252,17 +240,22 @@ class Study(Section):
         model = info.data.get("model")
         if model is None:
             return attribute
-        of_bsn = [method for method in attribute.methods if method in ONLY_BSN]
-        others = [method for method in attribute.methods if method not in (*WITHOUT_EMBEDDING, *ONLY_BSN)]
-        if of_bsn and model.architecture != "bsn":
-            raise ValueError(
-                f"{', '.join(of_bsn)} is the importance of model.architecture bsn, not of {model.architecture}; "
-                "choose gradient"
+        for name in attribute.methods:
+            only_for = METHODS[name].only_for
+            if only_for not in (None, model.architecture):
+                raise ValueError(
+                    f"{name} is the importance of model.architecture {only_for}, not of {model.architecture}; "
+                    "choose gradient"
+                )
+        missing = [name for name in attribute.methods if METHODS[name].on_tiles is None]
+        if missing and not model.has_embedding:
+            choice = (
+                name
+                for name, method in METHODS.items()
+                if method.on_tiles is not None and method.only_for in (None, model.architecture)
             )
-        if others and not model.has_embedding:
-            choice = (*WITHOUT_EMBEDDING, *(ONLY_BSN if model.architecture == "bsn" else ()))
             raise ValueError(
-                f"{', '.join(others)} rest on the channel embedding, which {model.architecture} lacks; "
+                f"{', '.join(missing)} rest on the channel embedding, which {model.architecture} lacks; "
                 f"choose among {', '.join(choice)}"
             )
         return attribute

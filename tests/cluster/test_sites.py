@@ -16,10 +16,10 @@ from cluster.conftest import SMALL, Site
 from cluster.local_slurm import CLUSTER
 from conftest import command
 from plexrank.machine.gpus import driver_version
+from plexrank.planning.order import STAGES
 
 Profile = Callable[..., Path]
 SITES = Path(__file__).parents[1] / "launch" / "sites"
-STAGES = ("tile", "train", "attribute", "rank", "report")
 TINY = ("--set", "train.epochs=1", "--set", "train.patience=1", "--until", "train")
 
 

@@ -60,7 +60,7 @@ def test_grades_give_spearman_and_overlap() -> None:
 def test_grades_that_tie_do_not_favour_the_ranking_that_is_judged(
     grades: list[float], graded: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plexrank.evaluation.truth.DRAWS", 2)
+    monkeypatch.setattr("plexrank.evaluation.truth.RESAMPLINGS", 2)
     rng = np.random.default_rng(0)
     truth = pd.DataFrame({"channel": [f"C{i:02d}" for i in range(30)], "grade": grades})
     found = []
@@ -116,7 +116,7 @@ CELLS = "cell,grade,A,B,C\n" + "".join(
 
 def test_importance_from_single_cells_is_that_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cells.csv").write_text(CELLS)
-    monkeypatch.setattr("plexrank.evaluation.single_cell.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("plexrank.evaluation.single_cell.CELLS_AT_ONCE", 2)
     truth = single_cell_truth(tmp_path / "cells.csv", "grade", ["C", "A", "B"])
     assert truth["channel"].tolist() == ["C", "A", "B"]
     assert truth["grade"].tolist() == [(0 + 3 + 3) / 2, (2 + 3 + 1) / 2, 0.0]
@@ -124,14 +124,14 @@ def test_importance_from_single_cells_is_that_of_the_paper(tmp_path: Path, monke
 
 def test_missing_intensities_of_cells_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cells.csv").write_text("grade,A,B\n2,6,8\n1,2,4\n1,,4\n2,6,8\n1,2,\n2,6,\n")
-    monkeypatch.setattr("plexrank.evaluation.single_cell.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("plexrank.evaluation.single_cell.CELLS_AT_ONCE", 1)
     assert single_cell_truth(tmp_path / "cells.csv", "grade", ["A", "B"])["grade"].tolist() == [2.0, 1.0]
 
 
 def test_a_large_single_cell_table_is_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = pd.DataFrame({"grade": ["1", "2"] * 60_000, "A": np.arange(120_000.0), "B": 1.0})
     rows.to_csv(tmp_path / "cells.csv", index=False)
-    monkeypatch.setattr("plexrank.evaluation.single_cell.ROWS_AT_ONCE", 1000)
+    monkeypatch.setattr("plexrank.evaluation.single_cell.CELLS_AT_ONCE", 1000)
     tracemalloc.start()
     single_cell_truth(tmp_path / "cells.csv", "grade", ["A", "B"])
     peak = tracemalloc.get_traced_memory()[1]

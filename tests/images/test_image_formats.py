@@ -158,8 +158,8 @@ def test_an_image_travels_to_another_process(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["IMC .mcd", "IMC .mcd, pixels in another order", "IMC .txt"])
 def test_imc_is_read_in_bands_that_join(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imc_mcd, "_BAND_BYTES", 7 * 50 * 24)
-    monkeypatch.setattr(imc_txt, "_BAND_BYTES", 7 * 50 * 40)
+    monkeypatch.setattr(imc_mcd, "BAND_BYTES", 7 * 50 * 24)
+    monkeypatch.setattr(imc_txt, "_TEXT_BYTES", 7 * 50 * 40)
     monkeypatch.setattr(imc_txt, "_SCAN_BYTES", 997)
     path, expected = FORMATS[name][0](tmp_path)
     image = open_image(path)

@@ -71,7 +71,7 @@ def read(path: Path, shape: tuple[int, int] = (40, 50)) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int32", "float32"])
 def test_tissue_is_what_is_not_zero(tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masks, "_BAND_BYTES", 7 * 50)
+    monkeypatch.setattr(masks, "BAND_BYTES", 7 * 50)
     monkeypatch.setattr(masks, "CHUNK_PX", 16)
     labels = (TISSUE * image_noise((40, 50), "uint8").clip(1)).astype(dtype)
     if dtype == "float32":

@@ -11,8 +11,8 @@ from torchvision.models import resnet18, resnet50
 from torchvision.models.video import r3d_18
 
 from plexrank.errors import MissingInputError, StudyError
+from plexrank.models.architectures import RESNET18, RESNET50, published_weights
 from plexrank.models.build import Network, build_network, trunk_of
-from plexrank.models.parameters import RESNET18, RESNET50, published_weights
 from plexrank.settings import ModelSettings
 from plexrank.training.weights import load_pretrained
 

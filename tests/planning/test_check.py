@@ -6,14 +6,9 @@ from pathlib import Path
 import pytest
 
 from plexrank.planning.check import check_study_file
-from plexrank.planning.cost import TILE_CACHE_BYTES, measure_cost
+from plexrank.planning.cost import measure_cost
 from plexrank.planning.trial import Trial, run_minutes, training_memory_bytes
 from plexrank.study import load_study
-from plexrank.training.data import CACHE_BYTES
-
-
-def test_the_memory_of_training_is_bounded_by_its_cache() -> None:
-    assert TILE_CACHE_BYTES == CACHE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -42,12 +37,13 @@ def test_the_cost_of_training_is_measured_in_a_process_of_its_own(tiny_study: Pa
     result = measure_cost(tiny_study, ["train.batch_tiles=4"], check_study_file(tiny_study, ["train.batch_tiles=4"]))
     assert result.cost is not None
     assert result.cost.minutes is not None
+    assert result.cost.n_parameters == 7473 + (6 + 1) * 200 + 201 * 200 + 201 * 2
     assert result.warnings == check_study_file(tiny_study).warnings
 
 
 def test_memory_and_time_follow_from_the_steps_of_a_trial(tiny_study: Path) -> None:
     study = load_study(tiny_study, ["train.epochs=16", "train.patience=3", "train.folds=2", "train.seeds=3"])
-    trial = Trial(start_bytes=1000, steps=((2, 1.0, 1400), (4, 2.0, 1800)), look_seconds=0.5)
+    trial = Trial(start_bytes=1000, steps=((2, 1.0, 1400), (4, 2.0, 1800)), look_seconds=0.5, n_parameters=9)
     assert trial.peak_bytes(4) == 1800
     assert trial.peak_bytes(8) == 2600
     assert trial.step_seconds(8) == 4.0

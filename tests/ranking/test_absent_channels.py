@@ -16,12 +16,13 @@ from plexrank.ranking.aggregate import aggregate_unit, gather_samples
 from plexrank.ranking.agreement import mean_agreement
 from plexrank.ranking.baselines import logistic_baseline
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
+from plexrank.ranking.columns import RANKING_COLUMNS
 from plexrank.ranking.prediction import auc
 from plexrank.ranking.refitting import refitted_coefficients, refitted_scores
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.scores import bootstrap_scores, positions, stability
-from plexrank.ranking.table import RANKING_COLUMNS, directions
+from plexrank.ranking.table import directions
 from plexrank.settings import RankSettings
 from plexrank.statistics.means import balanced_mean_above_zero
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 import plexrank
 from plexrank.errors import StudyError
-from plexrank.ranking.table import RANKING_COLUMNS
+from plexrank.ranking.columns import RANKING_COLUMNS
 
 PATIENTS = [f"p{i:02d}" for i in range(40)]
 OUTCOME = ["a", "b"] * 20

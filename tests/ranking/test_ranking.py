@@ -17,9 +17,10 @@ from fitted_cohorts import fitted_cohort
 from plexrank.errors import RunDirError, StudyError
 from plexrank.ranking.aggregate import aggregate_unit, class_contrast, gather_samples
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
+from plexrank.ranking.columns import RANKING_COLUMNS
 from plexrank.ranking.samples import make_samples
 from plexrank.ranking.summary import LeftOut, cramers_v, patients_per_site, sample_warnings
-from plexrank.ranking.table import RANKING_COLUMNS, directions
+from plexrank.ranking.table import directions
 from plexrank.settings import RankSettings
 
 SETTINGS = RankSettings(bootstrap=200, permutations=200)

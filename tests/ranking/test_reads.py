@@ -10,7 +10,7 @@ import pytest
 
 from fitted_cohorts import fitted_cohort
 from plexrank.ranking.aggregate import gather_samples
-from plexrank.ranking.pattern import arrangement, learned_embedding, log_means
+from plexrank.ranking.pattern import arrangement, learned_embedding, log_intensities
 from plexrank.ranking.reads import explained_share, reads_table, sentences
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
@@ -42,7 +42,7 @@ def test_what_makes_r_explains_it_whatever_the_signs() -> None:
 def test_an_embedding_that_bends_brightness_has_no_arrangement() -> None:
     units, samples = fitted_cohort(0, effects=(2.0,), strength=0.1)
     tables = gather_samples(units, samples, "gradient")
-    logs = log_means(tables.mean_intensity, np.arange(len(samples)))
+    logs = log_intensities(tables.mean_intensity, np.arange(len(samples)))
     bent = logs + logs**2 / 2
     of_images = bent[samples.image_sample]
     units = [

@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from fitted_cohorts import CLASS_NAMES, fit_classifier, fitted_cohort, stratified_folds, unit_table
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import LinearWeights, UnitTable, gather_samples, softmax
+from plexrank.ranking.aggregate import LinearWeights, UnitTable, gather_samples
 from plexrank.ranking.agreement import borda_points, measure_agreement, nogueira_stability
 from plexrank.ranking.audit import channel_groups, site_association
 from plexrank.ranking.baselines import anova, forest_baseline, logistic_baseline
@@ -187,7 +188,7 @@ def test_logistic_regression_is_that_of_sklearn(classes: int, strength: float) -
     shown = weights.coef[1:] - weights.coef[:1] if classes == 2 else weights.coef
     np.testing.assert_allclose(shown, exact.coef_, atol=2e-4 * max(1, strength**0.5))
     logits = x @ weights.coef.T + weights.intercept
-    np.testing.assert_allclose(softmax(logits), exact.predict_proba(x), atol=1e-4)
+    np.testing.assert_allclose(softmax(logits, axis=-1), exact.predict_proba(x), atol=1e-4)
 
 
 def test_decoys_are_not_called_and_real_channels_are() -> None:

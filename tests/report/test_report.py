@@ -12,8 +12,8 @@ import pytest
 
 from fitted_cohorts import fitted_cohort
 from plexrank.ranking.cohort_ranking import rank_cohort
+from plexrank.ranking.columns import RANKING_COLUMNS
 from plexrank.ranking.summary import LeftOut
-from plexrank.ranking.table import RANKING_COLUMNS
 from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.page import ReportContent, render_page
 from plexrank.settings import RankSettings

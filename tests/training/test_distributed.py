@@ -33,7 +33,7 @@ from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import embed_tiles, mean_over_images
 from plexrank.training.loop import UnitTraining, train_unit
-from plexrank.training.unit import Unit, UnitPaths, UnitResult
+from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult
 
 pytestmark = pytest.mark.xdist_group("distributed")  # what the tests share is made once
 
@@ -96,7 +96,7 @@ def train(folder: Path, info: ProcessInfo, **settings: object) -> UnitResult:
     seen = tiles.image_index < 10
     return train_unit(
         tiles,
-        Unit(0, 0, 0, np.flatnonzero(seen), np.flatnonzero(~seen)),
+        TrainingUnit(0, 0, 0, np.flatnonzero(seen), np.flatnonzero(~seen)),
         ModelSettings(backbone="shallow", weights="none"),
         TrainSettings.model_validate({"epochs": 3, "batch_tiles": 5, "crop_px": 16, "learning_rate": 1e-3, **settings}),
         info=info,
@@ -110,7 +110,7 @@ def recomputes(rank: int, folder: Path, info: ProcessInfo) -> bool:
     """Whether a process computes activations anew where the memory of the second one alone is short."""
     train, paths = TrainSettings(crop_px=16), UnitPaths(*(folder / name for name in ("last.pt", "best.pt", "h.csv")))
     model = ModelSettings(backbone="shallow", weights="none")
-    unit = Unit(0, 0, 0, np.arange(10), np.arange(10, 15))
+    unit = TrainingUnit(0, 0, 0, np.arange(10), np.arange(10, 15))
     training = UnitTraining(cohort(), unit, model, train, info, paths, "k", lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "free_bytes", lambda device: None if rank == 0 else -1)

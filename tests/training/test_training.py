@@ -27,12 +27,12 @@ from plexrank.training.data import TrainingTiles, model_input
 from plexrank.training.embedding import embed_tiles, mean_over_images
 from plexrank.training.explain import explain_tiles
 from plexrank.training.loop import train_unit
-from plexrank.training.unit import Unit, UnitPaths, UnitResult
+from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult
 
 SHALLOW = ModelSettings(backbone="shallow", weights="none")
 PLANTED = 2
 TILES, TRAIN = 32, 22
-UNIT = Unit(0, fold=0, seed=0, train_index=np.arange(TRAIN), validation_index=np.arange(TRAIN, TILES))
+UNIT = TrainingUnit(0, fold=0, seed=0, train_index=np.arange(TRAIN), validation_index=np.arange(TRAIN, TILES))
 
 
 def counts(signal: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -71,7 +71,7 @@ def make_tiles(
 def run(
     folder: Path,
     tiles: TrainingTiles | None = None,
-    unit: Unit = UNIT,
+    unit: TrainingUnit = UNIT,
     key: str = "k",
     model: ModelSettings = SHALLOW,
     should_stop: Callable[[], bool] = lambda: False,
@@ -194,7 +194,7 @@ def test_a_unit_depends_on_its_seed_and_not_on_the_global_state(tmp_path: Path) 
     torch.manual_seed(6)
     run(tmp_path / "two", epochs=1)
     assert_same_unit(tmp_path / "one", tmp_path / "two")
-    other = Unit(0, 0, 1, UNIT.train_index, UNIT.validation_index)
+    other = TrainingUnit(0, 0, 1, UNIT.train_index, UNIT.validation_index)
     run(tmp_path / "three", unit=other, epochs=1)
     one, three = (read_unit(tmp_path / name / "best.pt") for name in ("one", "three"))
     assert not np.allclose(one.embedding_mean, three.embedding_mean)
@@ -322,7 +322,7 @@ def test_attention_is_kept_with_the_unit_and_weighs_its_images(tmp_path: Path) -
     tiles = make_tiles(counts())
     tiles.image_index = np.arange(TILES) // 4 * 2 + np.arange(TILES) % 2
     tiles.patient_ids = np.array([f"p{image}" for image in tiles.image_index])
-    unit = Unit(0, 0, 0, np.arange(24), np.arange(24, TILES))
+    unit = TrainingUnit(0, 0, 0, np.arange(24), np.arange(24, TILES))
     run(tmp_path, tiles, unit, model=SHALLOW.model_copy(update={"pooling": "attention"}), epochs=3)
     trained = read_unit(tmp_path / "best.pt")
     assert trained.attention is not None
@@ -389,4 +389,4 @@ def test_units_that_cannot_be_trained_are_refused(
     tmp_path: Path, train_index: np.ndarray, validation_index: np.ndarray, message: str
 ) -> None:
     with pytest.raises(StudyError, match=message):
-        run(tmp_path, unit=Unit(0, 3, 0, train_index, validation_index))
+        run(tmp_path, unit=TrainingUnit(0, 3, 0, train_index, validation_index))

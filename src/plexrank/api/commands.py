@@ -17,7 +17,7 @@ from plexrank.machine.processes import refuse_several_processes
 from plexrank.planning.check import check_study_file
 from plexrank.planning.check_result import CheckResult
 from plexrank.planning.cost import measure_cost
-from plexrank.planning.plan import STAGES
+from plexrank.planning.order import STAGES
 from plexrank.progress import Reporter
 from plexrank.rundir import RunDir
 from plexrank.stages.pipeline import run_stages

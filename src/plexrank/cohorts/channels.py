@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plexrank.arrays import IntArray
 from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.panel import Panel
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
@@ -16,7 +17,6 @@ from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import ImageDataError, PlexrankError, StudyError, raise_problems
 from plexrank.images.channel_names import fold_name
 
-IntArray = npt.NDArray[np.int64]
 NEAR = 0.75
 """Similarity (of difflib, 0–1) from which another name is told as a near miss: CD3 and CD3e, CD8 and CD8a."""
 

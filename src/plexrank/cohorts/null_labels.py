@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from plexrank.arrays import IntArray
 from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.folds import Folds
 from plexrank.cohorts.samplesheet import ImageRecord
@@ -16,8 +16,6 @@ from plexrank.statistics.exchange import Exchange
 
 MOST_DRAWS = 10_000
 """How often a labelling is drawn again where it leaves a class without training images."""
-
-IntArray = NDArray[np.int64]
 
 
 def null_labels(study: Study, cohort: Cohort, folds: Folds) -> IntArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-COLUMNS = {
+SHOWN_COLUMNS = {
     "position": "position",
     "channel": "channel",
     "score": "score",
@@ -24,7 +24,7 @@ def beside_truth(ranking: pd.DataFrame, truth: pd.DataFrame, fdr: float) -> str:
         fdr: q above which mean intensity does not show a channel.
     """
     kinds = truth.set_index("channel")["kind"].where(truth.set_index("channel")["informative"].astype(int) == 1, "")
-    table = ranking[list(COLUMNS)].rename(columns=COLUMNS)
+    table = ranking[list(SHOWN_COLUMNS)].rename(columns=SHOWN_COLUMNS)
     table.insert(2, "planted", ranking["channel"].map(kinds).fillna(""))
     planted = set(kinds.index[kinds != ""])
     called = ranking[ranking["significant"]]

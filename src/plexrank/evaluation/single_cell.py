@@ -10,7 +10,7 @@ import pandas as pd
 
 from plexrank.errors import MissingInputError, StudyError, naming_input
 
-ROWS_AT_ONCE = 200_000
+CELLS_AT_ONCE = 200_000
 
 
 def fold_change(class_means: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def _sums(path: Path, label: str, channels: list[str]) -> tuple[pd.DataFrame, pd
     dtypes = dict.fromkeys(channels, np.float64) | {label: str}
     total, count = pd.DataFrame(columns=channels, dtype=float), pd.DataFrame(columns=channels, dtype=float)
     try:
-        with pd.read_csv(path, usecols=[label, *channels], dtype=dtypes, chunksize=ROWS_AT_ONCE) as parts:
+        with pd.read_csv(path, usecols=[label, *channels], dtype=dtypes, chunksize=CELLS_AT_ONCE) as parts:
             for part in parts:
                 grouped = part.groupby(label)[channels]
                 total = total.add(grouped.sum(), fill_value=0.0)

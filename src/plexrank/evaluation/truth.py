@@ -11,12 +11,12 @@ import pandas as pd
 from scipy import stats
 
 from plexrank.errors import StudyError
+from plexrank.statistics.means import INTERVAL
 
 RECALL_AT = (*range(1, 14), 15, 20, 25, 30, 40, 50, 75, 100)
-TOP = 10
-DRAWS = 5000
+COMPARED_TOP = 10
+RESAMPLINGS = 5000
 PAIRS_AT_ONCE = 200
-INTERVAL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def evaluate(ranking: pd.DataFrame, truth: pd.DataFrame, truth_name: str = "trut
     score = placed["score"].to_numpy(dtype=float)
     target = informative.astype(float) if grade is None else grade
     highest = None if grade is None else _highest(grade)
-    graded, overlap = (None, None) if highest is None else (int(highest.sum()), int(highest[:TOP].sum()))
+    graded, overlap = (None, None) if highest is None else (int(highest.sum()), int(highest[:COMPARED_TOP].sum()))
     return Evaluation(
         num_channels=len(placed),
         num_informative=int(informative.sum()),
@@ -151,8 +151,8 @@ def _informative(truth: pd.DataFrame, grade: np.ndarray | None) -> np.ndarray:
 
 def _highest(grade: np.ndarray) -> np.ndarray:
     """(channel,) bool; none where all grades are equal and more than ten."""
-    tenth, best = np.sort(grade)[-min(TOP, len(grade))], grade.max()
-    tied = (grade >= tenth).sum() > TOP
+    tenth, best = np.sort(grade)[-min(COMPARED_TOP, len(grade))], grade.max()
+    tied = (grade >= tenth).sum() > COMPARED_TOP
     highest: np.ndarray = grade > tenth if tied and tenth < best else grade >= tenth
     return highest & (not tied or best > grade.min())
 
@@ -170,7 +170,7 @@ def _average_precision(informative: np.ndarray) -> float | None:
 
 
 def _overlap_p(overlap: int, graded: int, channels: int) -> float:
-    return float(stats.hypergeom.sf(overlap - 1, channels, graded, min(TOP, channels)))
+    return float(stats.hypergeom.sf(overlap - 1, channels, graded, min(COMPARED_TOP, channels)))
 
 
 def _correlation(
@@ -179,7 +179,7 @@ def _correlation(
     """``correlate`` takes (draw, channel) twice and gives (draw,), NaN where a row is constant."""
     if np.ptp(score) == 0 or np.ptp(grade) == 0:
         return None
-    drawn = np.random.default_rng(0).integers(len(score), size=(DRAWS, len(score)))
+    drawn = np.random.default_rng(0).integers(len(score), size=(RESAMPLINGS, len(score)))
     low, high = np.nanpercentile(correlate(score[drawn], grade[drawn]), INTERVAL)
     return Correlation(float(correlate(score[None], grade[None])[0]), float(low), float(high))
 

@@ -17,11 +17,10 @@ import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
 from plexrank.images.image_path import join_image_path, split_image_path
-from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
+from plexrank.images.lazy import BAND_BYTES, DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
 
 _MARK = "</MCDSchema>".encode("utf-16-le")
 _TAIL_BYTES = 2**20
-_BAND_BYTES = 2**24
 _NUM_COORDINATES = 3  # x, y, z stand before the channels
 _VALUE = np.dtype("<f4")
 
@@ -68,7 +67,7 @@ class _McdPixels:
     @property
     def chunks(self) -> tuple[int, int, int]:
         num_channels, height, width = self.shape
-        return num_channels, min(height, max(1, _BAND_BYTES // (width * self.acquisition.row_bytes))), width
+        return num_channels, min(height, max(1, BAND_BYTES // (width * self.acquisition.row_bytes))), width
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
         num_channels, height, width = self.shape
@@ -86,7 +85,7 @@ class _McdPixels:
         num_channels, height, width = self.shape
         band = np.zeros((num_channels, (end - first) * width), self.dtype)
         found = np.zeros(band.shape[1], bool)
-        step = max(1, _BAND_BYTES // self.acquisition.row_bytes)
+        step = max(1, BAND_BYTES // self.acquisition.row_bytes)
         for start in range(0, height * width, step):
             rows = self._read(start, min(start + step, height * width))
             places = self._places(rows) - first * width

@@ -19,8 +19,8 @@ from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, named, 
 _LEADING = ("Start_push", "End_push", "Pushes_duration", "X", "Y", "Z")
 _X, _Y = 3, 4
 _CHANNEL = re.compile(r"(?P<label>.*)\((?P<metal>[A-Za-z]+)(?P<mass>[0-9]+)[^0-9()]*\)")  # CD3(Er170Di)
-_BAND_BYTES = 2**23  # of text
-_TAIL_BYTES = 2**16
+_TEXT_BYTES = 2**23  # of text
+_LAST_LINES_BYTES = 2**16
 _SCAN_BYTES = 2**22
 
 
@@ -38,7 +38,7 @@ class _TxtPixels:
     def chunks(self) -> tuple[int, int, int]:
         num_channels, height, width = self.shape
         text_per_line = max(1, self.path.stat().st_size // height)
-        return num_channels, min(height, max(1, _BAND_BYTES // text_per_line)), width
+        return num_channels, min(height, max(1, _TEXT_BYTES // text_per_line)), width
 
     @functools.cached_property
     def line_starts(self) -> list[int]:
@@ -128,7 +128,7 @@ def _open_pixels(path: Path) -> _TxtPixels:
         num_channels = len(file.readline().split(b"\t")) - len(_LEADING)
         header_bytes = file.tell()
         width = sum(1 for _ in itertools.takewhile(lambda line: line.strip() and _place(line)[1] == 0, file))
-        tail_start = max(header_bytes, path.stat().st_size - _TAIL_BYTES)
+        tail_start = max(header_bytes, path.stat().st_size - _LAST_LINES_BYTES)
         file.seek(tail_start)
         tail = file.read().rstrip()
     if width == 0 or num_channels < 1:

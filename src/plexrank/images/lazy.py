@@ -15,6 +15,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from plexrank.arrays import Key
 from plexrank.errors import ImageDataError
 
 REMEDY = "copy or export the file again"
@@ -35,9 +36,8 @@ DAMAGE = (
     zlib.error,
 )
 
-
-Key = tuple[slice, slice, slice]
-"""A part of a (c, y, x) image, slices of step 1 with both ends."""
+BAND_BYTES = 2**24
+"""Rows that are read at once hold about so much: little beside any memory."""
 
 
 class Pixels(Protocol):

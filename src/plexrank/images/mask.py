@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError, MissingInputError
-from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, ImagePixels, Pixels, lazy_array, one_line
+from plexrank.images.lazy import BAND_BYTES, CHUNK_PX, DAMAGE, REMEDY, ImagePixels, Pixels, lazy_array, one_line
 from plexrank.images.outlines import Outlines, read_outlines
 from plexrank.images.tiff import open_tiff_pixels, why_no_tiff
 
-_BAND_BYTES = 2**24
 _LEAST_FACTOR = 1.5  # a mask reduced by less, and not by a whole number, rather belongs to another image
 
 
@@ -192,7 +191,7 @@ def _open_npz(path: Path, shape: tuple[int, int, int]) -> _HeldMask:
 
 def _npz_bands(file: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
     row_bytes = shape[1] * dtype.itemsize
-    step = max(1, _BAND_BYTES // row_bytes)
+    step = max(1, BAND_BYTES // row_bytes)
     for top in range(0, shape[0], step):
         rows = min(step, shape[0] - top)
         yield np.frombuffer(file.read(rows * row_bytes), dtype).reshape(rows, shape[1])

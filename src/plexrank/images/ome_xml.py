@@ -9,7 +9,7 @@ import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
-_UM_PER_UNIT = {
+_UM_PER_SYMBOL = {
     "pm": 1e-6,
     "Å": 1e-4,
     "nm": 1e-3,
@@ -152,7 +152,7 @@ def _read_pages(element: ET.Element) -> OmePages:
 
 def _physical_size_um(pixels: ET.Element, axis: str) -> float | None:
     value = pixels.get(f"PhysicalSize{axis}")
-    um = _UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    um = _UM_PER_SYMBOL.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
     if value is None or um is None:
         return None
     try:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"0\.[1-5](?![0-9]).*")  # SpatialData writes 0.4-dev-spatialdata
 _IMPLICIT_AXES = re.compile(r"0\.[12](?![0-9]).*")
-_UM_PER_UNIT = {
+_UM_PER_UNIT_NAME = {
     "angstrom": 1e-4,
     "picometer": 1e-6,
     "nanometer": 1e-3,
@@ -251,6 +251,6 @@ def _pixel_size_um(multiscale: dict[str, Any]) -> tuple[float, float] | None:
 
 def _size_um(axes: Sequence[tuple[str, str | None]], scale: Sequence[float], name: str) -> float | None:
     index = [axis for axis, _ in axes].index(name)
-    um = _UM_PER_UNIT.get(axes[index][1] or "")
+    um = _UM_PER_UNIT_NAME.get(axes[index][1] or "")
     size = None if um is None else scale[index] * um
     return size if size is not None and math.isfinite(size) and size > 0 else None

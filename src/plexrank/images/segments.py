@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from plexrank.images.lazy import CHUNK_PX, Key
+from plexrank.arrays import Key
+from plexrank.images.lazy import CHUNK_PX
 
 _PLAIN_STRIP_BYTES = 2**20  # uncompressed pixels can be read in strips of any height
 

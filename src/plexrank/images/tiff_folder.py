@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plexrank.arrays import Key
 from plexrank.errors import ImageDataError
 from plexrank.images.channel_names import fold_name, is_dye, say_only_places
-from plexrank.images.lazy import Key, LazyImage, Pixels, PixelsInPieces
+from plexrank.images.lazy import LazyImage, Pixels, PixelsInPieces
 from plexrank.images.rounds import rounds_of_one, samples_in, split_round
 from plexrank.images.tiff import open_tiff, why_no_tiff
 

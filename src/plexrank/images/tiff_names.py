@@ -15,7 +15,7 @@ from plexrank.images.lazy import named
 
 _PAGE_NAME = 285
 _NAME_AND_MASS = re.compile(r"(?P<name>.*\S)\s*\((?P<mass>[0-9]+(?:\.[0-9]+)?)\)")  # CD3 (159)
-_UM_PER_UNIT: dict[int, float] = {tifffile.RESUNIT.CENTIMETER: 1e4, tifffile.RESUNIT.INCH: 25400.0}
+_UM_PER_RESOLUTION_UNIT: dict[int, float] = {tifffile.RESUNIT.CENTIMETER: 1e4, tifffile.RESUNIT.INCH: 25400.0}
 _SAYS_NOTHING = re.compile(r"|n/?a|none|null|unknown|unnamed|[-–—_. ]+", re.IGNORECASE)
 _NAME_KEYS = ("channel_names", "channels", "names", "Labels", "labels", "markers")
 _WORDS = re.compile(r"[^{<=\r\n][^=\r\n]{0,59}")
@@ -133,6 +133,6 @@ def mibi_kind(page: tifffile.TiffPage) -> str | None:
 
 def _pixel_size(page: tifffile.TiffPage) -> tuple[float, float] | None:
     """(y, x) size in micrometres from the resolution, where that is per centimetre or inch."""
-    um = _UM_PER_UNIT.get(page.resolutionunit)
+    um = _UM_PER_RESOLUTION_UNIT.get(page.resolutionunit)
     per_x, per_y = page.resolution
     return (um / per_y, um / per_x) if um is not None and per_x > 0 and per_y > 0 else None

@@ -29,7 +29,7 @@ from plexrank.machine.cores import usable_cores
 from plexrank.machine.environment_names import SRUN_NAMES
 from plexrank.rundir import replacing
 
-ROLES = ("client", "scheduler", "worker")
+DASK_ROLES = ("client", "scheduler", "worker")
 SCHEDULER, CLIENT = "0", "1"
 """Numbers of the processes that SLURMRunner makes these."""
 WAIT_S = 600
@@ -151,5 +151,5 @@ def _security(path: Path) -> Security:
             temporary.touch(mode=0o600, exist_ok=False)
             temporary.write_text(json.dumps(keys), encoding="utf-8")
     keys = _await(path)
-    files = {f"tls_{role}_{kind}": keys[kind] for role in ROLES for kind in ("key", "cert")}
+    files = {f"tls_{role}_{kind}": keys[kind] for role in DASK_ROLES for kind in ("key", "cert")}
     return Security(require_encryption=True, tls_ca_file=keys["cert"], **files)

@@ -24,7 +24,7 @@ from plexrank.launch.refusals import explain
 from plexrank.launch.script import probe_text
 from plexrank.launch.versions import other_version
 from plexrank.machine.cores import usable_cores
-from plexrank.planning.plan import STAGES
+from plexrank.planning.order import STAGES
 from plexrank.rundir import file_digest
 
 

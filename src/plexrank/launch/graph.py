@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,11 +14,12 @@ from plexrank.images.image_path import size_and_mtime
 from plexrank.launch.profile import ArrayResources, Profile
 from plexrank.launch.script import Job, spread
 from plexrank.launch.slurm import TaskState
-from plexrank.planning.plan import STAGES, Plan, make_plan
+from plexrank.planning.order import STAGES, StageName
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import Unit, write_text
 
-JOB_NAMES = ("tile", "table", "train", "attribute", "rank", "report")
-"""In the order in which each waits for the one before."""
+JOB_NAMES = (STAGES[0], "table", *STAGES[1:])
+"""In the order in which each waits for the one before: a job a stage, and the one that joins what tiling left."""
 
 
 class SubmittedJob(BaseModel):
@@ -26,8 +27,8 @@ class SubmittedJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["tile", "table", "train", "attribute", "rank", "report"]
-    stage: Literal["tile", "train", "attribute", "rank", "report"]
+    name: Annotated[str, Field(pattern=f"^({'|'.join(JOB_NAMES)})$")]
+    stage: StageName
     job_id: Annotated[str, Field(pattern=r"^[0-9]+$")]
     is_array: bool
     shares: tuple[tuple[str, ...], ...]

@@ -130,7 +130,7 @@ def one_job_text(profile: Profile, study: Study, rundir: RunDir, until: str, pat
         f"exec >> {logs}/plexrank-${{{scheduler.job_id}:-0}}.log 2>&1",
         f"script={shlex.quote(str(path))}",
         *profile.setup,
-        *versions.lines_before(),
+        *versions.version_lines(),
         *([f"export {ASKED}={asked.gpus}"] if asked.gpus else []),
         f"export {CORES}={asked.cpus} OMP_NUM_THREADS={asked.cpus}",
         "progress() {",

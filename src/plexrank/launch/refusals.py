@@ -6,10 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from plexrank.launch.options import KEY_OF as KEY_OF_OPTION
-from plexrank.launch.options import MEMORY, variables_for
+from plexrank.launch.options import KEY_OF, MEMORY, variables_for
 
-KEY_OF = {**KEY_OF_OPTION, "array": "jobs", "mem": "mem_gb", "gpus-per-node": "gpus_per_node"}
+KEY_OF_REFUSED = {**KEY_OF, "array": "jobs", "mem": "mem_gb", "gpus-per-node": "gpus_per_node"}
 GPUS = ("gpus-per-node", "gres", "gpus", "gpus-per-task", "tres-per-node", "tres-per-task")
 SIZE = ("nodes", "ntasks-per-node", "cpus-per-task", *sorted(MEMORY), *GPUS, "constraint", "exclusive")
 ABOUT = (
@@ -70,7 +69,7 @@ def explain(
 
 def _key(option: str) -> str:
     """What an option is called in the profile."""
-    return KEY_OF.get(option, f"sbatch.{option}")
+    return KEY_OF_REFUSED.get(option, f"sbatch.{option}")
 
 
 def _asked(option: str, value: str | int | bool) -> str:

@@ -139,7 +139,7 @@ def _executor(
             "export SLURM_EXPORT_ENV=ALL",
             '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK',
             *profile.setup,
-            *versions.lines_before(),
+            *versions.version_lines(),
             f"export {ASKED}={gpus}",
             *setup,
         ],

@@ -11,7 +11,8 @@ from plexrank.launch import slurm
 from plexrank.launch.graph import Graph, read_graph
 from plexrank.launch.requeue import STOPPED
 from plexrank.launch.slurm import TaskState
-from plexrank.planning.plan import STAGES, Plan
+from plexrank.planning.order import STAGES
+from plexrank.planning.plan import Plan
 
 LOG_LINES = 8
 """How much of a failed task's log to show."""

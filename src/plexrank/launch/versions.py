@@ -11,7 +11,7 @@ SUBMITTED_BY = "PLEXRANK_SUBMITTED_BY"
 """Variable of a job: the version that wrote its script."""
 
 
-def lines_before() -> list[str]:
+def version_lines() -> list[str]:
     """Shell that tells a job which version submits it."""
     return [f"export {SUBMITTED_BY}={plexrank.__version__}"]
 

@@ -14,18 +14,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from plexrank.models.architectures import BACKBONES
 from plexrank.models.recomputation import Segments
-from plexrank.models.trunks import resnet3d18_trunk, resnet18_trunk
+from plexrank.models.trunks import SHALLOW_LAYERS
 
-BACKBONES = ("resnet18", "resnet3d18", "shallow")
 RESNET18_FEATURES = 512
 RESNET3D_FEATURES = 64
 EMBEDDING_KERNELS = 64
 EMBEDDING_SIDE = 7
 DOWNSAMPLING_BLOCKS = 4
-SHALLOW_LAYERS = ((1, 16, 5), (16, 16, 3), (16, 32, 3))
-"""(input channels, kernels, kernel side) of each stride-2 convolution of the shallow backbone."""
-LOG_OFFSET = 0.01
+FEATURE_OFFSET = 0.01
 """Keeps the logarithm of silent features finite; they have unit variance before the rectifier."""
 
 
@@ -37,17 +35,12 @@ def make_encoder(backbone: str, independent: bool, num_channels: int) -> PlaneEn
     """
     if backbone not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
-    embeddings: dict[str, Callable[[], nn.Module]] = {
-        "resnet18": EmbeddingEncoder,
-        "resnet3d18": DownsamplingEncoder,
-        "shallow": LogMean,
-    }
-    make = embeddings[backbone]
-    if backbone == "resnet3d18":
-        trunk = resnet3d18_trunk(layers=1)
-        return VolumeEncoder(trunk, Independent(make, num_channels) if independent else make())
-    trunk = resnet18_trunk() if backbone == "resnet18" else _shallow_trunk()
-    return PlaneEncoder(trunk, Independent(make, num_channels) if independent else make())
+    encoder, make_trunk, make_embedding = BACKBONES[backbone].parts()
+    trunk = make_trunk()
+    made: PlaneEncoder | VolumeEncoder = encoder(
+        trunk, Independent(make_embedding, num_channels) if independent else make_embedding()
+    )
+    return made
 
 
 class PlaneEncoder(nn.Module):
@@ -169,18 +162,7 @@ class LogMean(nn.Module):
         """One number each."""
         with torch.autocast(features.device.type, enabled=False):
             mean = features.float().mean(dim=(-2, -1))
-            return cast(Tensor, self.summary((mean + LOG_OFFSET).log())).flatten()
-
-
-def _shallow_trunk() -> Segments:
-    """Three stride-2 convolutions, for CPUs and small cohorts."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for in_channels, kernels, side in SHALLOW_LAYERS:
-        layers[str(len(layers))] = nn.Conv2d(in_channels, kernels, side, stride=2, padding=side // 2, bias=False)
-        layers[str(len(layers))] = nn.BatchNorm2d(kernels)
-        layers[str(len(layers))] = nn.ReLU(inplace=True)
-    names = list(layers)
-    return Segments(layers, [names[start : start + 3] for start in range(0, len(names), 3)])
+            return cast(Tensor, self.summary((mean + FEATURE_OFFSET).log())).flatten()
 
 
 def _conv_norm(in_channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:

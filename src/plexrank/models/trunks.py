@@ -1,4 +1,4 @@
-"""The published networks up to their pooling, freshly initialised.
+"""The published networks up to their pooling, and a small one for CPUs, freshly initialised.
 
 Sources: He et al. 2016 (ResNet18, ResNet50) and Tran et al. 2018 (ResNet3D-18), as torchvision builds them. The
 parameters carry torchvision's names, so that its weight files fit.
@@ -16,6 +16,8 @@ from plexrank.models.recomputation import Segments
 
 HEADS = ("avgpool", "fc")
 STEM = ("conv1", "bn1", "relu", "maxpool")
+SHALLOW_LAYERS = ((1, 16, 5), (16, 16, 3), (16, 32, 3))
+"""(input channels, kernels, kernel side) of each stride-2 convolution of the shallow backbone."""
 
 
 def resnet18_trunk() -> Segments:
@@ -44,6 +46,22 @@ def resnet3d18_trunk(layers: int = 4) -> Segments:
     network.stem[0] = nn.Conv3d(1, 64, kernel_size=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
     _initialise(network.stem[0])
     return _trunk(network, ("stem", *(f"layer{number + 1}" for number in range(layers))), ("stem",))
+
+
+def resnet3d18_first_layer() -> Segments:
+    """:func:`resnet3d18_trunk` up to its first layer, which keeps a plane of features for every channel."""
+    return resnet3d18_trunk(layers=1)
+
+
+def shallow_trunk() -> Segments:
+    """(B, 1, y, x) → (B, 32, ⌈y/8⌉, ⌈x/8⌉): three stride-2 convolutions, for CPUs and small cohorts."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for in_channels, kernels, side in SHALLOW_LAYERS:
+        layers[str(len(layers))] = nn.Conv2d(in_channels, kernels, side, stride=2, padding=side // 2, bias=False)
+        layers[str(len(layers))] = nn.BatchNorm2d(kernels)
+        layers[str(len(layers))] = nn.ReLU(inplace=True)
+    names = list(layers)
+    return Segments(layers, [names[start : start + 3] for start in range(0, len(names), 3)])
 
 
 def _resnet_trunk(network: nn.Module, num_channels: int) -> Segments:

@@ -16,7 +16,7 @@ from plexrank.cohorts.roles import Findings, role_findings
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.cohorts.tables import did_you_mean, read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
-from plexrank.models.parameters import published_weights
+from plexrank.models.architectures import published_weights
 from plexrank.planning.check_result import CheckResult, ClassCounts
 from plexrank.planning.image_units import ImageUnits
 from plexrank.rundir import RunDir

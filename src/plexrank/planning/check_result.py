@@ -21,7 +21,6 @@ class Cost:
         unlabelled_images: images left out because their label is empty.
         n_source_pixels: of all channels that are kept, before downsampling.
         n_tiles: tiles, at most.
-        n_parameters: weights of the network that is trained.
         n_trainings: folds × seeds.
         n_null_trainings: permutations of the labels × folds, each of which costs about as much as a training.
         tile_store_gb: size of the tile stores without compression, 10⁹ bytes.
@@ -30,6 +29,7 @@ class Cost:
         memory_gb: memory of the largest stage: tiling, or training as :func:`measure_cost` finds it; before, with 1 GB
             and the tiles as float32 for training.
         minutes: how long a run takes on this machine, where that was measured.
+        n_parameters: weights of the network that is trained, where it was built to measure that.
     """
 
     n_images: int
@@ -39,13 +39,13 @@ class Cost:
     unlabelled_images: int
     n_source_pixels: int
     n_tiles: int
-    n_parameters: int
     n_trainings: int
     n_null_trainings: int
     tile_store_gb: float
     tiling_gb: float
     memory_gb: float
     minutes: float | None = None
+    n_parameters: int | None = None
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,14 @@ from pathlib import Path
 from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.located import LocatedImage
 from plexrank.machine.cores import usable_cores
-from plexrank.models.parameters import n_parameters
 from plexrank.planning.check_result import CheckResult, Cost
 from plexrank.planning.trial import run_minutes, training_memory_bytes, try_training
-from plexrank.settings import Study
+from plexrank.settings import CACHE_BYTES, Study
 from plexrank.study import load_study
 from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.layout import tiling_memory_bytes
 
 BYTES_PER_PIXEL = 4
-TILE_CACHE_BYTES = 4 * 2**30
-"""What a training keeps of the tiles at most: ``training.data.CACHE_BYTES``, whose module loads torch."""
 
 
 def find_cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_channels: int) -> Cost:
@@ -54,12 +51,11 @@ def find_cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_chann
         unlabelled_images=cohort.unlabelled,
         n_source_pixels=sum(len(part.channels.names) * math.prod(part.image.data.shape[1:]) for part in located),
         n_tiles=n_tiles,
-        n_parameters=n_parameters(study.model, n_channels, len(cohort.classes)),
         n_trainings=study.train.folds * study.train.seeds,
         n_null_trainings=study.train.folds * study.rank.null_trainings,
         tile_store_gb=round(store_bytes / 1e9, 3),
         tiling_gb=round(1.0 + tiling_bytes / 1e9, 2),
-        memory_gb=round(1.0 + max(min(tile_bytes, TILE_CACHE_BYTES), tiling_bytes) / 1e9, 2),
+        memory_gb=round(1.0 + max(min(tile_bytes, CACHE_BYTES), tiling_bytes) / 1e9, 2),
     )
 
 
@@ -78,7 +74,8 @@ def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> C
     if trial is None:
         note = "memory and time of training could not be measured on this machine: memory_gb counts its tiles only"
         return replace(result, warnings=(*result.warnings, note))
-    peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, TILE_CACHE_BYTES)
+    peak = training_memory_bytes(study, trial, cost.n_tiles, cost.n_channels, CACHE_BYTES)
     memory_gb = max(round(peak / 1e9, 2), cost.tiling_gb)
     minutes = round(run_minutes(study, trial, cost.n_tiles, cost.n_source_pixels), 1)
-    return replace(result, cost=replace(cost, memory_gb=memory_gb, minutes=minutes))
+    measured = replace(cost, memory_gb=memory_gb, minutes=minutes, n_parameters=trial.n_parameters)
+    return replace(result, cost=measured)

@@ -29,7 +29,6 @@ from plexrank.planning.image_units import ImageUnits, panel_rows
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record, reading_output
 from plexrank.settings import Study
 
-STAGES = ("tile", "train", "attribute", "rank", "report")
 TILE_TABLE = "tile table"
 
 

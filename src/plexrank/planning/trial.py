@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from plexrank.cohorts.folds import INNER_FOLDS
 from plexrank.machine.cores import usable_cores
-from plexrank.settings import Study
+from plexrank.settings import PROBE_TILES, Study
 
 SECONDS = 4.0
 """How long the steps of a trial may take; loading the libraries comes on top."""
 _TIMEOUT = 180.0
-_PROBE_TILES = 512  # training.readout.PROBE_TILES, whose module loads torch
 _PIXELS_TILED_A_SECOND = 6 * 10**7  # read, reduced and written by a core
 _SECONDS_OF_RANKING = 40.0  # start, importances, intervals and report, which depend little on the study
 _BYTES = 4  # of a float32
@@ -29,11 +28,13 @@ class Trial:
         start_bytes: memory of a run before its first step.
         steps: (tiles, seconds of a core, most memory so far in bytes) of steps of growing batches.
         look_seconds: of a core, for a tile without a backward pass.
+        n_parameters: of the network, those that are trained.
     """
 
     start_bytes: int
     steps: tuple[tuple[int, float, int], ...]
     look_seconds: float
+    n_parameters: int
 
     def peak_bytes(self, tiles: int) -> int:
         """Most memory of a step of so many tiles."""
@@ -69,7 +70,7 @@ def try_training(study: Study, num_channels: int, num_classes: int) -> Trial | N
         measured = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return Trial(measured["start_bytes"], tuple(map(tuple, measured["steps"])), measured["look_seconds"])
+    return Trial(**(measured | {"steps": tuple(map(tuple, measured["steps"]))}))
 
 
 def training_memory_bytes(study: Study, trial: Trial, num_tiles: int, num_channels: int, cache_bytes: int) -> int:
@@ -95,7 +96,7 @@ def run_minutes(study: Study, trial: Trial, num_tiles: int, source_pixels: int) 
     epochs = math.sqrt(min(train.patience + 1, train.epochs) * train.epochs)
     batch = min(train.batch_tiles, trained)
     an_epoch = trained / batch * trial.step_seconds(math.ceil(batch))
-    an_epoch += (seen - trained + min(_PROBE_TILES, trained)) * trial.look_seconds
+    an_epoch += (seen - trained + min(PROBE_TILES, trained)) * trial.look_seconds
     a_training = epochs * an_epoch + 2 * num_tiles * trial.look_seconds
     core_seconds = train.folds * train.seeds * a_training + source_pixels / _PIXELS_TILED_A_SECOND
     return (core_seconds / min(usable_cores(), 4) + _SECONDS_OF_RANKING) / 60

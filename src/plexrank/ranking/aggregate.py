@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from scipy.special import softmax
 
+from plexrank.arrays import Array
 from plexrank.errors import RunDirError
 from plexrank.ranking.moments import GroupMoments
-from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 from plexrank.wording import counted
 
@@ -297,7 +299,7 @@ def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) ->
     return SampleTables(
         seeds=seeds,
         embedding=embedding,
-        probability=softmax(logits).mean(axis=0),
+        probability=softmax(logits, axis=-1).mean(axis=0),
         mean_intensity=_per_seed(units, samples, seeds, lambda unit: unit.mean_intensity).mean(axis=0),
         importance=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.importance[method]), samples),
         contrast=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.contrast[method]), samples),
@@ -308,13 +310,6 @@ def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) ->
         channel_images=np.sum([np.isfinite(unit.mean_intensity).sum(axis=0) for unit in of_one_seed], axis=0),
         channel_tiles=np.sum([unit.n_tiles @ np.isfinite(unit.mean_intensity) for unit in of_one_seed], axis=0),
     )
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities over the last axis."""
-    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: Array = exponential / exponential.sum(axis=-1, keepdims=True)
-    return result
 
 
 def _check_units(units: Sequence[UnitTable], samples: Samples, method: str) -> tuple[int, ...]:

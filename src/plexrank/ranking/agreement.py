@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from plexrank.ranking.samples import Array
+from plexrank.arrays import Array
 
 
 @dataclass(frozen=True)

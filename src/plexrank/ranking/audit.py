@@ -9,8 +9,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import UnitTable
-from plexrank.ranking.samples import UNKNOWN_SITE, Array, Samples, image_means_to_samples
+from plexrank.ranking.samples import UNKNOWN_SITE, Samples, image_means_to_samples
 from plexrank.statistics.exchange import Exchange
 from plexrank.statistics.rank_tests import RankTest, rank_test_apart
 

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import softmax
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 
-from plexrank.ranking.aggregate import softmax
-from plexrank.ranking.logistic import FALLBACK_STRENGTH, fit_logistic
-from plexrank.ranking.pattern import log_means
+from plexrank.arrays import Array
+from plexrank.ranking.logistic import DEFAULT_STRENGTH, fit_logistic
+from plexrank.ranking.pattern import log_intensities
 from plexrank.ranking.reliance import log_loss
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import positions
 from plexrank.statistics.means import class_balanced_mean, known_mean
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-INNER_FOLDS = 4
+MEANS_STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+STRENGTH_FOLDS = 4
 TREES = 100
 REPEATS = 5
 LOWEST_PROBABILITY = 0.5 / TREES
@@ -28,7 +29,7 @@ LOWEST_PROBABILITY = 0.5 / TREES
 
 
 @dataclass(frozen=True)
-class Baseline:
+class MeansModel:
     """A model of the channel means in the folds of the study.
 
     Attributes:
@@ -41,7 +42,7 @@ class Baseline:
     importance: Array
 
 
-def logistic_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Baseline:
+def logistic_baseline(mean_intensity: Array, samples: Samples, seed: int) -> MeansModel:
     """Logistic regression on standardised log(mean + 0.01 m), m the channel's mean over the training samples.
 
     Negative means count as 0; L2 penalty, balanced classes, strength by inner folds grouped by patient. The
@@ -54,16 +55,16 @@ def logistic_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Bas
     probability = np.zeros((len(samples), samples.num_classes))
     importance = []
     for train, test in _folds(samples):
-        features = _complete(log_means(mean_intensity, train), train)
+        features = _complete(log_intensities(mean_intensity, train), train)
         classes, label = np.unique(samples.label[train], return_inverse=True)
         strength = best_strength(features[train], label, samples.patient[train], seed)
         predicted, coef = _predict(features[train], label, features[test], strength)
         probability[np.ix_(test, classes)] = predicted
         importance.append(np.abs(coef).mean(axis=0))
-    return Baseline(probability, np.mean(importance, axis=0))
+    return MeansModel(probability, np.mean(importance, axis=0))
 
 
-def forest_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Baseline:
+def forest_baseline(mean_intensity: Array, samples: Samples, seed: int) -> MeansModel:
     """Random forest (Breiman 2001) on the channel means, with permutation importance on the held-out samples.
 
     Arguments as for :func:`logistic_baseline`.
@@ -87,11 +88,13 @@ def forest_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Basel
         loss = log_loss(np.maximum(voted, LOWEST_PROBABILITY), np.tile(label, channels * REPEATS))
         undisturbed = log_loss(np.maximum(probability[test], LOWEST_PROBABILITY), label)
         increase[test] = loss.reshape(channels, REPEATS, len(test)).mean(axis=1).T - undisturbed[:, None]
-    return Baseline(probability, class_balanced_mean(increase, samples.label))
+    return MeansModel(probability, class_balanced_mean(increase, samples.label))
 
 
 def anova(values: Array, label: Array) -> tuple[Array, Array]:
     """One-way analysis of variance of every column: F (channel,) and p (channel,).
+
+    By hand, since ``scipy.stats.f_oneway`` gives NaN for a column that a whole class lacks; elsewhere they agree.
 
     Args:
         values: (sample, channel), NaN takes no part; a column without spread has F 0 and p 1.
@@ -112,7 +115,7 @@ def anova(values: Array, label: Array) -> tuple[Array, Array]:
 
 
 def baseline_table(
-    channels: Sequence[str], included: Array, mean_intensity: Array, samples: Samples, models: dict[str, Baseline]
+    channels: Sequence[str], included: Array, mean_intensity: Array, samples: Samples, models: dict[str, MeansModel]
 ) -> pd.DataFrame:
     """baselines.csv: a row a channel in the order of the panel, with the position that every baseline gives it.
 
@@ -143,11 +146,11 @@ def _predict(train: Array, label: Array, test: Array, strength: float) -> tuple[
     center, spread = train.mean(axis=0), train.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     weights = fit_logistic((train - center) / spread, label, strength)
-    return softmax(weights.logits((test - center) / spread)), weights.coef
+    return softmax(weights.logits((test - center) / spread), axis=-1), weights.coef
 
 
 def best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
-    """C of least held-out loss over inner folds of patients; :data:`FALLBACK_STRENGTH` where a class is too small.
+    """C of least held-out loss over inner folds of patients; :data:`DEFAULT_STRENGTH` where a class is too small.
 
     Args:
         features: (row, column).
@@ -155,14 +158,14 @@ def best_strength(features: Array, label: Array, patient: Array, seed: int) -> f
     """
     classes = np.unique(label)
     smallest = min(len(np.unique(patient[label == k])) for k in classes)
-    if smallest < INNER_FOLDS:
-        return FALLBACK_STRENGTH
-    splitter = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
+    if smallest < STRENGTH_FOLDS:
+        return DEFAULT_STRENGTH
+    splitter = StratifiedGroupKFold(STRENGTH_FOLDS, shuffle=True, random_state=seed)
     splits = list(splitter.split(features, label, patient))
     if any(len(np.unique(label[train])) < len(classes) for train, _ in splits):
-        return FALLBACK_STRENGTH
-    losses = [_inner_loss(strength, features, label, splits) for strength in STRENGTHS]
-    return STRENGTHS[int(np.argmin(losses))]
+        return DEFAULT_STRENGTH
+    losses = [_inner_loss(strength, features, label, splits) for strength in MEANS_STRENGTHS]
+    return MEANS_STRENGTHS[int(np.argmin(losses))]
 
 
 def _inner_loss(strength: float, features: Array, label: Array, splits: Sequence[tuple[Array, Array]]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plexrank.arrays import Array
 from plexrank.cohorts.cohort import order_problems
 from plexrank.errors import StudyError, raise_problems
 from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
@@ -24,10 +25,10 @@ from plexrank.ranking.prediction import Performance, auc_difference, measure_per
 from plexrank.ranking.reads import reads_table, sentences
 from plexrank.ranking.refitting import can_refit, refitted_scores
 from plexrank.ranking.reliance import can_measure_reliance
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 from plexrank.ranking.sanity import measure_sanity
 from plexrank.ranking.scores import TOP, score_channels
-from plexrank.ranking.summary import Findings, LeftOut, NullSummary, Summary, make_summary
+from plexrank.ranking.summary import LeftOut, NullSummary, Summary, SummaryFindings, make_summary
 from plexrank.ranking.table import (
     ChannelFindings,
     by_class_table,
@@ -120,7 +121,7 @@ def rank_cohort(
         samples,
         fdr=settings.fdr,
     )
-    findings = Findings(
+    findings = SummaryFindings(
         found=_found(ranking),
         not_tested=discoveries.not_tested,
         pattern_variance=variance,

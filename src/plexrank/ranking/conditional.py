@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.logistic import TrainingSamples, training_samples
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 
 SHRINKAGE = 0.1
 """Share of the identity in the correlation matrix: keeps the regressions of many channels on few patients tame."""

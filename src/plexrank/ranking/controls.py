@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import Classify, SampleTables, UnitTable
 from plexrank.ranking.logistic import fit_logistic, training_samples
 from plexrank.ranking.reliance import measure_reliance
-from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.statistics.multiple import benjamini_hochberg
 
 

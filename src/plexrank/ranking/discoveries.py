@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.audit import site_association
 from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.pattern import amounts, arrangement, differs_in_arrangement
 from plexrank.ranking.prediction import MIN_LABELLINGS, has_labellings, is_confounded
 from plexrank.ranking.reliance import FEWEST_PATIENTS, Reliance, can_measure_reliance, measure_reliance
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 from plexrank.ranking.table import Tested
 from plexrank.statistics.exchange import DRAWS
 from plexrank.statistics.rank_tests import RankTest, rank_test, trend_test
@@ -28,7 +29,7 @@ SITE_DRAWS = 10_000
 @dataclass(frozen=True)
 class Discoveries:
     """Attributes:
-    tests: by the names of :data:`plexrank.ranking.table.EFFECT_COLUMNS`, those that could be made.
+    tests: by the names of :data:`plexrank.ranking.columns.EFFECT_COLUMNS`, those that could be made.
     not_tested: of the others, why not.
     """
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plexrank.arrays import Array
 from plexrank.cohorts.cohort import why_measured
 from plexrank.cohorts.folds import deal_folds
 from plexrank.errors import StudyError
@@ -20,7 +21,7 @@ from plexrank.ranking.baselines import best_strength
 from plexrank.ranking.discoveries import find_discoveries
 from plexrank.ranking.logistic import fit_logistic
 from plexrank.ranking.refitting import refitted_scores
-from plexrank.ranking.samples import Array, Samples, make_samples
+from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.scores import score_channels
 from plexrank.ranking.summary import sample_warnings
 from plexrank.ranking.table import ChannelFindings, ranking_table

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import LinearWeights, UnitTable
 from plexrank.ranking.refitting import implied_penalty
-from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 
-FALLBACK_STRENGTH = 0.1
+DEFAULT_STRENGTH = 0.1
 """C where the unit's own classifier tells none."""
 NEWTON_STEPS, NEWTON_TOLERANCE, SHORTEST_STEP = 50, 1e-7, 1e-6
 RIDGE = 1e-9
@@ -69,7 +70,7 @@ def training_samples(unit: UnitTable, samples: Samples) -> TrainingSamples | Non
 
 def _strength(unit: UnitTable, samples: Samples) -> float:
     if unit.linear is None:
-        return FALLBACK_STRENGTH
+        return DEFAULT_STRENGTH
     seen = np.flatnonzero(np.isfinite(unit.training_embedding).any(axis=1))
     label = samples.label[samples.image_sample[seen]]
     penalty = implied_penalty(unit.linear, unit.training_embedding[seen], label)
@@ -79,8 +80,9 @@ def _strength(unit: UnitTable, samples: Samples) -> float:
 def fit_logistic(x: Array, label: Array, strength: float) -> LinearWeights:
     """Multinomial logistic regression that minimises C Σ_i s_i loss_i + ½ ‖coef‖², s balancing the classes.
 
-    Newton's method with halved steps where one would overshoot; for small problems ten times as fast as a library's
-    general one. Two classes get −w/2 and +w/2 of the w that one logit would have.
+    Newton's method with halved steps where one would overshoot. A fit of 100 × 40 × 2 takes 0.5 ms against 3.6–4.6 ms
+    of scikit-learn's lbfgs, one of 300 × 40 × 3 takes 5.1–5.6 against 4.3 (independent channels) to 8.6 (correlated
+    ones, as embeddings are). Two classes get −w/2 and +w/2 of the w that one logit would have.
 
     Args:
         x: (row, column), about standardised.

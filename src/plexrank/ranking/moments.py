@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from plexrank.ranking.samples import Array
+from plexrank.arrays import Array
 
-ROWS_AT_ONCE = 2048
+SAMPLES_AT_ONCE = 2048
 """Rows of which a float64 copy is made at a time: they stay in the cache."""
 
 
@@ -31,8 +31,8 @@ class GroupMoments:
         """
         weight = np.ones(len(group)) if weight is None else np.asarray(weight, dtype=np.float64)
         flat = self.sum.reshape(len(self.sum), -1)
-        for start in range(0, len(group), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
+        for start in range(0, len(group), SAMPLES_AT_ONCE):
+            rows = slice(start, start + SAMPLES_AT_ONCE)
             groups, place, count = np.unique(group[rows], return_inverse=True, return_counts=True)
             self.count[groups] += count
             self.weight[groups] += np.bincount(place, weight[rows])

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.errors import RunDirError
 from plexrank.ranking.aggregate import UnitTable
-from plexrank.ranking.samples import Array
 from plexrank.rundir import replacing
 
-FORMAT = "plexrank-null-unit-1"
+NULL_UNIT_FORMAT = "plexrank-null-unit-1"
 PLAIN = ("n_tiles", "embedding", "logits", "mean_intensity", "training_embedding")
 OF_METHOD = ("importance", "contrast", "importance_by_class")
 CLASSIFIER = ("coef", "intercept", "center")
@@ -87,7 +87,7 @@ def write_null_unit(path: Path, unit: NullUnit) -> None:
     """Write the file atomically; the same unit gives the same bytes."""
     table = unit.table
     arrays: dict[str, Array] = {
-        "format": np.array(FORMAT),
+        "format": np.array(NULL_UNIT_FORMAT),
         "labelling": np.array(unit.labelling),
         "fold": np.array(table.fold),
         "seed": np.array(table.seed),
@@ -113,8 +113,8 @@ def read_null_unit(path: Path) -> NullUnit:
     try:
         with zipfile.ZipFile(path) as archive:  # np.load would parse headers before it compares checksums
             arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
-        if str(arrays.pop("format")) != FORMAT:
-            raise ValueError(f"expected the format {FORMAT}")
+        if str(arrays.pop("format")) != NULL_UNIT_FORMAT:
+            raise ValueError(f"expected the format {NULL_UNIT_FORMAT}")
         unit = NullUnit(
             labelling=int(arrays["labelling"]),
             channel_names=tuple(map(str, arrays["channel_names"])),

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import UnitTable, gather_samples
 from plexrank.ranking.pattern import arrangement, differs_in_arrangement
 from plexrank.ranking.prediction import auc
 from plexrank.ranking.reliance import can_measure_reliance, measure_reliance
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 from plexrank.statistics.means import known_mean
 
 FEWEST_LABELLINGS = 200
 """Labellings from which on p-values are given: with fewer none reaches 0.005."""
 FEWEST_VALUES = 100
 """Values from which on λ is measured instead of assumed."""
-DRAWS = 2000
+DRAWS_OF_A_LABELLING = 2000
 """Labellings that standardise the pattern statistic of each training; the spread over them is known to 2 %."""
 
 NullUnits = Iterable[tuple[Array, Sequence[UnitTable]]]
@@ -49,7 +50,7 @@ def measure(units: Sequence[UnitTable], samples: Samples, method: str, rng: np.r
     pattern, reliance = nothing, nothing
     rest = arrangement(units, tables, samples)
     if rest is not None:
-        pattern = differs_in_arrangement(rest, samples, 1.0, DRAWS, rng).z
+        pattern = differs_in_arrangement(rest, samples, 1.0, DRAWS_OF_A_LABELLING, rng).z
     if can_measure_reliance(tables, samples):
         reliance = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples).mean
     score = known_mean(tables.importance, (0, 1))

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
-from plexrank.ranking.aggregate import SampleTables, UnitTable, softmax
+from plexrank.arrays import Array
+from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
 from plexrank.ranking.prediction import auc
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 from plexrank.statistics.means import known_mean
 
 LARGEST_PANEL = 15
@@ -63,7 +65,7 @@ def smallest_panel(
         chosen = _forward(training, included, largest)
         for size, own in enumerate([*(chosen[: k + 1] for k in range(largest)), np.flatnonzero(included)]):
             weights = fit_logistic(training.r[:, own], training.label, training.strength)
-            probability[size, rows] += softmax(weights.logits(held_out[:, own])) / len(tables.seeds)
+            probability[size, rows] += softmax(weights.logits(held_out[:, own]), axis=-1) / len(tables.seeds)
         place = np.full(len(included), largest + 1.0)
         place[chosen] = np.arange(1, largest + 1)
         places.append(place)
@@ -84,7 +86,7 @@ def _forward(training: TrainingSamples, included: Array, size: int) -> Array:
         steepness[chosen] = -1.0
         chosen.append(int(steepness.argmax()))
         weights = fit_logistic(training.r[:, chosen], training.label, training.strength)
-        residual = (own - softmax(weights.logits(training.r[:, chosen]))) * weight[:, None]
+        residual = (own - softmax(weights.logits(training.r[:, chosen]), axis=-1)) * weight[:, None]
     return np.array(chosen)
 
 
@@ -138,6 +140,6 @@ def _curves(tables: SampleTables, samples: Samples, orders: dict[int, Array]) ->
         r = tables.embedding[tables.seeds.index(seed), rows]
         cut = np.where(absent[:, :, None], np.nan, r)
         logits = tables.classify[fold, seed](cut.reshape(-1, r.shape[1]))
-        probability[:, :, rows] += softmax(logits).reshape(2, len(steps), len(rows), -1) / len(tables.seeds)
+        probability[:, :, rows] += softmax(logits, axis=-1).reshape(2, len(steps), len(rows), -1) / len(tables.seeds)
     deletion, insertion = ([auc(step, samples.label) for step in curve] for curve in probability)
     return deletion, insertion

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import RESOLUTION, SampleTables, UnitTable
-from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.samples import Samples, image_means_to_samples
+from plexrank.readout.blending import LOG_OFFSET, log_means
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.pattern import PatternTest, label_scores, pattern_test, trend_scores
-
-LOG_OFFSET = 0.01
-"""Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over samples."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,14 @@ class Learned:
     training: tuple[tuple[int, int, Array, Array], ...]
 
 
-def log_means(mean_intensity: Array, training: Array) -> Array:
+def log_intensities(mean_intensity: Array, training: Array) -> Array:
     """log(mean + 1 % of the channel's mean over the training samples), of (sample, channel) means; below 0 counts as 0.
 
     Args:
         training: (row,) rows that the offset is taken from.
     """
-    positive = np.maximum(mean_intensity, 0.0)
-    offset = LOG_OFFSET * np.nan_to_num(known_mean(positive[training]))
-    result: Array = np.log(positive + np.where(offset > 0, offset, 1.0))
-    return result
+    offset = LOG_OFFSET * np.nan_to_num(known_mean(np.maximum(mean_intensity[training], 0.0)))
+    return log_means(mean_intensity, np.where(offset > 0, offset, 1.0))
 
 
 def amounts(values: Array) -> Array:
@@ -49,7 +46,7 @@ def amounts(values: Array) -> Array:
     Amounts vary by ratios; without sites the order, and so every rank test, stays what it is.
     """
     is_amount = ~(values < 0).any(axis=0)
-    return np.where(is_amount, log_means(values, np.arange(len(values))), values)
+    return np.where(is_amount, log_intensities(values, np.arange(len(values))), values)
 
 
 def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> Learned | None:
@@ -63,7 +60,7 @@ def arrangement(units: Sequence[UnitTable], tables: SampleTables, samples: Sampl
         rows = np.flatnonzero(np.isfinite(r).any(axis=1))
         if not len(rows):
             return None
-        logs = log_means(tables.mean_intensity, rows)
+        logs = log_intensities(tables.mean_intensity, rows)
         seed, own = tables.seeds.index(unit.seed), samples.fold == unit.fold
         rest = _Regression(r[rows], logs[rows])
         held_out[seed, own] = rest.residual(tables.embedding[seed, own], logs[own])

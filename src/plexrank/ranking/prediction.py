@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from plexrank.ranking.samples import Array, Samples
-from plexrank.ranking.scores import INTERVAL, patient_weights
+from plexrank.arrays import Array
+from plexrank.ranking.samples import Samples
+from plexrank.ranking.scores import patient_weights
 from plexrank.statistics.exchange import Exchange
-from plexrank.statistics.means import OUT_OF_FOLD_VARIANCE
+from plexrank.statistics.means import INTERVAL, OUT_OF_FOLD_VARIANCE
 
 MIN_LABELLINGS = 20
 """With fewer different labellings no permutation p-value reaches 0.05."""

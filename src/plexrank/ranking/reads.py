@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
-from plexrank.ranking.pattern import Learned, amounts, arrangement, learned_embedding, log_means
+from plexrank.ranking.pattern import Learned, amounts, arrangement, learned_embedding, log_intensities
 from plexrank.ranking.prediction import is_confounded
-from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg
 from plexrank.statistics.rank_tests import rank_test
@@ -28,14 +29,14 @@ WORDS = {
     "variation": "contrast",
 }
 """What a statistic is called, by its name without a length."""
-COLUMNS = ("channel", "statistic", "r2", "r2_beyond_brightness", "association", "p", "q")
+READS_COLUMNS = ("channel", "statistic", "r2", "r2_beyond_brightness", "association", "p", "q")
 
-Statistics = Mapping[str, Array]
+ImageStatistics = Mapping[str, Array]
 """By name, such as ``morans_i_20um``, (image, channel); NaN where an image lacks the channel."""
 
 
 def reads_table(
-    statistics: Statistics,
+    statistics: ImageStatistics,
     units: Sequence[UnitTable],
     tables: SampleTables,
     samples: Samples,
@@ -52,7 +53,7 @@ def reads_table(
     of ranked channels.
     """
     if not statistics:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame(columns=list(READS_COLUMNS))
     names = list(statistics)
     values = [image_means_to_samples(of_images, samples) for of_images in statistics.values()]
     tested = rank_test(np.hstack([amounts(one) for one in values]), samples.exchange(), draws, rng)
@@ -84,7 +85,7 @@ def explained_share(values: Array, learned: Learned | None, samples: Samples) ->
     total = np.zeros_like(error)
     is_amount = not (values < 0).any()
     for seed, fold, rows, r in learned.training:
-        x = log_means(values, rows) if is_amount else values
+        x = log_intensities(values, rows) if is_amount else values
         own = samples.fold == fold
         center, intercept, slope = _line(x[rows], r)
         held_out = learned.held_out[seed, own]

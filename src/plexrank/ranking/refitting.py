@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from scipy.special import softmax
 
+from plexrank.arrays import Array
+from plexrank.attribution.methods import METHODS
 from plexrank.machine.cores import usable_cores
-from plexrank.ranking.aggregate import LinearWeights, UnitTable, scaled_to_one, softmax
-from plexrank.ranking.samples import Array, Samples, image_means_to_samples
+from plexrank.ranking.aggregate import LinearWeights, UnitTable, scaled_to_one
+from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.ranking.scores import weighted_mean
 from plexrank.statistics.means import known_mean
 
-STEPS = 12
+REFIT_STEPS = 12
 """Steps towards the optimum of a draw; further ones no longer move the intervals."""
 DRAWS_AT_ONCE = 250
-SILENT = 1e-12
-NOT_PROPORTIONAL = ("gradient_paper",)
-"""Importances that are not proportional to the coefficients of a linear classifier."""
+NO_SPREAD = 1e-12
 
 
 def can_refit(units: Sequence[UnitTable], method: str) -> bool:
     """Whether every unit keeps what :func:`refitted_scores` needs, for a method to which it applies."""
-    return method not in NOT_PROPORTIONAL and all(
+    return METHODS[method].is_proportional and all(
         unit.linear is not None and method in unit.importance_by_class and np.isfinite(unit.training_embedding).any()
         for unit in units
     )
@@ -75,7 +76,7 @@ def refitted_coefficients(linear: LinearWeights, r: Array, label: Array, weights
 
     The classifier minimises C Σ_i s_i loss_i + ½ ‖coef‖² over standardised channels, s balancing the classes.
     C follows from the fitted weights, where the gradient of that sum vanishes. Each draw starts from the fitted
-    weights and takes ``STEPS`` quasi-Newton steps with the Hessian at these weights; one such step would be the
+    weights and takes ``REFIT_STEPS`` quasi-Newton steps with the Hessian at these weights; one such step would be the
     infinitesimal jackknife.
 
     Args:
@@ -109,14 +110,14 @@ class _Fit:
         center = np.nan_to_num(known_mean(r))
         r = np.where(np.isnan(r), center, r)
         spread = np.sqrt(known_mean(np.where(known, (r - center) ** 2, np.nan)))
-        self.spread = np.where(spread > SILENT * (1 + np.abs(center)), spread, np.inf)
+        self.spread = np.where(spread > NO_SPREAD * (1 + np.abs(center)), spread, np.inf)
         self.x = np.column_stack([(r - center) / self.spread, np.ones(len(r))])
         self.own = np.equal(label[:, None], np.arange(classes)).astype(np.float64)
         coef = np.where(np.isfinite(self.spread), linear.coef * np.where(np.isfinite(self.spread), self.spread, 0), 0)
         self.theta = np.column_stack([coef, linear.intercept + linear.coef @ center])
         self.penalty = np.zeros(channels + 1)
         importance = self._balanced(np.ones((1, len(r))))[0]
-        probability = softmax(self.x @ self.theta.T)
+        probability = softmax(self.x @ self.theta.T, axis=-1)
         pull = ((self.own - probability) * importance[:, None]).T @ self.x[:, :-1]
         along = (pull * coef).sum()
         self.penalty[:-1] = along / (coef**2).sum() if along > 0 else 1.0
@@ -142,7 +143,7 @@ class _Fit:
             hessian[a, :, a] += np.diag(self.penalty)
         return np.linalg.pinv(hessian.reshape(classes * width, classes * width), hermitian=True)
 
-    def refit(self, weights: Array, steps: int = STEPS) -> Array:
+    def refit(self, weights: Array, steps: int = REFIT_STEPS) -> Array:
         """Gradient steps in the metric of the Hessian, of the length of Barzilai & Borwein (1988)."""
         balanced = self._balanced(weights)[..., None]
         theta = np.tile(self.theta.ravel(), (len(weights), 1))
@@ -156,7 +157,7 @@ class _Fit:
             change, next_change = turned - slope, next_direction - direction
             curvature = (change * next_change).sum(axis=1, keepdims=True)
             along = -length * (direction * change).sum(axis=1, keepdims=True)
-            length = np.divide(along, curvature, out=np.ones_like(length), where=curvature > SILENT)
+            length = np.divide(along, curvature, out=np.ones_like(length), where=curvature > NO_SPREAD)
             slope, direction = turned, next_direction
         coef: Array = theta.reshape(-1, *self.theta.shape)[..., :-1] / self.spread
         return coef
@@ -164,7 +165,7 @@ class _Fit:
     def _slope(self, theta: Array, balanced: Array) -> Array:
         draws, (classes, width) = len(theta), self.theta.shape
         logits = (theta.reshape(-1, width) @ self.x.T).reshape(draws, classes, -1).transpose(0, 2, 1)
-        residual = (softmax(logits) - self.own) * balanced
+        residual = (softmax(logits, axis=-1) - self.own) * balanced
         slope = residual.transpose(0, 2, 1).reshape(draws * classes, -1) @ self.x
         result: Array = slope.reshape(draws, -1) + theta * np.tile(self.penalty, classes)
         return result

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
-from plexrank.ranking.aggregate import Classify, SampleTables, softmax
-from plexrank.ranking.samples import Array, Samples
+from plexrank.arrays import Array
+from plexrank.ranking.aggregate import Classify, SampleTables
+from plexrank.ranking.samples import Samples
 from plexrank.statistics.means import OUT_OF_FOLD_VARIANCE, balanced_mean_above_zero
 
 MAX_DONORS = 24
 SMALLEST_PROBABILITY = 1e-9
-ROWS_AT_ONCE = 65_536
-ROUNDING = 1e-12
+EXCHANGED_AT_ONCE = 65_536
+LOSS_ROUNDING = 1e-12
 FEWEST_PATIENTS = 8
 """Patients that every class needs: with fewer, null cohorts are called too often (docs/method.md)."""
 
@@ -92,7 +94,7 @@ def _increase(r: Array, explained: Array, units: list[Classify], label: Array, w
         rows = known[:, channel]
         stays = explained[:, rows, channel]
         increase[rows, channel] = _increase_of(channel, r[:, rows], stays, units, label[rows], undisturbed[rows])
-    return np.where(np.abs(increase) <= ROUNDING, 0.0, increase)
+    return np.where(np.abs(increase) <= LOSS_ROUNDING, 0.0, increase)
 
 
 def _increase_of(
@@ -110,7 +112,7 @@ def _increase_of(
         return np.full(n, np.nan)
     donors = (np.arange(n) + np.arange(1, shifts + 1)[:, None]) % n
     total = np.zeros(n)
-    shifts_at_once = max(ROWS_AT_ONCE // n, 1)
+    shifts_at_once = max(EXCHANGED_AT_ONCE // n, 1)
     for start in range(0, shifts, shifts_at_once):
         some = donors[start : start + shifts_at_once]
         exchanged = np.repeat(r[:, None], len(some), axis=1)
@@ -123,5 +125,5 @@ def _increase_of(
 
 
 def _ensemble(r: Array, units: list[Classify]) -> Array:
-    result: Array = np.mean([softmax(classify(rows)) for classify, rows in zip(units, r, strict=True)], axis=0)
+    result: Array = np.mean([softmax(classify(rows), axis=-1) for classify, rows in zip(units, r, strict=True)], axis=0)
     return result

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.errors import StudyError
 from plexrank.statistics.exchange import Exchange
-
-Array = np.ndarray
 
 UNKNOWN_SITE = -1
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from scipy.special import softmax
 
-from plexrank.ranking.aggregate import SampleTables, UnitTable, softmax
+from plexrank.arrays import Array
+from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
 from plexrank.ranking.prediction import auc
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 
 LABELLINGS = 5
 SIZES = (1, 2, 3, 5, 10, 20)
 """How many of the first channels are kept, as far as there are more."""
-RANDOM_ORDERS = 5
+RETRAINED_ORDERS = 5
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def measure_sanity(
     sizes = tuple(size for size in SIZES if size < included.sum())
     orders = [np.flatnonzero(included)[np.argsort(-importance, kind="stable")] for importance in own]
     by_chance = []
-    for _ in range(RANDOM_ORDERS):
+    for _ in range(RETRAINED_ORDERS):
         order = rng.permutation(np.flatnonzero(included))
         by_chance.append(_retrained(units, known, [order] * len(known), tables, samples, sizes))
     return Sanity(
@@ -104,5 +106,5 @@ def _retrained(
         for place, size in enumerate(sizes):
             kept = order[:size]
             weights = fit_logistic(known.r[:, kept], known.label, known.strength)
-            probability[place, rows] += softmax(weights.logits(held_out[:, kept])) / len(tables.seeds)
+            probability[place, rows] += softmax(weights.logits(held_out[:, kept]), axis=-1) / len(tables.seeds)
     return [auc(predicted, samples.label) for predicted in probability]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from plexrank.arrays import Array
 from plexrank.ranking.agreement import borda_points
-from plexrank.ranking.samples import Array, Samples
-from plexrank.statistics.means import known_mean
+from plexrank.ranking.samples import Samples
+from plexrank.statistics.means import INTERVAL, known_mean
 
-INTERVAL = (2.5, 97.5)
 TOP = 10
 
 Refit = Callable[[Array], Array]

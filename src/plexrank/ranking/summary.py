@@ -132,7 +132,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Findings:
+class SummaryFindings:
     """Parts of the summary that say what was found and how far to trust it; see :class:`Summary`."""
 
     found: dict[str, list[str]]
@@ -151,7 +151,7 @@ def make_summary(
     mean_intensity: Performance,
     forest: Performance,
     auc_difference: Estimate,
-    findings: Findings,
+    findings: SummaryFindings,
     samples: Samples,
     *,
     fdr: float,
@@ -265,10 +265,8 @@ def _comparable(label: np.ndarray, site: np.ndarray) -> str:
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Cramér's V of two integer codings and the p-value of Pearson's χ² without continuity correction."""
-    rows, columns = np.unique(a, return_inverse=True)[1], np.unique(b, return_inverse=True)[1]
-    table = np.zeros((rows.max() + 1, columns.max() + 1))
-    np.add.at(table, (rows, columns), 1)
+    table = stats.contingency.crosstab(a, b).count
     if min(table.shape) < 2:
         return 0.0, 1.0
-    test = stats.chi2_contingency(table, correction=False)
-    return float(np.sqrt(test.statistic / (len(a) * (min(table.shape) - 1)))), float(test.pvalue)
+    p = stats.chi2_contingency(table, correction=False).pvalue
+    return float(stats.contingency.association(table, method="cramer")), float(p)

@@ -9,76 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables
+from plexrank.ranking.columns import EFFECT_COLUMNS, EXACT_STATISTICS, RANKING_COLUMNS
 from plexrank.ranking.nulls import Null
-from plexrank.ranking.samples import Array, Samples
+from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import Scores, positions
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg, cauchy_combination
-
-EFFECT_COLUMNS = {
-    "intensity": "mean_intensity_association",
-    "pattern": "pattern_association",
-    "reliance": "reliance",
-    "adds": "adds",
-    "trend": "trend",
-    "mean_intensity_trend": "mean_intensity_trend",
-    "site": "site_association",
-}
-"""The tests of a channel, each with the column of its effect size; beside it ``<test>_p`` and ``<test>_q``."""
-EXACT_STATISTICS = ("score", "pattern", "reliance")
-"""What is compared with trainings on permuted labels: columns ``<name>_exact_p`` and ``<name>_max_p``."""
-
-RANKING_COLUMNS = (
-    "position",
-    "channel",
-    "score",
-    "score_low",
-    "score_high",
-    "position_low",
-    "position_high",
-    "p_top10",
-    "significant",
-    "found_by",
-    "mean_intensity_association",
-    "intensity_p",
-    "intensity_q",
-    "mean_intensity_q",
-    "pattern_association",
-    "pattern_p",
-    "pattern_q",
-    "combined_p",
-    "combined_q",
-    "reliance",
-    "reliance_p",
-    "reliance_q",
-    "adds",
-    "adds_p",
-    "adds_q",
-    "reads",
-    "direction",
-    "direction_log2",
-    "stability",
-    "n_patients",
-    "n_images",
-    "n_tiles",
-    "excluded",
-    "borda_position",
-    "trend",
-    "trend_p",
-    "trend_q",
-    "mean_intensity_trend",
-    "mean_intensity_trend_p",
-    "mean_intensity_trend_q",
-    "site_association",
-    "site_p",
-    "site_q",
-    "group",
-    *(f"{name}_{kind}_p" for name in EXACT_STATISTICS for kind in ("exact", "max")),
-    "null_score_low",
-    "null_score_high",
-)
-"""Columns of ranking.csv in their order."""
 
 
 class Tested(Protocol):
@@ -96,7 +34,7 @@ class ChannelFindings:
     """What is known of the channels beside their scores.
 
     Attributes:
-        tests: by the names of ``EFFECT_COLUMNS``; one that is absent leaves its columns empty.
+        tests: by the names of ``columns.EFFECT_COLUMNS``; one that is absent leaves its columns empty.
         group: (channel,) int, highly correlated channels share a number.
         reads: what the embedding of each channel sees, in words.
         null: statistics of trainings on permuted labels, if there are any.

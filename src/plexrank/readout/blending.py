@@ -11,24 +11,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from plexrank.arrays import FloatArray
+from plexrank.statistics.means import known_moments
+
 LOG_OFFSET = 0.01
 """Keeps the logarithm of silent channels finite: added to a mean, as a share of the channel's mean over images."""
 SILENT = 1e-6
 """Standard deviation of r or of the logarithm up to which a channel is taken not to vary."""
 
-FloatArray = NDArray[np.floating]
+RealArray = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
 class IntensityBlend:
     """r × slope + log(mean + offset) × weight + shift, each (channel,) float64."""
 
-    slope: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    offset: NDArray[np.float64]
-    shift: NDArray[np.float64]
+    slope: FloatArray
+    weight: FloatArray
+    offset: FloatArray
+    shift: FloatArray
 
-    def apply(self, r: FloatArray, channel_means: FloatArray) -> NDArray[np.float32]:
+    def apply(self, r: RealArray, channel_means: RealArray) -> NDArray[np.float32]:
         """The blend of tiles, (tile, channel) float32.
 
         Args:
@@ -40,21 +43,19 @@ class IntensityBlend:
         return result
 
 
-def log_means(channel_means: FloatArray, offset: FloatArray) -> NDArray[np.float64]:
+def log_means(channel_means: RealArray, offset: RealArray) -> FloatArray:
     """log(mean + offset) (tile, channel), of means (tile, channel) below 0 as if they were 0."""
-    result: NDArray[np.float64] = np.log(np.maximum(channel_means.astype(np.float64), 0.0) + offset)
+    result: FloatArray = np.log(np.maximum(channel_means.astype(np.float64), 0.0) + offset)
     return result
 
 
-def mean_offset(channel_means: FloatArray) -> NDArray[np.float64]:
+def mean_offset(channel_means: RealArray) -> FloatArray:
     """What to add before the logarithm, (channel,), from the means (image, channel) of the training images."""
-    offset = LOG_OFFSET * np.nan_to_num(_moments(np.maximum(channel_means, 0.0))[0])
+    offset = LOG_OFFSET * np.nan_to_num(known_moments(np.maximum(channel_means, 0.0))[0])
     return np.where(offset > 0, offset, 1.0)
 
 
-def fit_blend(
-    r: FloatArray, logs: FloatArray, offset: FloatArray, share: float, *, standardize: bool
-) -> IntensityBlend:
+def fit_blend(r: RealArray, logs: RealArray, offset: RealArray, share: float, *, standardize: bool) -> IntensityBlend:
     """(1 − share) × r + share × log mean, both at unit variance over the training images; no label is looked at.
 
     The log mean takes the sign of its correlation with r. A channel of which one does not vary keeps the other alone.
@@ -65,21 +66,13 @@ def fit_blend(
         share: 0 to 1.
         standardize: whether the blend has mean 0 and variance 1 over these images, or the spread of r.
     """
-    (r_center, r_spread), (log_center, log_spread) = _moments(r), _moments(logs)
+    (r_center, r_spread), (log_center, log_spread) = known_moments(r), known_moments(logs)
     slope = np.divide(1 - share, r_spread, out=np.zeros_like(r_spread), where=r_spread > SILENT)
     weight = np.divide(share, log_spread, out=np.zeros_like(log_spread), where=log_spread > SILENT)
     along = np.nansum((r - r_center) * (logs - log_center), axis=0)
     weight *= np.where(along < 0, -1.0, 1.0)
-    spread = _moments(r * slope + logs * weight)[1]
+    spread = known_moments(r * slope + logs * weight)[1]
     wanted = np.ones_like(spread) if standardize else np.where(r_spread > SILENT, r_spread, 1.0)
     scale = np.divide(wanted, spread, out=np.ones_like(spread), where=spread > SILENT)
     slope, weight = slope * scale, weight * scale
     return IntensityBlend(slope, weight, np.asarray(offset, np.float64), -(r_center * slope + log_center * weight))
-
-
-def _moments(values: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation (channel,) over what is not NaN; 0 where all is."""
-    known = ~np.isnan(values)
-    count = np.maximum(known.sum(axis=0), 1)
-    center = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64) / count
-    return center, np.sqrt(np.square(np.where(known, values - center, 0.0)).sum(axis=0) / count)

@@ -12,19 +12,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
+from plexrank.arrays import FloatArray, IntArray
+from plexrank.statistics.means import known_moments
+
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 11))
 """The grid of C, the inverse strength of the penalty."""
 FALLBACK_STRENGTH = 0.1
 """C where a class has too few patients to choose one by cross-validation."""
 NEWTON_IMAGES = 300
-"""Up to this many images Newton's method fits ten times as fast as L-BFGS; beyond, its Hessians cost more."""
-SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
+"""Up to this many images Newton's method fits correlated channels, as embeddings are, in 0.6–0.7 of the time of L-BFGS
+(100 × 40 × 2: 2.8 against 4.2 ms, 300 × 40 × 3: 5.2 against 8.8); independent ones in up to 1.9 times as long."""
+LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 MAX_SPLITS = 5
 MIN_PATIENTS = 3
 """Patients a class needs at least for the inner cross-validation."""
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class LinearClassifier(nn.Module):
@@ -73,7 +74,7 @@ def fit_linear_classifier(
     """
     r = np.asarray(r, dtype=np.float64)
     _check(r, labels, groups)
-    center, spread = _moments(r)
+    center, spread = known_moments(r)
     scale = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, np.inf)
     standardized = np.where(np.isnan(r), 0.0, (r - center) / scale)
     if strength is None:
@@ -85,14 +86,6 @@ def fit_linear_classifier(
     coef = coef / scale
     intercept = intercept - coef @ center
     return LinearClassifier(*(torch.from_numpy(part.astype(np.float32)) for part in (coef, intercept, center)))
-
-
-def _moments(r: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation (channel,) over the images that hold the channel, 0 where none does."""
-    known = ~np.isnan(r)
-    count = np.maximum(known.sum(axis=0), 1)
-    center = np.where(known, r, 0).sum(axis=0) / count
-    return center, np.sqrt(np.square(np.where(known, r - center, 0)).sum(axis=0) / count)
 
 
 def _check(r: FloatArray, labels: IntArray, groups: NDArray[np.str_]) -> None:
@@ -142,5 +135,5 @@ def _choose_strength(r: FloatArray, labels: IntArray, groups: NDArray[np.str_], 
 
 def _log_loss(probability: FloatArray, labels: IntArray, weight: FloatArray) -> float:
     """Sum of weight × −log of the probability of the true class; sklearn's checks its input as long as a fit takes."""
-    true = np.clip(probability[np.arange(len(labels)), labels], SMALLEST_PROBABILITY, 1)
+    true = np.clip(probability[np.arange(len(labels)), labels], LEAST_PROBABILITY, 1)
     return float(-(weight * np.log(true)).sum())

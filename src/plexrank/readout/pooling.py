@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-HIDDEN_UNITS = 16
+from plexrank.arrays import IntArray
+
+ATTENTION_UNITS = 16
 STEPS = 200
 LEARNING_RATE = 0.01
 WEIGHT_DECAY = 0.01
-
-IntArray = NDArray[np.int64]
 
 
 class AttentionPooling(nn.Module):
@@ -29,8 +29,8 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(num_channels, HIDDEN_UNITS)
-        self.score = nn.Linear(HIDDEN_UNITS, 1, bias=False)
+        self.hidden = nn.Linear(num_channels, ATTENTION_UNITS)
+        self.score = nn.Linear(ATTENTION_UNITS, 1, bias=False)
         nn.init.zeros_(self.score.weight)
 
     def forward(self, r: Tensor, image: Tensor, num_images: int) -> Tensor:

@@ -12,6 +12,9 @@ import numpy.typing as npt
 Generator = np.random.Generator
 StudySections = dict[str, dict[str, Any]]
 FOLDS = 4  # of every simulated study
+TWO_CLASSES = ("A", "B")
+THREE_CLASSES = ("A", "B", "C")
+SITES = ("S1", "S2")
 
 
 @dataclass(frozen=True)

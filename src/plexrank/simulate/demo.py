@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from plexrank.simulate.cohort import (
+    SITES,
+    TWO_CLASSES,
     Plant,
     SimulatedCohort,
     design_generator,
@@ -16,12 +18,10 @@ from plexrank.simulate.cohort import (
 )
 from plexrank.simulate.counts import counts_draw, counts_study
 
-CLASS_NAMES = ("A", "B")
-DEMO_PLANTS = [Plant(kind, name) for kind in ("intensity", "arrangement") for name in CLASS_NAMES]
+DEMO_PLANTS = [Plant(kind, name) for kind in ("intensity", "arrangement") for name in TWO_CLASSES]
 FAINT_GAINS = (1.6, 1.4, 1.25, 1.15, 1.08, 1.04)
 FAINT_PLANTS = [Plant("intensity", "A", strength=gain) for gain in FAINT_GAINS]
 COLOCAL_PLANTS = [Plant("colocation", "A")] * 2
-SITES = ("S1", "S2")
 SITE_SHARE = 0.8
 """Of the images of class A at the first site, and of class B at the second."""
 _SITE_LOG_GAIN = 0.5
@@ -52,7 +52,7 @@ def colocal_cohort(num_images: int, num_channels: int, size_px: int, seed: int) 
 
 def _planted(plants: list[Plant], num_images: int, num_channels: int, size_px: int, seed: int) -> SimulatedCohort:
     generator = design_generator(seed)
-    labels = shuffled_labels(generator, CLASS_NAMES, num_images)
+    labels = shuffled_labels(generator, TWO_CLASSES, num_images)
     placed = plant_at_random(generator, plants, num_channels)
     return SimulatedCohort(labels, placed, counts_draw(seed, size_px, labels, placed), counts_study(size_px))
 
@@ -63,13 +63,13 @@ def site_cohort(num_images: int, num_channels: int, size_px: int, seed: int) -> 
     Half of the channels without a plant are brighter at the second site (kind ``batch``, not informative).
     """
     generator = design_generator(seed)
-    labels = shuffled_labels(generator, CLASS_NAMES, num_images)
+    labels = shuffled_labels(generator, TWO_CLASSES, num_images)
     placed = list(plant_at_random(generator, DEMO_PLANTS, num_channels))
     free = [channel for channel, plant in enumerate(placed) if plant is None]
     for channel in generator.permutation(free)[: (len(free) + 1) // 2]:
         placed[channel] = Plant("batch", "", informative=False)
     sites = [SITES[0]] * num_images
-    for own, other in zip(CLASS_NAMES, SITES, strict=True):
+    for own, other in zip(TWO_CLASSES, SITES, strict=True):
         members = generator.permutation([image for image, label in enumerate(labels) if label == own])
         for place, image in enumerate(members):
             sites[image] = other if place < SITE_SHARE * len(members) else SITES[1 - SITES.index(other)]
@@ -91,7 +91,7 @@ def hierarchy_cohort(num_images: int, num_channels: int, size_px: int, seed: int
     """
     generator = design_generator(seed)
     patient = np.arange(num_images) // IMAGES_A_PATIENT
-    of_patient = shuffled_labels(generator, CLASS_NAMES, int(patient.max()) + 1)
+    of_patient = shuffled_labels(generator, TWO_CLASSES, int(patient.max()) + 1)
     labels = tuple(of_patient[number] for number in patient)
     placed = plant_at_random(generator, DEMO_PLANTS, num_channels)
     share = np.linspace(*_ICC, num_channels)

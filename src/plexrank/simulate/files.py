@@ -14,10 +14,9 @@ import tifffile
 import yaml
 
 from plexrank.rundir import clear_leftovers, replacing
-from plexrank.simulate.cohort import SimulatedCohort
+from plexrank.simulate.cohort import SITES, SimulatedCohort
 
 _TILED_FROM_PX, _TIFF_TILE_PX = 128, 64
-_SITES = ("S1", "S2")
 
 
 def write_cohort(cohort: SimulatedCohort, out: Path, name: str, seed: int) -> Path:
@@ -77,7 +76,7 @@ def _alternating_sites(labels: Sequence[str], patients: Sequence[int] | None) ->
     for patient, label in zip(range(len(labels)) if patients is None else patients, labels, strict=True):
         if patient not in site_of:
             seen[label] = seen.get(label, 0) + 1
-            site_of[patient] = _SITES[seen[label] % len(_SITES)]
+            site_of[patient] = SITES[seen[label] % len(SITES)]
     return [site_of[patient] for patient in (range(len(labels)) if patients is None else patients)]
 
 

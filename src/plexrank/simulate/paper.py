@@ -13,6 +13,7 @@ import numpy.typing as npt
 from plexrank.simulate.cells import disc_offsets
 from plexrank.simulate.cohort import (
     FOLDS,
+    THREE_CLASSES,
     Generator,
     Plant,
     SimulatedCohort,
@@ -22,16 +23,12 @@ from plexrank.simulate.cohort import (
     shuffled_labels,
 )
 
-CLASS_NAMES = ("A", "B", "C")
-NUM_PLANTED = 2 * len(CLASS_NAMES)
 _RADIUS_PX = 5
 _NUM_DISCS = (20, 150)
 _LOW_MODE, _HIGH_MODE = (0.1, 0.3), (0.7, 0.9)
 _SPREAD = 0.3
 _NOISE = 10 / 255
 _GAIN_SIGMA = 0.3
-COPIED = 12
-"""Planted channels of ``redundant``: six, a copy of three of them and a correlated partner of the other three."""
 _SAME_DISC = 0.8  # share of discs that a correlated partner takes over
 _NULL_BLOCK = 3
 
@@ -59,9 +56,9 @@ def _cohort(
     num_images: int, num_channels: int, size_px: int, seed: int, *, gain_sigma: float = 0.0, is_redundant: bool = False
 ) -> SimulatedCohort:
     generator = design_generator(seed)
-    labels = shuffled_labels(generator, CLASS_NAMES, num_images)
+    labels = shuffled_labels(generator, THREE_CLASSES, num_images)
     plants = plant_at_random(
-        generator, [Plant("mixture", name) for name in CLASS_NAMES for _ in range(2)], num_channels
+        generator, [Plant("mixture", name) for name in THREE_CLASSES for _ in range(2)], num_channels
     )
     fixed_modes = _draw_modes(generator, num_channels)
     share_high = generator.choice([0.2, 0.8], num_channels)

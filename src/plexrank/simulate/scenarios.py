@@ -1,121 +1,101 @@
-"""The scenarios by name, and the one way to simulate any of them."""
+"""The scenarios, declared here and nowhere else, and the one way to simulate any of them.
+
+Loads no numpy: the command line names the scenarios without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 from plexrank.errors import StudyError
-from plexrank.simulate import demo, paper, spatial
-from plexrank.simulate.cohort import FOLDS, SimulatedCohort
-from plexrank.simulate.files import write_cohort
+
+if TYPE_CHECKING:
+    from plexrank.simulate.cohort import SimulatedCohort
 
 _SMALLEST_PX, _LARGEST_PX = 32, 4096
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A family of cohorts: one line about it, its default sizes, and what makes it."""
+    """A family of cohorts.
+
+    Attributes:
+        description: one line.
+        images, channels, size_px: where nothing else is asked for.
+        num_classes: of the label.
+        num_planted: channels that tell the classes apart.
+        maker: module of ``plexrank.simulate`` and its function (images, channels, size_px, seed) → cohort.
+        images_a_patient: how many images share a patient.
+    """
 
     description: str
     images: int
     channels: int
     size_px: int
-    class_names: tuple[str, ...]
+    num_classes: int
     num_planted: int
-    make: Callable[[int, int, int, int], SimulatedCohort]
+    maker: str
     images_a_patient: int = 1
 
+    @property
+    def make(self) -> Callable[[int, int, int, int], SimulatedCohort]:
+        """Its maker, loaded."""
+        make: Callable[[int, int, int, int], SimulatedCohort] = pkgutil.resolve_name(f"plexrank.simulate.{self.maker}")
+        return make
 
-SCENARIOS = {
-    "demo": Scenario(
-        "two classes; two channels differ in intensity, two only in the arrangement of bright cells",
-        64,
-        12,
-        64,
-        demo.CLASS_NAMES,
-        len(demo.DEMO_PLANTS),
-        demo.demo_cohort,
-    ),
-    "null": Scenario("two classes; the labels mean nothing", 64, 12, 64, demo.CLASS_NAMES, 0, demo.null_cohort),
-    "site": Scenario(
-        "demo at two sites, 80 % of each class at its own; other channels are brighter at one site",
-        80,
-        16,
-        64,
-        demo.CLASS_NAMES,
-        len(demo.DEMO_PLANTS),
-        demo.site_cohort,
-    ),
-    "hierarchy": Scenario(
-        "demo with four images a patient, and brightness that patients share (intraclass correlation 0.2 to 0.8)",
-        128,
-        16,
-        64,
-        demo.CLASS_NAMES,
-        len(demo.DEMO_PLANTS),
-        demo.hierarchy_cohort,
-        demo.IMAGES_A_PATIENT,
-    ),
-    "faint": Scenario(
-        "two classes; six channels brighter by factors from 1.6 down to 1.04",
-        96,
-        16,
-        64,
-        demo.CLASS_NAMES,
-        len(demo.FAINT_PLANTS),
-        demo.faint_cohort,
-    ),
-    "wide": Scenario(
-        "demo with a hundred channels", 96, 100, 48, demo.CLASS_NAMES, len(demo.DEMO_PLANTS), demo.demo_cohort
-    ),
-    "colocal": Scenario(
-        "two channels are bright in the same cells in one class, in different ones in the other",
-        64,
-        12,
-        64,
-        demo.CLASS_NAMES,
-        len(demo.COLOCAL_PLANTS),
-        demo.colocal_cohort,
-    ),
-    "gains": Scenario(
-        "paper with a brightness of every channel in every image",
-        1200,
-        30,
-        224,
-        paper.CLASS_NAMES,
-        paper.NUM_PLANTED,
-        paper.gains_cohort,
-    ),
-    "redundant": Scenario(
-        "paper with copies and correlated partners of the informative channels",
-        1200,
-        30,
-        224,
-        paper.CLASS_NAMES,
-        paper.COPIED,
-        paper.redundant_cohort,
-    ),
-    "paper": Scenario(
-        "the synthetic benchmark of the paper: three classes, two informative channels each of 30",
-        1200,
-        30,
-        224,
-        paper.CLASS_NAMES,
-        paper.NUM_PLANTED,
-        paper.paper_cohort,
-    ),
-    "spatial": Scenario(
-        "three classes; every histogram is exactly the same, only the arrangement of bright cells differs",
-        120,
-        12,
-        64,
-        spatial.CLASS_NAMES,
-        spatial.NUM_PLANTED,
-        spatial.spatial_cohort,
-    ),
-}
+
+SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
+    {
+        "demo": Scenario(
+            "two classes; two channels differ in intensity, two only in the arrangement of bright cells",
+            64, 12, 64, 2, 4, "demo.demo_cohort",
+        ),
+        "null": Scenario("two classes; the labels mean nothing", 64, 12, 64, 2, 0, "demo.null_cohort"),
+        "site": Scenario(
+            "demo at two sites, 80 % of each class at its own; other channels are brighter at one site",
+            80, 16, 64, 2, 4, "demo.site_cohort",
+        ),
+        "hierarchy": Scenario(
+            "demo with four images a patient, and brightness that patients share (intraclass correlation 0.2 to 0.8)",
+            128, 16, 64, 2, 4, "demo.hierarchy_cohort", images_a_patient=4,
+        ),
+        "faint": Scenario(
+            "two classes; six channels brighter by factors from 1.6 down to 1.04",
+            96, 16, 64, 2, 6, "demo.faint_cohort",
+        ),
+        "wide": Scenario("demo with a hundred channels", 96, 100, 48, 2, 4, "demo.demo_cohort"),
+        "colocal": Scenario(
+            "two channels are bright in the same cells in one class, in different ones in the other",
+            64, 12, 64, 2, 2, "demo.colocal_cohort",
+        ),
+        "gains": Scenario(
+            "paper with a brightness of every channel in every image", 1200, 30, 224, 3, 6, "paper.gains_cohort"
+        ),
+        "redundant": Scenario(
+            "paper with copies and correlated partners of the informative channels",
+            1200, 30, 224, 3, 12, "paper.redundant_cohort",
+        ),
+        "paper": Scenario(
+            "the synthetic benchmark of the paper: three classes, two informative channels each of 30",
+            1200, 30, 224, 3, 6, "paper.paper_cohort",
+        ),
+        "spatial": Scenario(
+            "three classes; every histogram is exactly the same, only the arrangement of bright cells differs",
+            120, 12, 64, 3, 6, "spatial.spatial_cohort",
+        ),
+    }
+)  # fmt: skip
+"""Every scenario by name, in the order of the help."""
+
+if TYPE_CHECKING:
+    ScenarioName = str
+else:  # the same names for the command line, which reads annotations
+    ScenarioName = Literal[tuple(SCENARIOS)]
 
 
 def simulate(
@@ -142,6 +122,9 @@ def simulate(
     Raises:
         StudyError: the scenario is unknown, a size is too small, or ``out`` holds something.
     """
+    from plexrank.simulate.cohort import FOLDS
+    from plexrank.simulate.files import write_cohort
+
     if scenario not in SCENARIOS:
         raise StudyError(f"simulate {scenario}: no such scenario; choose one of {', '.join(SCENARIOS)}")
     chosen = SCENARIOS[scenario]
@@ -156,7 +139,7 @@ def simulate(
         raise StudyError(f"simulate {scenario}: size of {side_px} pixels; expected {_SMALLEST_PX} to {_LARGEST_PX}")
     if seed < 0:
         raise StudyError(f"simulate {scenario}: seed {seed}; expected 0 or more")
-    fewest = len(chosen.class_names) * FOLDS * chosen.images_a_patient
+    fewest = chosen.num_classes * FOLDS * chosen.images_a_patient
     if num_images < fewest:
         raise StudyError(
             f"simulate {scenario}: {num_images} images; expected ≥ {fewest}, one patient per class and fold"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from plexrank.simulate.cells import Tissue, clustered, grow_tissue, scattered
 from plexrank.simulate.cohort import (
     FOLDS,
+    THREE_CLASSES,
     Generator,
     Plant,
     SimulatedCohort,
@@ -22,17 +23,15 @@ from plexrank.simulate.cohort import (
     shuffled_labels,
 )
 
-CLASS_NAMES = ("A", "B", "C")
-NUM_PLANTED = 2 * len(CLASS_NAMES)
 _DIM, _BRIGHT, _NOISE = 60.0, 180.0, 12.0
 
 
 def spatial_cohort(num_images: int, num_channels: int, size_px: int, seed: int) -> SimulatedCohort:
     """Three classes, two channels each whose bright cells cluster in their class; pixels uint8."""
     generator = design_generator(seed)
-    labels = shuffled_labels(generator, CLASS_NAMES, num_images)
+    labels = shuffled_labels(generator, THREE_CLASSES, num_images)
     plants = plant_at_random(
-        generator, [Plant("arrangement", name) for name in CLASS_NAMES for _ in range(2)], num_channels
+        generator, [Plant("arrangement", name) for name in THREE_CLASSES for _ in range(2)], num_channels
     )
     tissue = grow_tissue(generator, size_px)
     model = _raw_channel(generator, tissue, scattered(generator, tissue))

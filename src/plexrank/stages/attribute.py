@@ -17,11 +17,11 @@ from plexrank.machine.devices import log_line
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.rundir import file_digest
+from plexrank.settings import CACHE_BYTES
 from plexrank.stages.held_out import explain_held_out, held_out_tiles
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
 from plexrank.training.checkpoint import TrainedUnit, read_unit
-from plexrank.training.data import CACHE_BYTES
 from plexrank.wording import counted
 
 

@@ -47,9 +47,7 @@ def explain_held_out(
             weight = np.ones(len(block), dtype=np.float32)
             embedding = np.full((len(block), network.num_channels), np.nan, dtype=np.float32)
             logits = logits_of_tiles(network, tiles, block, info)
-            own = {name: "gradient" if name == "gradcam" else name for name in methods}  # bsn's gradient is Grad-CAM
-            explained = explain_tiles(network, tiles, block, sorted({*own.values()}), info)
-            values = {name: explained[same] for name, same in own.items()}
+            values = explain_tiles(network, tiles, block, methods, info)
         yield AttributionBlock(
             tile_id=block,
             embedding=embedding,
@@ -88,4 +86,4 @@ def _explain_embedding(
     background = torch.from_numpy(trained.embedding_mean).to(info.device)
     with torch.inference_mode():
         logits = classify(r).cpu().numpy()
-    return logits, {name: METHODS[name](classify, r, background).cpu().numpy() for name in methods}
+    return logits, {name: METHODS[name].compute(classify, r, background).cpu().numpy() for name in methods}

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from plexrank.errors import MissingInputError
 from plexrank.machine.processes import several_started_by
-from plexrank.planning.plan import STAGES, TILE_TABLE, Plan, make_plan
+from plexrank.planning.order import STAGES
+from plexrank.planning.plan import TILE_TABLE, Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.rundir import Unit
 from plexrank.stages.todo import report_all_done

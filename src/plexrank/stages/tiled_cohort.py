@@ -7,11 +7,12 @@ import functools
 import numpy as np
 
 from plexrank.errors import RunDirError
+from plexrank.settings import CACHE_BYTES
 from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.grid import mirrored
 from plexrank.tiles.intensity import IntensityFit, fit_intensity
 from plexrank.tiles.store import TileStore
-from plexrank.training.data import CACHE_BYTES, TrainingTiles, evenly_spaced
+from plexrank.training.data import TrainingTiles, evenly_spaced
 
 INTENSITY_TILES = 512
 """At most so many tiles, evenly spaced over those of the training patients, give the intensity scale."""

@@ -16,8 +16,7 @@ from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.aggregate import UnitTable
 from plexrank.ranking.null_unit import NullUnit, write_null_unit
-from plexrank.rundir import Unit as Work
-from plexrank.rundir import clear_leftovers
+from plexrank.rundir import Unit, clear_leftovers
 from plexrank.stages.held_out import explain_held_out
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
@@ -25,7 +24,7 @@ from plexrank.stages.unit_tables import image_means
 from plexrank.training.checkpoint import TrainedUnit, previous_path, read_unit
 from plexrank.training.data import TrainingTiles
 from plexrank.training.loop import train_unit
-from plexrank.training.unit import Unit, UnitPaths, UnitResult
+from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult
 
 NULL_SECONDS_BETWEEN_SAVES = 10.0
 """Null trainings may be many and short: a save every epoch would cost more than a kill loses."""
@@ -93,7 +92,7 @@ class _Trainer:
         table = image_means(blocks, trained, cohort)
         on_first(lambda: self._keep(work, paths, labelling, trained, table), self.info)
 
-    def _keep(self, work: Work, paths: UnitPaths, labelling: int, trained: TrainedUnit, table: UnitTable) -> None:
+    def _keep(self, work: Unit, paths: UnitPaths, labelling: int, trained: TrainedUnit, table: UnitTable) -> None:
         classifier = None if trained.classifier is None else trained.classifier.state_dict()
         unit = NullUnit(
             labelling=labelling,
@@ -110,7 +109,7 @@ class _Trainer:
         work.finish(device=self.info.hardware)
 
     def _train_unit(
-        self, work: Work, tiles: TrainingTiles, unit: Unit, paths: UnitPaths, seconds_between_saves: float = 0.0
+        self, work: Unit, tiles: TrainingTiles, unit: TrainingUnit, paths: UnitPaths, seconds_between_saves: float = 0.0
     ) -> UnitResult:
         on_first(work.begin, self.info)
         on_first(lambda: clear_leftovers([paths.last]), self.info)
@@ -127,8 +126,8 @@ class _Trainer:
             seconds_between_saves=seconds_between_saves,
         )
 
-    def _unit(self, plan: Plan, fold: int, seed: int, labelling: int | None = None) -> Unit:
-        return Unit(
+    def _unit(self, plan: Plan, fold: int, seed: int, labelling: int | None = None) -> TrainingUnit:
+        return TrainingUnit(
             study_seed=plan.study.seed,
             fold=fold,
             seed=seed,

@@ -21,7 +21,7 @@ from torch import nn
 from plexrank.machine.allocator import keep_freed_memory, share_one_arena
 from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.planning.plan import STAGES
+from plexrank.planning.order import STAGES
 from plexrank.settings import ModelSettings
 from plexrank.training.embedding import CHANNEL_IMAGES
 from plexrank.training.optimiser import make_optimiser
@@ -54,7 +54,9 @@ def main() -> None:
         tiles = min(whole, 2 * tiles)
     at_once = max(1, min(tiles, CHANNEL_IMAGES // channels))
     seen = _look(network, images[:at_once]) / at_once
-    json.dump({"start_bytes": start_bytes, "steps": steps, "look_seconds": seen}, sys.stdout)
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    measured = {"start_bytes": start_bytes, "steps": steps, "look_seconds": seen, "n_parameters": trained}
+    json.dump(measured, sys.stdout)
 
 
 def _step(network: Network, optimiser: torch.optim.Optimizer, images: torch.Tensor) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Array = np.ndarray
+from plexrank.arrays import Array
 
 DRAWS = 100_000
 """Labellings behind a permutation p-value, where there are too many to go through all of them."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-Array = np.ndarray
+from plexrank.arrays import Array, FloatArray
 
+INTERVAL = (2.5, 97.5)
+"""Percentiles of resamplings between which an interval of 95 % lies."""
 OUT_OF_FOLD_VARIANCE = 2.0
 """Null variance of a mean over out-of-fold values, relative to independent values.
 
@@ -33,6 +35,14 @@ def known_mean(values: Array, axis: int | tuple[int, ...] = 0) -> Array:
     total, count = np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis)
     mean: Array = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     return mean
+
+
+def known_moments(values: Array) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation (column,) over what is not NaN; 0 where all is: (row, column)."""
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    center = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64) / count
+    return center, np.sqrt(np.square(np.where(known, values - center, 0.0)).sum(axis=0) / count)
 
 
 def balanced_mean_above_zero(

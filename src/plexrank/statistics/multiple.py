@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-Array = np.ndarray
+from plexrank.arrays import Array
 
 LARGEST_P = 0.99
 """Larger p-values are combined as this: one of 1, whose quantile is minus infinity, would undo all others."""

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plexrank.arrays import Array
 from plexrank.statistics.exchange import Exchange, columns_alike
 from plexrank.statistics.rank_tests import aligned_ranks
-
-Array = np.ndarray
 
 SHARED_ENCODER, OWN_ENCODERS = 1.5, 2.0
 """λ, the price of out-of-fold training: every label also trained the units of the other folds.

@@ -9,10 +9,9 @@ from typing import Self
 import numpy as np
 from scipy import stats
 
+from plexrank.arrays import Array
 from plexrank.statistics.exchange import Exchange, Labellings, columns_alike
 from plexrank.statistics.means import known_mean
-
-Array = np.ndarray
 
 ROUNDING = 1e-9
 """Share of the observed statistic by which another labelling may stay below and still count as reaching it."""
@@ -85,7 +84,8 @@ def rank_test(values: Array, exchange: Exchange, draws: int, rng: np.random.Gene
     """Whether values differ between labels: Kruskal & Wallis' statistic on aligned ranks, by permutation.
 
     The statistic is the sum over labels of (sum of ranks)² / number, which for two labels is Wilcoxon's. No
-    approximation: all labellings are gone through where there are few, else ``draws`` of them.
+    approximation: all labellings are gone through where there are few, else ``draws`` of them. By hand, since
+    ``scipy.stats.kruskal`` knows neither strata nor labellings of patients.
 
     Args:
         values: (sample, column), NaN where a sample has no value: it takes no part there.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from plexrank.tiles.resampling import Chunks, Resampling
+from plexrank.tiles.resampling import ChunkSides, Resampling
 from plexrank.tiles.texture import texture_memory_bytes
 
 _SHARD_BYTES = 128 * 2**20  # uncompressed, at most: few files, and yet small beside any memory
@@ -52,7 +52,7 @@ def shard_side(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int) 
     return int(tile_px * 2 ** (tiles_a_side.bit_length() - 1))
 
 
-def regions(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int, chunks: Chunks) -> list[Region]:
+def regions(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int, chunks: ChunkSides) -> list[Region]:
     """Cut a (c, y, x) image into regions of whole shards, in row-major order.
 
     Regions are read independently, so a chunk of the source that lies in several is decoded several times.
@@ -93,7 +93,7 @@ def region_bytes(num_channels: int, dtype: np.dtype[Any], tile_px: int, region: 
 def tiling_memory_bytes(
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
-    chunks: Chunks,
+    chunks: ChunkSides,
     tile_px: int,
     resampling: Resampling,
     num_threads: int,

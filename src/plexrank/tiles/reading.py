@@ -13,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from dask import threaded
 
+from plexrank.arrays import Key
 from plexrank.tiles.grid import Tile
 from plexrank.tiles.layout import Region
 from plexrank.tiles.resampling import Resampling
-
-Key = tuple[slice, slice, slice]
-"""A part of a (c, y, x) image."""
 
 
 class Readable(Protocol):
@@ -27,7 +25,7 @@ class Readable(Protocol):
     def pieces(self, key: Key) -> Iterator[tuple[Key, npt.NDArray[Any]]]: ...
 
 
-class Pixels(Protocol):
+class SourceImage(Protocol):
     """What an image brings: its pixels, the same as a dask array, and the (y, x) size of one if known."""
 
     @property
@@ -50,7 +48,9 @@ class RegionReader:
         tile_px: side of a tile.
     """
 
-    def __init__(self, image: Pixels, channel_indices: Sequence[int], resampling: Resampling, tile_px: int) -> None:
+    def __init__(
+        self, image: SourceImage, channel_indices: Sequence[int], resampling: Resampling, tile_px: int
+    ) -> None:
         self._pixels = image.pixels
         self._data = select(image.data, channel_indices)
         self._channel_indices = channel_indices

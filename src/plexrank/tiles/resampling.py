@@ -19,7 +19,7 @@ from plexrank.errors import ImageDataError
 from plexrank.settings import TileSettings
 
 _SLACK = 1e-6  # so near to a whole pixel, a border lies on it; computed in floating point, 0.3 / 0.1 is not 3
-Chunks = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+ChunkSides = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Sides of a dask array's chunks along c, y and x."""
 
 
@@ -50,7 +50,7 @@ class Resampling:
         """Of the result: float32 (rounding sparse counts would lose them), or what it was."""
         return dtype if self.keeps_pixels else np.dtype(np.float32)
 
-    def chunks(self, chunks: Chunks) -> Chunks:
+    def chunks(self, chunks: ChunkSides) -> ChunkSides:
         """Of the result of the whole image."""
         ys, xs = (
             tuple(np.diff(_borders(axis, factor, 0, _resampled(sum(axis), factor))).tolist())

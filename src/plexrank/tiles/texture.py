@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plexrank.arrays import FloatArray
 from plexrank.tiles.resampling import sum_runs
 from plexrank.wording import counted
 
@@ -29,7 +30,6 @@ STATISTICS = (
 )
 """Names in the order of the columns of the table."""
 
-FloatArray = npt.NDArray[np.float64]
 
 _AT_ONCE_BYTES = 2**20  # of channels worked on together, as float64: what stays in a core's cache
 _SAMPLED_ABOVE_PX, _SAMPLED_ROW = 128, 8
@@ -37,7 +37,7 @@ _CONSTANT = 1e-10  # variance over mean square; what is below is rounding, of fl
 _STEPS = 8  # bins an octave: a float64's exponent and its next three bits are the number of its bin
 _SHIFT = 52 - 3
 _BELOW = (1023 - 126) * _STEPS - 1  # bin 1 begins at 2**-126, the least of float32; bin 0 is all below, and not > 0
-_NUM_BINS = (126 + 128) * _STEPS + 1
+_NUM_LEVELS = (126 + 128) * _STEPS + 1
 
 
 def texture_memory_bytes(tile_px: int) -> int:
@@ -297,9 +297,9 @@ def _count_levels(pixels: FloatArray) -> npt.NDArray[np.integer[Any]]:
     bins = pixels.view(np.int64) >> _SHIFT
     bins -= _BELOW
     np.maximum(bins, 0, out=bins)  # np.clip would take longer
-    np.minimum(bins, _NUM_BINS - 1, out=bins)
-    bins += _NUM_BINS * np.arange(len(bins))[:, np.newaxis, np.newaxis]
-    counts = np.bincount(bins.ravel(), minlength=_NUM_BINS * len(bins)).reshape(len(bins), _NUM_BINS)
+    np.minimum(bins, _NUM_LEVELS - 1, out=bins)
+    bins += _NUM_LEVELS * np.arange(len(bins))[:, np.newaxis, np.newaxis]
+    counts = np.bincount(bins.ravel(), minlength=_NUM_LEVELS * len(bins)).reshape(len(bins), _NUM_LEVELS)
     return counts.astype(np.min_scalar_type(math.prod(pixels.shape[1:])))
 
 

@@ -20,7 +20,7 @@ from plexrank.rundir import replacing
 from plexrank.settings import TileSettings
 from plexrank.tiles.grid import Tile
 from plexrank.tiles.layout import REGIONS_AT_ONCE, Region, region_bytes, regions
-from plexrank.tiles.reading import Pixels, RegionReader, select
+from plexrank.tiles.reading import RegionReader, SourceImage, select
 from plexrank.tiles.resampling import Resampling, find_resampling
 from plexrank.tiles.store import TileStoreWriter
 from plexrank.tiles.stored_image import ATTRIBUTE, describe_tiling
@@ -112,7 +112,7 @@ class _Tiler:
 
 
 def tile_image(
-    image: Pixels,
+    image: SourceImage,
     channel_indices: Sequence[int],
     channel_names: Sequence[str],
     settings: TileSettings,

@@ -26,7 +26,7 @@ from plexrank.rundir import Json, replacing
 from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 
-FORMAT = "plexrank-checkpoint-1"
+CHECKPOINT_FORMAT = "plexrank-checkpoint-1"
 LOAD_ERRORS = (
     OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error,
     pickle.UnpicklingError,
@@ -120,7 +120,7 @@ def save(path: Path, state: Mapping[str, object], *, keep_previous: bool = False
     """
     with replacing(path) as temporary:
         try:
-            torch.save({"format": FORMAT, **state}, temporary)
+            torch.save({"format": CHECKPOINT_FORMAT, **state}, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
             raise OSError(f"{path}: could not be written ({first_line(error)})") from error
         if keep_previous and path.exists():
@@ -140,8 +140,8 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
         raise RunDirError(f"{path}: damaged checkpoint ({first_line(error)}); delete it and train again") from error
-    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
-        raise RunDirError(f"{path}: expected a checkpoint of format {FORMAT}; delete it and train again")
+    if not isinstance(state, dict) or state.pop("format", None) != CHECKPOINT_FORMAT:
+        raise RunDirError(f"{path}: expected a checkpoint of format {CHECKPOINT_FORMAT}; delete it and train again")
     return state
 
 

@@ -22,16 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plexrank.arrays import FloatArray, IntArray
 from plexrank.machine.cores import usable_cores
+from plexrank.settings import CACHE_BYTES
 from plexrank.tiles.intensity import IntensityFit
 
-CACHE_BYTES = 4 * 2**30
-"""What a process keeps of read tiles in memory, as float32 intensities; further tiles are read each time."""
 INPUT_CENTER, INPUT_SPREAD = 0.5, 0.25
 """The network is fed (intensity − 0.5) / 0.25, as in the paper."""
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 
 class _TileCache:

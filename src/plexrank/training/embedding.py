@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plexrank.arrays import IntArray
 from plexrank.distributed import ProcessInfo, all_reduce_sum
 from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
@@ -20,8 +21,6 @@ CHANNEL_IMAGES = 512
 """Channel images per forward pass: small enough to stay in memory that the CPU already has at hand."""
 PIXELS = CHANNEL_IMAGES * 256**2
 """Pixels of all channels per forward pass, so that large tiles take no more memory: some 4 GB with ResNet18."""
-
-IntArray = NDArray[np.int64]
 
 
 def embed_tiles(

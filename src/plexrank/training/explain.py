@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plexrank.arrays import IntArray
 from plexrank.attribution.gradients import scaled_per_tile
+from plexrank.attribution.methods import METHODS
 from plexrank.distributed import ProcessInfo
 from plexrank.models.baselines import Baseline
 from plexrank.training.data import TrainingTiles
 from plexrank.training.embedding import over_tiles
 
-IntArray = NDArray[np.int64]
 TileMethod = Callable[[Baseline, Tensor, Tensor | None], Tensor]
 
 
@@ -48,7 +49,7 @@ def removal(network: Baseline, tiles: Tensor, present: Tensor | None) -> Tensor:
 TILE_METHODS: Mapping[str, TileMethod] = MappingProxyType(
     {"gradient": _own, "gradient_paper": _own_scaled, "occlusion": removal}
 )
-"""Every method by the name that a study gives it; all are called with (network, tiles, present)."""
+"""What :class:`plexrank.attribution.methods.Method` names; all are called with (network, tiles, present)."""
 
 
 def explain_tiles(
@@ -61,6 +62,9 @@ def explain_tiles(
     :func:`plexrank.training.embedding.over_tiles`.
     """
     shape = (network.num_channels, network.num_classes)
-    return {
-        name: over_tiles(network, partial(TILE_METHODS[name], network), shape, tiles, index, info) for name in methods
+    on_tiles = {name: METHODS[name].on_tiles for name in methods}
+    computed = {
+        name: over_tiles(network, partial(TILE_METHODS[name], network), shape, tiles, index, info)
+        for name in sorted({*filter(None, on_tiles.values())})
     }
+    return {name: computed[own] for name, own in on_tiles.items() if own is not None}

@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, copy_buffers_of_first, on_first, unwrap, wrap
@@ -41,10 +42,10 @@ from plexrank.training.data import (
 )
 from plexrank.training.history import History, progress_line, step_line
 from plexrank.training.memory import activation_bytes, free_bytes, naming_what_fits, should_recompute
-from plexrank.training.metrics import area_under_curve, class_weights, softmax, weighted_log_loss
+from plexrank.training.metrics import area_under_curve, class_weights, weighted_log_loss
 from plexrank.training.optimiser import make_optimiser, make_scheduler
 from plexrank.training.readout import Readout
-from plexrank.training.unit import Unit, UnitPaths, UnitResult, describe
+from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult, describe
 from plexrank.training.weights import load_pretrained
 
 SECONDS_BETWEEN_SAVES = 600.0
@@ -53,7 +54,7 @@ SECONDS_BETWEEN_SAVES = 600.0
 
 def train_unit(
     tiles: TrainingTiles,
-    unit: Unit,
+    unit: TrainingUnit,
     model: ModelSettings,
     train: TrainSettings,
     *,
@@ -98,7 +99,7 @@ def train_unit(
     )
 
 
-def _check(tiles: TrainingTiles, unit: Unit) -> None:
+def _check(tiles: TrainingTiles, unit: TrainingUnit) -> None:
     labels = tiles.labels[unit.train_index]
     missing = [name for label, name in enumerate(tiles.class_names) if label not in labels]
     name = f"fold {unit.fold}"
@@ -117,7 +118,7 @@ class UnitTraining:
     def __init__(
         self,
         tiles: TrainingTiles,
-        unit: Unit,
+        unit: TrainingUnit,
         model: ModelSettings,
         train: TrainSettings,
         info: ProcessInfo,
@@ -283,7 +284,7 @@ class UnitTraining:
         loss = weighted_log_loss(labels, logits, self.class_weights)
         if not math.isfinite(loss):
             raise self._diverged()
-        auc = area_under_curve(labels, softmax(logits))
+        auc = area_under_curve(labels, softmax(logits, axis=-1))
         progress.history.append(
             {
                 "epoch": progress.epoch + 1,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from plexrank.arrays import FloatArray, IntArray
 
 
 def class_weights(labels: IntArray, num_classes: int) -> FloatArray:
@@ -20,12 +18,6 @@ def class_weights(labels: IntArray, num_classes: int) -> FloatArray:
     if counts.min() == 0:
         raise ValueError(f"class {int(counts.argmin())} does not occur among the labels")
     return len(labels) / (num_classes * counts)
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """(image, class) logits → probabilities."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def weighted_log_loss(labels: IntArray, logits: FloatArray, weights: FloatArray) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from plexrank.arrays import FloatArray, IntArray
 from plexrank.distributed import ProcessInfo, from_first
 from plexrank.errors import PlexrankError
 from plexrank.models.build import Network
@@ -16,15 +17,9 @@ from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.readout.blending import IntensityBlend, fit_blend, log_means, mean_offset
 from plexrank.readout.linear import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
 from plexrank.readout.pooling import AttentionPooling, fit_attention, make_bags, tile_weights
-from plexrank.settings import ModelSettings
+from plexrank.settings import PROBE_TILES, ModelSettings
 from plexrank.training.data import TrainingTiles, evenly_spaced
 from plexrank.training.embedding import embed_tiles, logits_of_tiles, mean_over_images
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-
-PROBE_TILES = 512
-"""Training tiles on which the linear classifier is fitted that judges an epoch; more would cost and change little."""
 
 
 @dataclass(frozen=True, eq=False)

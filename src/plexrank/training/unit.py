@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from plexrank.arrays import IntArray
 from plexrank.rundir import Json, digest
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.training.data import TrainingTiles
 
-IntArray = NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class TrainingUnit:
     """What to train: one fold and one seed, with the tiles it may see.
 
     Attributes:
@@ -65,7 +61,7 @@ class UnitResult:
     validation_auc: float
 
 
-def describe(tiles: TrainingTiles, unit: Unit, model: ModelSettings, train: TrainSettings) -> dict[str, Json]:
+def describe(tiles: TrainingTiles, unit: TrainingUnit, model: ModelSettings, train: TrainSettings) -> dict[str, Json]:
     """What a training rests on, in words that tell a user what differs; long lists as digests."""
     return {
         "channels": list(tiles.channel_names),

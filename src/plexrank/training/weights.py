@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from plexrank.errors import MissingInputError, StudyError
+from plexrank.models.architectures import published_weights
 from plexrank.models.build import Network, trunk_of
-from plexrank.models.parameters import published_weights
 from plexrank.rundir import file_digest
 from plexrank.settings import ModelSettings
 from plexrank.training.checkpoint import LOAD_ERRORS, first_line
