@@ -233,6 +233,6 @@ def test_a_lock_is_taken_over_only_from_what_is_gone(tmp_path: Path, owner: dict
         with rundir.locked(job):
             assert json.loads(rundir.lock.read_text())["pid"] == os.getpid()
     else:
-        with pytest.raises(RunDirError, match=r"another run is at work.*\.run\.lock"), rundir.locked(job):
+        with pytest.raises(RunDirError, match=r"another run is using this folder.*\.run\.lock"), rundir.locked(job):
             pass
         assert rundir.lock.read_text() == content

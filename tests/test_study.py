@@ -32,9 +32,9 @@ def write(folder: Path, content: object) -> Path:
         ({"model": {"architecture": "unet"}}, "model.architecture"),
         ({"model": {"weights": 5}}, "model.weights: expected imagenet, none or the path of a file, got 5"),
         ({"cohort": {"samplesheet": 5, "label": "a"}}, "cohort.samplesheet: expected a path, got 5"),
-        ({"cohort": {"samplesheet": "a\0b", "label": "a"}}, "cohort.samplesheet: no usable path"),
+        ({"cohort": {"samplesheet": "a\0b", "label": "a"}}, "cohort.samplesheet: not a usable path"),
         ({"intensity": {"cofactor": float("inf")}}, "intensity.cofactor: input should be a finite number"),
-        ({"attribute": {"methods": ["gradient", "gradient"]}}, "attribute.methods: 'gradient' stands 2 times"),
+        ({"attribute": {"methods": ["gradient", "gradient"]}}, "attribute.methods: 'gradient' is listed 2 times"),
         (
             {"model": {"architecture": "bsn"}, "attribute": {"methods": ["gradient", "shapley"]}},
             "attribute: shapley rest on the channel embedding, which bsn lacks",
@@ -83,8 +83,8 @@ def test_an_empty_section_has_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: a\nname: b\n", "key 'name' stands twice"),
-        ("train: {folds: 2, folds: 3}\n", "key 'folds' stands twice"),
+        ("name: a\nname: b\n", "key 'name' is there twice"),
+        ("train: {folds: 2, folds: 3}\n", "key 'folds' is there twice"),
         ("[" * 3000, "nested too deeply"),
         ("1: 2\n", "key 1 is no text"),
         ("a: 2001-99-99\n", "month must be in 1..12"),

@@ -36,7 +36,8 @@ def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:
     cohort = read_cohort(sheet(tmp_path, rows), folds=2)
     assert patient_strata(cohort.images)["p3"] == ("high|low", "x|y")
     assert cohort.warnings[0].endswith(
-        "sheet.csv: 1 patient has images of several values of 'grade': p3 (lines 3, 4); each counts once for each value"
+        "sheet.csv: 1 patient has images of several values of 'grade': p3 (lines 3, 4); "
+        "each such patient counts once per value"
     )
 
 

@@ -211,7 +211,8 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
     notes = [*sheet.notes, *(note for panel in panels for note in dates_for_names(panel))]
     if not sheet.has_patients:
         notes.append(
-            f"{settings.samplesheet}: no column patient_id, or an empty one: every image counts as a patient of its own"
+            f"{settings.samplesheet}: the column patient_id is missing or empty: every image counts as a "
+            "separate patient"
         )
     labels = Counter(patient for patient, label in {(image.patient_id, image.label) for image in images})
     mixed = sorted(patient for patient, count in labels.items() if count > 1)
@@ -223,7 +224,7 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
         more = ", …" if len(mixed) > _SHOWN else ""
         notes.append(
             f"{settings.samplesheet}: {counted(len(mixed), 'patient', 'has')} images of several values of "
-            f"{settings.label!r}: {named}{more}; each counts once for each value"
+            f"{settings.label!r}: {named}{more}; each such patient counts once per value"
         )
     site_of: dict[str, str] = {}
     moved = sorted(

@@ -63,7 +63,7 @@ def read_table(path: Path) -> Table:
         columns = columns[:-1]
     repeated = [column for column, count in Counter(columns).items() if count > 1 and column]
     if repeated:
-        raise StudyError(f"{path}: column {repeated[0]!r} stands in the header {columns.count(repeated[0])} times")
+        raise StudyError(f"{path}: column {repeated[0]!r} is in the header {columns.count(repeated[0])} times")
     if not body:
         raise StudyError(f"{path}: a header and no row below it")
     rows = tuple(_row(path, number, cells, columns, delimiter) for number, cells in body)

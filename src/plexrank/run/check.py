@@ -88,7 +88,7 @@ class CheckResult:
     """What stands in the way of a run and what it would be.
 
     Attributes:
-        problems: everything that is wrong; what more than a few images share is told once.
+        problems: everything that is wrong; what more than a few images share is reported once.
         warnings: what is worth one.
         cost: where nothing stands in the way.
         classes: of the labelled images, without those that would be left out.
@@ -256,12 +256,12 @@ def _look_at_images(study: Study, survey: Survey, rundir: RunDir | None) -> _Loo
             looked.bad.append(BadImage(record, error))
     if unlisted:
         named = ", ".join(f"{name} (in {count})" for name, count in unlisted.items())
-        looked.warnings.append(f"channels of images that their panel does not list, and that are not used: {named}")
+        looked.warnings.append(f"channels that are not used, since the panel does not list them: {named}")
     if doubtful:
         shown = "; ".join(doubtful[:SHOWN]) + ("; …" if len(doubtful) > SHOWN else "")
         looked.warnings.append(
-            f"{counted(len(doubtful), 'image', 'lacks')} chunks, which read as empty: where not all of them were "
-            f"without signal, the copy is incomplete: {shown}"
+            f"{counted(len(doubtful), 'image', 'lacks')} chunks, which are read as zeros: unless those parts have no "
+            f"signal, the copy is incomplete: {shown}"
         )
     if num_small:
         looked.warnings.append(
@@ -327,7 +327,7 @@ def _count_classes(classes: Sequence[str], images: Sequence[ImageRecord]) -> tup
 
 
 def _check_weights(study: Study, imagenet_folder: Path | None) -> list[PlexrankError]:
-    weights, remedy = study.model.weights, "mend the path in the study"
+    weights, remedy = study.model.weights, "fix the path in the study"
     published = published_weights(study.model)
     if weights == "imagenet" and published and imagenet_folder is not None:
         weights = imagenet_folder / published.file

@@ -110,8 +110,8 @@ def find_resampling(
     height_px, width_px = shape[1:]
     if height_px < factors[0] or width_px < factors[1]:
         raise ImageDataError(
-            f"{where}: {height_px} × {width_px} pixels are less than one pixel at {wanted}, which makes one of"
-            f" {factors[0]:g} × {factors[1]:g}; lower it or leave the image out"
+            f"{where}: {height_px} × {width_px} pixels are less than one pixel at {wanted}, which reduces"
+            f" {factors[0]:g} × {factors[1]:g} pixels to one; lower it or leave the image out"
         )
     return Resampling((factors[0], factors[1]))
 
