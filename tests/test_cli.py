@@ -247,7 +247,7 @@ def test_a_bad_image_fails_its_stage_and_harms_no_other(plexrank: Plexrank, tmp_
 def test_what_is_no_run_directory_is_refused(plexrank: Plexrank, tmp_path: Path, verb: str) -> None:
     refused = plexrank(verb, tmp_path)
     assert refused.returncode == 66
-    assert "no run directory" in refused.stderr
+    assert "not a run directory" in refused.stderr
 
 
 def test_a_run_never_takes_over_a_folder_with_other_files(plexrank: Plexrank, tiny_study: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class Unit:
             RunDirError: a folder stands where the record belongs.
         """
         if self.record.is_dir():
-            raise RunDirError(f"{self.record}: a folder stands where {self.name} puts its done-record; remove it")
+            raise RunDirError(f"{self.record}: a folder in the place of the done-record of {self.name}; remove it")
         self.record.unlink(missing_ok=True)
         for path in (self.record, *self.outputs):
             clear_leftovers(path)
@@ -186,7 +186,7 @@ class RunDir:
         ours = {self.lock.name, self.provenance.name}
         others = [one.name for one in self.path.iterdir() if one.name not in ours and not _is_temporary(one.name)]
         if others and not self.provenance.is_file():
-            raise StudyError(f"{self.path}: holds other files and is no run directory; give --out a new folder")
+            raise StudyError(f"{self.path}: not a run directory, but holds other files; give --out a new folder")
 
     @contextlib.contextmanager
     def locked(self, job: str = "") -> Iterator[None]:
@@ -238,7 +238,7 @@ class RunDir:
         for file in (self.study, self.provenance):
             if not file.is_file():
                 raise MissingInputError(
-                    f"{self.path}: no run directory (no {file.name} in it); start one with plexrank run"
+                    f"{self.path}: not a run directory (no {file.name} in it); start one with plexrank run"
                 )
 
     def tile_store(self, image_id: str) -> Path:

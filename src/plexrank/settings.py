@@ -125,7 +125,8 @@ class ModelSettings(Section):
             raise ValueError(f"attention rests on the channel embedding, which {self.architecture} lacks; use mean")
         if self.first_conv == "rgb_sum" and self.weights == "none":
             raise ValueError(
-                "there are no colours to sum without weights; set model.first_conv: fresh or model.weights"
+                "rgb_sum sums the colours of pretrained weights, and there are none; set model.first_conv: fresh or "
+                "model.weights"
             )
         return self
 
@@ -165,7 +166,7 @@ class TrainSettings(Section):
     def _parts_hold_two_tiles(self) -> TrainSettings:
         if 2 * self.accumulate > self.batch_tiles:
             raise ValueError(
-                f"{self.batch_tiles} tiles a step cannot pass in {self.accumulate} parts of two or more; "
+                f"{self.batch_tiles} tiles a step cannot be divided into {self.accumulate} parts of two or more; "
                 "lower train.accumulate or raise train.batch_tiles"
             )
         return self

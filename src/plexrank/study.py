@@ -154,7 +154,7 @@ def read_mapping(path: Path, model: type[Section]) -> dict[str, Any]:
         raise StudyError(f"{path}: expected a mapping of keys such as {example}:, found {type(raw).__name__}")
     odd = [key for key in raw if not isinstance(key, str)]
     if odd:
-        raise StudyError(f"{path}: key {odd[0]!r} is no text; the keys are {', '.join(model.model_fields)}")
+        raise StudyError(f"{path}: key {odd[0]!r} is not text; the keys are {', '.join(model.model_fields)}")
     return raw
 
 

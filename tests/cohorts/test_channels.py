@@ -83,7 +83,9 @@ def test_a_channel_of_one_class_in_a_fold_is_left_out() -> None:
 
 
 def test_without_a_channel_to_rank_there_is_an_error() -> None:
-    with pytest.raises(StudyError, match="no channel can be ranked: .*; CD3: in fold 0 only training patients of class 'A'"):
+    with pytest.raises(
+        StudyError, match=r"no channel can be ranked: .*; CD3: in fold 0 only training patients of class 'A'"
+    ):
         settle([("CD3",) if number % 2 == 0 else ("CD8",) for number in range(8)])
 
 

@@ -85,7 +85,7 @@ def test_as_many_folds_as_the_smallest_class_allows(classes: dict[str, int], fol
         ),
         (
             {str(n / 4): 1 for n in range(12)},
-            "column 'grade' holds 12 different numbers for 12 patients; plexrank compares groups: cut it into groups, "
+            "column 'grade' has 12 different numbers for 12 patients; plexrank compares groups: divide it into groups, "
             "such as below and above the median, in another column",
         ),
         (

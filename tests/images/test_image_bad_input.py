@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "folder without an image": (
         lambda f: f,
-        r"no reader takes it.*OME-Zarr \(holds neither .*folder of TIFFs \(holds no",
+        r"no reader can open it.*OME-Zarr \(holds neither .*folder of TIFFs \(holds no",
     ),
     "folder of stacks": (lambda f: write_ome(f / "a.tif", noise()).parent, "a.tif holds 3 channels by itself"),
 }

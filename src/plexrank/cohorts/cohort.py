@@ -155,7 +155,7 @@ def class_problems(
     where = f"{settings.samplesheet}: column {settings.label!r}"
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "no value at all"
-        return [StudyError(f"{where} holds {found}; two classes or more are needed")]
+        return [StudyError(f"{where} has {found}; two classes or more are needed")]
     members = [*members]
     numbers = dict.fromkeys(classes, 0) | patients_of(members)
     measured = why_measured(numbers)
@@ -193,8 +193,8 @@ def why_measured(patients: Mapping[str, int]) -> str | None:
     if len(patients) <= _MOST_NUMBERED_GROUPS or 2 * alone <= len(patients) or not all(map(reads_as_number, patients)):
         return None
     return (
-        f"holds {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "
-        "groups: cut it into groups, such as below and above the median"
+        f"has {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "
+        "groups: divide it into groups, such as below and above the median"
     )
 
 

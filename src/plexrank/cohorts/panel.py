@@ -65,7 +65,7 @@ def read_panel(path: Path) -> Panel:
     problems += _doubled(path, "name", [channel.name for channel in panel.channels if channel.keep])
     problems += _unnamed(path, panel.channels)
     if not any(channel.keep for channel in panel.channels):
-        problems.append(StudyError(f"{path}: no channel is kept; keep those to rank"))
+        problems.append(StudyError(f"{path}: every channel is left out (keep 0 or remove TRUE); keep those to rank"))
     raise_problems(problems)
     return panel
 

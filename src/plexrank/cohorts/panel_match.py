@@ -64,7 +64,7 @@ def locate_channels(
     """
     if panel is None:
         if found is None:
-            raise StudyError(f"{source}: the file names no channels; give a panel.csv under cohort.panel")
+            raise StudyError(f"{source}: the file has no channel names; give a panel.csv as cohort.panel")
         return _by_own_names(found, source)
     if found is None or (found_ids is None and say_only_places(found)):
         return _in_order(panel, found or (), count, source)

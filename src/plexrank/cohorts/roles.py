@@ -40,8 +40,8 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
     if unvalidated:
         problems.append(
             StudyError(
-                f"{where}: fold {_listed(unvalidated)} leaves no patient to validate on, by whom training chooses when "
-                f"to stop: every class keeps one patient to train on; {_remedy(study, cohort)}"
+                f"{where}: fold {_listed(unvalidated)} has no validation patients, which decide when training "
+                f"stops, since every class keeps one patient to train on; {_remedy(study, cohort)}"
             )
         )
     problems += [] if problems else _null_problems(study, cohort, folds)

@@ -126,7 +126,8 @@ def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[
                 lines.append((reader.line_num, row))
     except csv.Error as error:
         raise StudyError(
-            f"{path}: line {reader.line_num}: no CSV ({error}); close every quote, and double a quote within a cell"
+            f"{path}: line {reader.line_num}: not readable as CSV ({error}); close every quote, and double a "
+            "quote within a cell"
         ) from error
     return lines
 

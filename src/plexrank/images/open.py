@@ -86,6 +86,6 @@ def find_reader(file: Path) -> Reader:
             return reader
         reasons.append(f"{reader.name} ({reason})")
     raise ImageDataError(
-        f"{file}: no reader takes it: {'; '.join(reasons)}. Convert it to OME-TIFF, for example with bioformats2raw"
+        f"{file}: no reader can open it: {'; '.join(reasons)}. Convert it to OME-TIFF, for example with bioformats2raw"
         " and raw2ometiff"
     )
