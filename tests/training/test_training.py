@@ -284,7 +284,7 @@ def test_progress_of_other_settings_is_told_and_not_taken(tmp_path: Path) -> Non
     said.clear()
     validation = UNIT.validation_index[:-1]
     run(other, unit=replace(UNIT, validation_index=validation), key="newer", epochs=2, report=said.append)
-    assert said[0].endswith("was made with other settings: validation tiles")
+    assert said[0].endswith("is of other settings: validation tiles")
 
 
 def test_a_long_epoch_says_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
