@@ -1,4 +1,4 @@
-"""The runs behind the figures in docs/method.md: simulated cohorts and real images, from files to ranking.
+"""The runs behind the figures in docs/evidence.md: simulated cohorts and real images, from files to ranking.
 
     python benchmarks/evidence.py null|spatial|paper|hierarchy|exact [--cohorts N] [--first SEED] [--set key=value ...]
     python benchmarks/evidence.py labels --study configs/dcis_mibi.yaml --labels tissue er_status ... [--set ...]

@@ -103,7 +103,7 @@ def faulty_study(study: Path) -> Path:
 SIX_FAULTS = (
     "train.epoch: unknown key; did you mean train.epochs?",
     "outside.tiff: outside ",
-    "line 4: image_id 'image003' stands on line 3 already",
+    "line 4: image_id 'image003' is on line 3 already",
     "class 'C' has 1 patient, fewer than the 4 folds",
     "line 3: keep must be 0 or 1, found 'maybe'",
     "image009.ome.tiff: empty file",
@@ -136,9 +136,9 @@ def test_six_faults_are_told_at_once(plexrank: Plexrank, tiny_study: Path, tmp_p
             "checkpoints/resnet18-f37072fd.pth: no such file",
             66,
         ),
-        ("cohort", {"exclude_channels": ["C99"]}, "cohort.exclude_channels: 'C99' is no kept channel of", 64),
+        ("cohort", {"exclude_channels": ["C99"]}, "cohort.exclude_channels: 'C99' is not a kept channel of", 64),
         ("cohort", {"exclude_channels": [f"C0{n}" for n in range(1, 7)]}, "all channels of", 64),
-        ("cohort", {"exclude_channels": ["C99"], "panel": None}, "cohort.exclude_channels: 'C99' is no kept", 64),
+        ("cohort", {"exclude_channels": ["C99"], "panel": None}, "cohort.exclude_channels: 'C99' is not a kept", 64),
         ("cohort", {"truth": "panel.csv"}, "column 'informative' is missing", 64),
         ("cohort", {"truth": "no.csv"}, "no.csv: no such file", 66),
         ("train", {"split": "given"}, "but the samplesheet has no column 'split' or an empty one", 64),
@@ -247,7 +247,7 @@ def test_a_bad_image_fails_its_stage_and_harms_no_other(plexrank: Plexrank, tmp_
 def test_what_is_no_run_directory_is_refused(plexrank: Plexrank, tmp_path: Path, verb: str) -> None:
     refused = plexrank(verb, tmp_path)
     assert refused.returncode == 66
-    assert "no run directory" in refused.stderr
+    assert "not a run directory" in refused.stderr
 
 
 def test_a_run_never_takes_over_a_folder_with_other_files(plexrank: Plexrank, tiny_study: Path, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_second_run_in_the_same_directory_is_refused(plexrank: Plexrank, tiny_
     with run.locked():
         refused = plexrank("run", tiny_study, "--out", run.path)
     assert refused.returncode == 1
-    assert f"another run is at work (process {os.getpid()} on" in refused.stderr
+    assert f"another run is using this folder (process {os.getpid()} on" in refused.stderr
     assert not run.study.exists()
 
 

@@ -67,7 +67,7 @@ def test_a_folder_in_the_place_of_a_record_is_refused(tmp_path: Path) -> None:
     one = unit(tmp_path)
     one.record.mkdir()
     assert one.why_not_done() == "its done-record is a folder"
-    with pytest.raises(RunDirError, match=r"done\.json: a folder stands where"):
+    with pytest.raises(RunDirError, match=r"done\.json: a folder in the place of"):
         one.begin()
 
 
@@ -117,7 +117,7 @@ def test_digest_depends_on_content_not_on_order() -> None:
 
 def test_a_run_directory_is_private_and_keeps_provenance(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path / "run")
-    with pytest.raises(MissingInputError, match="no run directory"):
+    with pytest.raises(MissingInputError, match="not a run directory"):
         rundir.require()
     rundir.create()
     assert rundir.path.stat().st_mode & 0o777 == 0o700
@@ -192,9 +192,9 @@ def test_what_another_unit_is_known_by_is_not_spelled_out() -> None:
 def test_a_folder_with_a_study_of_the_user_is_no_run(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
     rundir.study.write_text("name: mine\n")
-    with pytest.raises(StudyError, match="holds other files and is no run directory"):
+    with pytest.raises(StudyError, match="not a run directory, but holds other files"):
         rundir.require_own()
-    with pytest.raises(MissingInputError, match=r"no run directory \(no provenance\.json in it\)"):
+    with pytest.raises(MissingInputError, match=r"not a run directory \(no provenance\.json in it\)"):
         rundir.require()
     rundir.add_provenance({"command": "plexrank run"})
     rundir.require_own()
@@ -236,6 +236,6 @@ def test_a_lock_is_taken_over_only_from_what_is_gone(tmp_path: Path, owner: dict
         with rundir.locked(job):
             assert json.loads(rundir.lock.read_text())["pid"] == os.getpid()
     else:
-        with pytest.raises(RunDirError, match=r"another run is at work.*\.run\.lock"), rundir.locked(job):
+        with pytest.raises(RunDirError, match=r"another run is using this folder.*\.run\.lock"), rundir.locked(job):
             pass
         assert rundir.lock.read_text() == content

@@ -32,9 +32,9 @@ def write(folder: Path, content: object) -> Path:
         ({"model": {"architecture": "unet"}}, "model.architecture"),
         ({"model": {"weights": 5}}, "model.weights: expected imagenet, none or the path of a file, got 5"),
         ({"cohort": {"samplesheet": 5, "label": "a"}}, "cohort.samplesheet: expected a path, got 5"),
-        ({"cohort": {"samplesheet": "a\0b", "label": "a"}}, "cohort.samplesheet: no usable path"),
+        ({"cohort": {"samplesheet": "a\0b", "label": "a"}}, "cohort.samplesheet: not a usable path"),
         ({"intensity": {"cofactor": float("inf")}}, "intensity.cofactor: input should be a finite number"),
-        ({"attribute": {"methods": ["gradient", "gradient"]}}, "attribute.methods: 'gradient' stands 2 times"),
+        ({"attribute": {"methods": ["gradient", "gradient"]}}, "attribute.methods: 'gradient' is listed 2 times"),
         (
             {"model": {"architecture": "bsn"}, "attribute": {"methods": ["gradient", "shapley"]}},
             "attribute: shapley rest on the channel embedding, which bsn lacks",
@@ -44,8 +44,8 @@ def write(folder: Path, content: object) -> Path:
             "attribute: gradcam is the importance of model.architecture bsn, not of resnet50; choose gradient",
         ),
         ({"attribute": {"methods": ["gradient", "gradcam"]}}, "of model.architecture bsn, not of channel_embedding"),
-        ({"model": {"weights": "none", "first_conv": "rgb_sum"}}, "there are no colours to sum without weights"),
-        ({"train": {"batch_tiles": 4, "accumulate": 3}}, "4 tiles a step cannot pass in 3 parts"),
+        ({"model": {"weights": "none", "first_conv": "rgb_sum"}}, "rgb_sum sums the colours of pretrained weights"),
+        ({"train": {"batch_tiles": 4, "accumulate": 3}}, "4 tiles a step cannot be divided into 3 parts"),
         ({"tile": 5}, "tile: input should be a valid dictionary"),
         ({"seed": "x" * 500}, "x…"),
     ],
@@ -83,10 +83,10 @@ def test_an_empty_section_has_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: a\nname: b\n", "key 'name' stands twice"),
-        ("train: {folds: 2, folds: 3}\n", "key 'folds' stands twice"),
+        ("name: a\nname: b\n", "key 'name' is there twice"),
+        ("train: {folds: 2, folds: 3}\n", "key 'folds' is there twice"),
         ("[" * 3000, "nested too deeply"),
-        ("1: 2\n", "key 1 is no text"),
+        ("1: 2\n", "key 1 is not text"),
         ("a: 2001-99-99\n", "month must be in 1..12"),
     ],
 )

@@ -302,7 +302,7 @@ def evaluate(
 
 
 def main() -> NoReturn:
-    """Run the command line; every error that a user can mend ends here as one message and an exit code."""
+    """Run the command line; every error that a user can fix ends here as one message and an exit code."""
     share_one_arena()
     code = _run_command()
     if several_started_by():  # threads of torch.distributed may outlive their group and abort the teardown
@@ -327,11 +327,11 @@ def _run_command() -> int:
         _complain(str(error))
         return error.exit_code
     except _StopRequestedError:
-        _complain("stopped; the same command goes on from here")
+        _complain("stopped; run the same command again to continue")
         return STOPPED_EXIT_CODE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}{error.strerror or error}; mend that, and the same command goes on")
+        _complain(f"{where}{error.strerror or error}; fix that and run the same command again to continue")
         return PlexrankError.exit_code
     except Exception:  # noqa: BLE001  the one boundary
         traceback.print_exc()

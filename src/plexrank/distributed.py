@@ -141,7 +141,7 @@ def _await_address(place: Path) -> dict[str, Any]:
             time.sleep(0.1)
         else:
             return address
-    raise PlexrankError(f"{place}: the first process did not show up; see the job's log for how it ended")
+    raise PlexrankError(f"{place}: the first process did not start in time; see its log")
 
 
 @runtime_checkable

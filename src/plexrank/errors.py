@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 class PlexrankError(Exception):
-    """Base of all errors that a user can mend; ``str()`` is the whole message."""
+    """Base of all errors that a user can fix; ``str()`` is the whole message."""
 
     exit_code = 1
 
@@ -98,8 +98,8 @@ def naming_input(where: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
-            raise StudyError(f"{where}: no usable path ({reason}); mend it") from error
-        raise MissingInputError(f"{where}: cannot be read ({reason}); mend the path or its permissions") from error
+            raise StudyError(f"{where}: not a usable path ({reason}); correct it") from error
+        raise MissingInputError(f"{where}: cannot be read ({reason}); fix the path or its permissions") from error
 
 
 def resolve_input(path: Path, where: str) -> Path:
@@ -113,4 +113,4 @@ def resolve_input(path: Path, where: str) -> Path:
         with naming_input(where):
             return path.resolve()
     except (RuntimeError, ValueError) as error:  # a circle of links before Python 3.13; a NUL
-        raise StudyError(f"{where}: no usable path ({error}); mend it") from error
+        raise StudyError(f"{where}: not a usable path ({error}); correct it") from error

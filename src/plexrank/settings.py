@@ -86,7 +86,7 @@ class ModelSettings(Section):
         description="torchvision's file in TORCH_HOME (Kinetics for resnet3d18), a path, or none; shallow needs none",
     )
     first_conv: Literal["fresh", "rgb_sum"] = Field(
-        "fresh", description="first convolution: drawn anew, or summed over the colours of the weights"
+        "fresh", description="first convolution: drawn at random, or summed over the colours of the weights"
     )
     standardize: bool = Field(True, description="bring the embedding of every channel to one scale")
     classifier: Literal["refit", "paper"] = Field("refit", description="a linear one fitted last, or the paper's")
@@ -128,7 +128,8 @@ class ModelSettings(Section):
             raise ValueError(f"attention rests on the channel embedding, which {self.architecture} lacks; use mean")
         if self.first_conv == "rgb_sum" and self.weights == "none":
             raise ValueError(
-                "there are no colours to sum without weights; set model.first_conv: fresh or model.weights"
+                "rgb_sum sums the colours of pretrained weights, and there are none; set model.first_conv: fresh or "
+                "model.weights"
             )
         return self
 
@@ -155,7 +156,7 @@ class TrainSettings(Section):
     )
     accumulate: int = Field(1, ge=1, description="parts that a step's tiles pass in; batch norm sees each part alone")
     recompute: Literal["auto"] | bool = Field(
-        "auto", description="keep fewer activations and compute them anew; auto: where a GPU's memory demands it"
+        "auto", description="keep fewer activations and compute them again; auto: where a GPU's memory demands it"
     )
     sync_batch_norm: bool = Field(True, description="batch norm sees the tiles of all processes")
 
@@ -168,7 +169,7 @@ class TrainSettings(Section):
     def _parts_hold_two_tiles(self) -> TrainSettings:
         if 2 * self.accumulate > self.batch_tiles:
             raise ValueError(
-                f"{self.batch_tiles} tiles a step cannot pass in {self.accumulate} parts of two or more; "
+                f"{self.batch_tiles} tiles a step cannot be divided into {self.accumulate} parts of two or more; "
                 "lower train.accumulate or raise train.batch_tiles"
             )
         return self
@@ -194,7 +195,7 @@ class AttributeSettings(Section):
     def _each_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
         for method, count in Counter(methods).items():
             if count > 1:
-                raise ValueError(f"{method!r} stands {count} times; name each importance once")
+                raise ValueError(f"{method!r} is listed {count} times; name each importance once")
         return methods
 
 
@@ -217,7 +218,7 @@ class RankSettings(Section):
 class Study(Section):
     """A whole study; all paths absolute once it comes from :func:`load_study`."""
 
-    name: str = Field(pattern=NAME_PATTERN, description="letters, digits and . _ - only; stands on the report")
+    name: str = Field(pattern=NAME_PATTERN, description="letters, digits and . _ - only; the title of the report")
     cohort: CohortSettings
     tile: TileSettings = TileSettings()
     intensity: IntensitySettings = IntensitySettings()

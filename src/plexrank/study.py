@@ -108,13 +108,13 @@ def dump_study(study: Study) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses what YAML loses silently: a key that stands twice."""
+    """Refuses what YAML loses silently: a key that is there twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -125,7 +125,7 @@ def _parse_yaml(text: str, where: str) -> Any:
     except RecursionError as error:
         raise StudyError(f"{where}: nested too deeply; a study has sections and keys, no deeper") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
-        raise StudyError(f"{where}: not readable as YAML ({_one_line(error)}); mend the syntax there") from error
+        raise StudyError(f"{where}: not readable as YAML ({_one_line(error)}); fix the syntax there") from error
 
 
 def read_mapping(path: Path, model: type[Section]) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def read_mapping(path: Path, model: type[Section]) -> dict[str, Any]:
         raise StudyError(f"{path}: expected a mapping of keys such as {example}:, found {type(raw).__name__}")
     odd = [key for key in raw if not isinstance(key, str)]
     if odd:
-        raise StudyError(f"{path}: key {odd[0]!r} is no text; the keys are {', '.join(model.model_fields)}")
+        raise StudyError(f"{path}: key {odd[0]!r} is not text; the keys are {', '.join(model.model_fields)}")
     return raw
 
 

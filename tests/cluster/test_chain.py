@@ -178,7 +178,7 @@ def test_a_client_killed_half_way_leaves_a_graph_that_run_completes(
     killer.chmod(0o755)
     killed = site.submit(half_done, profile(), check=False, PATH=f"{killer.parent}:{site.slurm.environment['PATH']}")
     assert killed.returncode == -9
-    assert "the submission was broken off" in site.plexrank("status", half_done).stdout
+    assert "the submission was interrupted" in site.plexrank("status", half_done).stdout
     site.submit(half_done, profile())
     assert sorted(set(site.squeue("-o", "%F"))) == sorted(site.graph(half_done).job_ids)
     if killed_after < 4:
@@ -196,7 +196,7 @@ def test_status_and_run_work_without_accounting(site: Site, half_done: Path, tmp
     site.submit(half_done, profile(), "--until", "train", PATH=path)
     assert "PENDING" in (said := site.plexrank("status", half_done, PATH=path).stdout) or "RUNNING" in said
     assert (
-        "nothing to submit: 1 jobs are under way"
+        "nothing to submit: 1 job is under way"
         in site.submit(half_done, profile(), "--until", "train", PATH=path).stdout
     )
     site.wait(half_done)

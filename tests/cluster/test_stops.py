@@ -170,4 +170,4 @@ def test_hostile_names_are_refused(site: Site, half_done: Path, profile: Profile
     half_done.chmod(0o777)
     refused = site.submit(half_done, profile(), check=False)
     assert refused.returncode == 1
-    assert "others can write to it" in refused.stderr
+    assert "other users can write to it" in refused.stderr

@@ -116,7 +116,7 @@ BAD = {
     "empty": Bad(without_bytes, r"empty\.tiff: empty file \(0 bytes\); copy or export the file again", "check"),
     "slide": Bad(rgb_slide, r"slide\.tiff: a RGB picture, .*; export the channels as grey planes", "check"),
     "doubled": Bad(
-        doubled_names, r"doubled\.ome\.tiff: channel 'DNA': the image holds it 2 times; give each .*", "check"
+        doubled_names, r"doubled\.ome\.tiff: channel 'DNA': it occurs 2 times in the image; give each .*", "check"
     ),
     "long": Bad(row_too_many, r"long\.csv: 4 rows, but .*nameless\.ome\.tiff has 3 channels; give one row .*", "check"),
     "nan": Bad(
@@ -136,7 +136,7 @@ BAD = {
     "gone": Bad(
         lambda folder: "gone.tiff", r"sheet\.csv: line \d+: .*gone\.tiff: no such image; fix the path .*", "check"
     ),
-    "other": Bad(another_panel, r"other\.ome\.tiff: holds 0 of the 3 channels that most images have, .*", "check"),
+    "other": Bad(another_panel, r"other\.ome\.tiff: has 0 of the 3 channels that most images have, .*", "check"),
 }
 
 

@@ -45,14 +45,14 @@ def test_aliases_and_a_missing_patient_column(tmp_path: Path) -> None:
     rows = "i1,a.tiff,low\ni2,b.tiff,low\ni3,c.tiff,high\ni4,d.tiff,high\n"
     cohort = read_cohort(sheet(tmp_path, rows, "slide_id,path,grade\n"), folds=2)
     assert cohort.images[0].patient_id == "i1"
-    assert "no column patient_id" in cohort.warnings[0]
+    assert "the column patient_id is missing or empty" in cohort.warnings[0]
 
 
 def test_an_empty_patient_column_counts_as_none(tmp_path: Path) -> None:
     rows = "i1,a.tiff,,low\ni2,b.tiff,,low\ni3,c.tiff,,high\ni4,d.tiff,,high\n"
     cohort = read_cohort(sheet(tmp_path, rows, "image_id,path,patient_id,grade\n"), folds=2)
     assert [image.patient_id for image in cohort.images] == ["i1", "i2", "i3", "i4"]
-    assert "every image counts as a patient of its own" in cohort.warnings[0]
+    assert "every image counts as a separate patient" in cohort.warnings[0]
 
 
 def test_acquisitions_of_a_file_and_folders_are_images(tmp_path: Path) -> None:
@@ -82,25 +82,25 @@ def test_a_change_within_a_folder_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words", "code"),
     [
-        (GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,f.tiff#1,p7,low,x\n", "path 'f.tiff#1' stands on line 7 already", 64),
+        (GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,f.tiff#1,p7,low,x\n", "path 'f.tiff#1' is on line 7 already", 64),
         (
             GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,f.tiff,p7,low,x\n",
-            "line 8: path 'f.tiff' stands on line 7 already",
+            "line 8: path 'f.tiff' is on line 7 already",
             64,
         ),
-        (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\n", "path 'a.tiff#1' stands on line 2 already, as 'a.tiff'", 64),
-        (GOOD_ROWS + "i6,./a.tiff,p6,low,x\n", "path './a.tiff' stands on line 2 already, as 'a.tiff'", 64),
-        (GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,./f.tiff#01,p7,low,x\n", "stands on line 7 already, as 'f.tiff#1'", 64),
+        (GOOD_ROWS + "i6,a.tiff#1,p6,low,x\n", "path 'a.tiff#1' is on line 2 already, as 'a.tiff'", 64),
+        (GOOD_ROWS + "i6,./a.tiff,p6,low,x\n", "path './a.tiff' is on line 2 already, as 'a.tiff'", 64),
+        (GOOD_ROWS + "i6,f.tiff#1,p6,low,x\ni7,./f.tiff#01,p7,low,x\n", "is on line 7 already, as 'f.tiff#1'", 64),
         (GOOD_ROWS + 'i6,"f.tiff,p6,low,x\n', "close every quote", 64),
-        (GOOD_ROWS + f"i6,{'f' * 140000},p6,low,x\n", "line 7: no CSV (field larger than", 64),
+        (GOOD_ROWS + f"i6,{'f' * 140000},p6,low,x\n", "line 7: not readable as CSV (field larger than", 64),
         (GOOD_ROWS + "i6,f\0.tiff,p6,low,x\n", "line 7: a cell holds a NUL", 64),
         (GOOD_ROWS + f"i6,{'f' * 300},p6,low,x\n", "line 7: path 'fff", 64),
-        (GOOD_ROWS + "i6,f.tiff,p6,NA,x\n", "column 'grade' holds 'NA' in 1 row (lines 7), which reads like", 64),
+        (GOOD_ROWS + "i6,f.tiff,p6,NA,x\n", "column 'grade' holds 'NA' in 1 row (lines 7), which looks like", 64),
         (GOOD_ROWS + "i6,f.tiff,nan,low,x\n", "column 'patient_id' holds 'nan' in 1 row", 64),
         (GOOD_ROWS + "i6,z.mcd#3,p6,low,x\n", "z.mcd: no such image", 66),
         (GOOD_ROWS + "i6,../z.mcd#3,p6,low,x\n", ": outside ", 64),
-        (GOOD_ROWS + "i1,f.tiff,p6,low,x\n", "line 7: image_id 'i1' stands on line 2 already", 64),
-        (GOOD_ROWS + "i6,a.tiff,p6,low,x\n", "line 7: path 'a.tiff' stands on line 2 already", 64),
+        (GOOD_ROWS + "i1,f.tiff,p6,low,x\n", "line 7: image_id 'i1' is on line 2 already", 64),
+        (GOOD_ROWS + "i6,a.tiff,p6,low,x\n", "line 7: path 'a.tiff' is on line 2 already", 64),
         (GOOD_ROWS + "i6,z.tiff,p6,low,x\n", "z.tiff: no such image", 66),
         (GOOD_ROWS + "i6,../z.tiff,p6,low,x\n", ": outside ", 64),
         (GOOD_ROWS + "i6,/etc/passwd,p6,low,x\n", ": outside ", 64),
@@ -108,7 +108,7 @@ def test_a_change_within_a_folder_is_seen(tmp_path: Path) -> None:
         (GOOD_ROWS + "i6,f.tiff,,low,x\n", "patient_id is empty", 64),
         (GOOD_ROWS + "i6,,p6,low,x\n", "the column path is empty", 64),
         (GOOD_ROWS + "i6,f.tiff,p6,low\n", "line 7: 4 cells, but the header has 5", 64),
-        (GOOD_ROWS.replace("high", "low"), "holds only 'low'", 64),
+        (GOOD_ROWS.replace("high", "low"), "has only 'low'", 64),
         (GOOD_ROWS + "i6,f.tiff,p6,mid,x\n", "class 'mid' has 1 patient, fewer than the 2 folds", 64),
         ("", "a header and no row", 64),
     ],
@@ -123,7 +123,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, rows: str, words: str, code: int) 
 def test_a_link_to_an_image_is_that_image(tmp_path: Path) -> None:
     settings = sheet(tmp_path, GOOD_ROWS + "i6,link.tiff,p6,low,x\n")
     (tmp_path / "link.tiff").symlink_to("a.tiff")
-    with pytest.raises(StudyError, match=r"line 7: path 'link\.tiff' stands on line 2 already"):
+    with pytest.raises(StudyError, match=r"line 7: path 'link\.tiff' is on line 2 already"):
         read_cohort(settings, folds=2)
 
 
@@ -216,10 +216,10 @@ def test_a_wrong_label_column_is_suggested(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("chanel,name\nA,a\n", "column 'channel' is missing; did you mean 'chanel'"),
-        ("channel,name,keep\nA,a,1\nA,b,1\n", "channel 'A' stands 2 times"),
-        ("channel,name,keep\nA,CD3,1\nB,cd3,1\n", "name 'CD3' stands 2 times"),
+        ("channel,name,keep\nA,a,1\nA,b,1\n", "channel 'A' is there 2 times"),
+        ("channel,name,keep\nA,CD3,1\nB,cd3,1\n", "name 'CD3' is there 2 times"),
         ("channel,name,keep\nA,a,yess\n", "line 2: keep must be 0 or 1, found 'yess'"),
-        ("channel,name,keep\nA,a,0\n", "no channel is kept"),
+        ("channel,name,keep\nA,a,0\n", "every channel is left out"),
         ("channel,name\n,a\n", "line 2: the column channel is empty"),
     ],
 )
@@ -236,22 +236,22 @@ def test_a_wrong_panel_is_refused(tmp_path: Path, text: str, words: str) -> None
     [
         (
             "channel_number,marker_name\n1,A\n1,B\n",
-            "line 3: channel_number 1 stands on line 2 too; channel_number must",
+            "line 3: channel_number 1 is on line 2 too; channel_number must",
         ),
         ("channel_number,marker_name\n1,A\n3,B\n", "channel_number leaves out 2; channel_number must count the planes"),
         ("channel_number,marker_name\n1,A\nx,B\n", "line 3: channel_number must be a whole number, found 'x'"),
         ("channel_number,marker_name\n1.5,A\n2,B\n", "line 2: channel_number must be a whole number, found '1.5'"),
         ("channel_number,marker_name\n1,A\n,B\n", "line 3: channel_number must be a whole number, found ''"),
-        ("channel_number,cycle_number,marker_name\n1,1,A\n3,1,B\n1,2,C\n", "line 4: channel_number 1 stands on line 2"),
-        ("cycle_number,marker_name\n1,A\n2,B\n1,C\n", "line 4: cycle_number goes back"),
+        ("channel_number,cycle_number,marker_name\n1,1,A\n3,1,B\n1,2,C\n", "line 4: channel_number 1 is on line 2"),
+        ("cycle_number,marker_name\n1,A\n2,B\n1,C\n", "line 4: cycle_number decreases"),
         ("channel_number,cycle_number,marker_name\n1,2,A\n2,1,B\n", "channel_number and cycle_number do not agree"),
         (
             "channel_number,marker_name,remove\n1,A,maybe\n",
             "line 2: remove must be TRUE, FALSE or empty, found 'maybe'",
         ),
         ("channel_number,marker_name\n1,\n", "line 2: the column marker_name is empty"),
-        ("channel_number,marker_name\n1,A\n2,a\n", "name 'A' stands 2 times"),
-        ("channel_number,marker_name,remove\n1,A,TRUE\n", "no channel is kept"),
+        ("channel_number,marker_name\n1,A\n2,a\n", "name 'A' is there 2 times"),
+        ("channel_number,marker_name,remove\n1,A,TRUE\n", "every channel is left out"),
     ],
 )
 def test_a_wrong_markers_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -369,19 +369,19 @@ def test_ids_beside_or_within_the_names_decide_the_order(found, found_ids) -> No
     [
         (PANEL, None, 4, "3 rows (2 of them kept), but image.tiff has 4 channels; give one row for every"),
         (MARKERS, None, 3, "panel.csv: 4 rows, but image.tiff has 3 channels; give one row for every"),
-        (MARKERS, ("a", "b", "c"), 3, "image.tiff: 0 of 3 channels are in its panel, fewer than half fit"),
+        (MARKERS, ("a", "b", "c"), 3, "image.tiff: 0 of 3 channels are in its panel, fewer than half"),
         (PANEL, ("x", "y", "z"), 3, "0 of 3 channels are in its panel"),
         (PANEL, ("CD3", "y", "z"), 3, "1 of 3 channels is in its panel"),
         (MARKERS, ("x", "CD3", "oestrogen", "y"), 4, "1 of 4 channels is in its panel"),
-        (None, None, 2, "names no channels"),
-        (None, ("CD4", "cd4"), 2, "holds it 2 times"),
-        (None, ("Pr141", "141Pr"), 2, "'Pr141': the image holds it 2 times"),
-        (MARKERS, ("CD3", "cd-3", "ER", "PR"), 4, "'CD3': the image holds it 2 times"),
-        (PANEL, ("junk", "y"), 2, "holds none of the channels that panel.csv keeps; it holds: junk"),
-        (PANEL, ("junk",), 1, "holds none of the channels that panel.csv keeps; it holds: junk"),
+        (None, None, 2, "the file has no channel names"),
+        (None, ("CD4", "cd4"), 2, "it occurs 2 times"),
+        (None, ("Pr141", "141Pr"), 2, "'Pr141': it occurs 2 times"),
+        (MARKERS, ("CD3", "cd-3", "ER", "PR"), 4, "'CD3': it occurs 2 times"),
+        (PANEL, ("junk", "y"), 2, "has none of the channels that panel.csv keeps; it has: junk"),
+        (PANEL, ("junk",), 1, "has none of the channels that panel.csv keeps; it has: junk"),
         (PANEL, ("142Nd_CD8", "144Nd_CD3", "x"), 3, "called 'CD3': in image.tiff 'Nd142' is '142Nd_CD8'"),
         (CROSSED, ("CD3", "x"), 2, "the rows 'CD8' and 'CD3' are both 'CD3' of image.tiff; correct one"),
-        (MASSES, None, 3, "leave gaps and do not stand in order"),
+        (MASSES, None, 3, "have gaps and are not in order"),
     ],
 )
 def test_channels_that_do_not_fit_are_refused(panel, found, count, words) -> None:

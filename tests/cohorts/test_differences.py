@@ -53,7 +53,7 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         (["uint8"] * 9 + ["uint16"] * 3, "uint8 (9 images: i0, i1, i2, …), uint16 (3 images: i9, i10, i11)."),
         (["uint8"] * 9 + ["float32"] * 3, "uint8 (9 images: i0, i1, i2, …), float32 (3 images: i9, i10, i11)."),
         (["float32"] * 9 + ["uint16"] * 3, "float32 (9 images: i0, i1, i2, …), uint16 (3 images: i9, i10, i11)."),
-        (["uint8", "uint16"] * 6, "they tell the classes apart: 'lo' (uint8), 'hi' (uint16)."),
+        (["uint8", "uint16"] * 6, "this difference separates the classes: 'lo' (uint8), 'hi' (uint16)."),
     ],
 )
 def test_number_types_that_differ_are_warned_of(tmp_path: Path, kinds: list[str], told: str) -> None:
@@ -73,7 +73,7 @@ def test_images_many_times_as_bright_as_most_are_warned_of(tmp_path: Path) -> No
 
 def test_an_image_that_looks_empty_is_warned_of(tmp_path: Path) -> None:
     (warning,) = warnings(tmp_path, [tissue(n) // (100 if n == 7 else 1) for n in range(12)])
-    assert warning.startswith("1 image has next to no signal in the middle, beside the others: i7. A run")
+    assert warning.startswith("1 image has next to no signal in the middle, compared with the others: i7. A run")
 
 
 def test_bit_depths_that_differ_are_warned_of(tmp_path: Path) -> None:
@@ -84,7 +84,10 @@ def test_bit_depths_that_differ_are_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "told"),
     [
-        ([0.5, 1.0], "0.5 µm (6 images: i0, i2, i4, …), 1 µm (6 images: i1, i3, i5, …); they tell the classes apart"),
+        (
+            [0.5, 1.0],
+            "0.5 µm (6 images: i0, i2, i4, …), 1 µm (6 images: i1, i3, i5, …); this difference separates the classes",
+        ),
         ([0.5, 0.5, None, 1.0], "0.5 µm (6 images: i0, i1, i4, …), not given (3 images: i2, i6, i10), 1 µm (3 images"),
         ([0.5, 0.501], None),
         ([0.5, None], None),

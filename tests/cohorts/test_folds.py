@@ -36,7 +36,8 @@ def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:
     cohort = read_cohort(sheet(tmp_path, rows), folds=2)
     assert patient_strata(cohort.images)["p3"] == ("high|low", "x|y")
     assert cohort.warnings[0].endswith(
-        "sheet.csv: 1 patient has images of several values of 'grade': p3 (lines 3, 4); each counts once for each value"
+        "sheet.csv: 1 patient has images of several values of 'grade': p3 (lines 3, 4); "
+        "each such patient counts once per value"
     )
 
 
@@ -84,7 +85,7 @@ def test_as_many_folds_as_the_smallest_class_allows(classes: dict[str, int], fol
         ),
         (
             {str(n / 4): 1 for n in range(12)},
-            "column 'grade' holds 12 different numbers for 12 patients; plexrank compares groups: cut it into groups, "
+            "column 'grade' has 12 different numbers for 12 patients; plexrank compares groups: divide it into groups, "
             "such as below and above the median, in another column",
         ),
         (

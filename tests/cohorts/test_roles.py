@@ -46,7 +46,7 @@ def test_folds_with_someone_to_validate_on_are_fine(num_a: int, num_b: int, fold
 @pytest.mark.parametrize(("num_a", "num_b", "folds"), [(2, 2, "0, 1"), (3, 2, "0")])
 def test_folds_without_validation_are_refused_with_what_helps(num_a: int, num_b: int, folds: str) -> None:
     (problem,) = findings(num_a, num_b, 2)[0]
-    assert f"fold {folds} leaves no patient to validate on" in problem
+    assert f"fold {folds} has no validation patients" in problem
     assert "no number of folds helps: every class needs two patients, and one class three" in problem
 
 

@@ -144,7 +144,7 @@ def test_a_missing_value_is_no_class_patient_or_site(tmp_path: Path, column: str
     values = ["hi", "lo", word, "lo"] if column == "grade" else ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", word, word]
     (problem,) = survey(tmp_path, column, values).problems
     lines = "4, 8" if column == "grade" else "8, 9"
-    assert f"column {column!r} holds {word!r} in 2 rows (lines {lines}), which reads like a missing" in str(problem)
+    assert f"column {column!r} holds {word!r} in 2 rows (lines {lines}), which looks like a missing" in str(problem)
 
 
 def test_minus_is_a_class_beside_plus(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_channels_named_like_dates_are_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["#N/A", "NA", "unknown", "?"])
 def test_a_kept_channel_has_a_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "panel.csv").write_text(f"channel,name,keep\n1,CD3,1\n2,{name},1\n3,NA,0\n4,Na,Y\n5,B,n\n")
-    with pytest.raises(PlexrankError, match=r"channels named .* \(2\), which reads like a missing value"):
+    with pytest.raises(PlexrankError, match=r"channels named .* \(2\), which looks like a missing value"):
         read_panel(tmp_path / "panel.csv")
     (tmp_path / "panel.csv").write_text("channel,name,keep\n1,CD3,1\n3,NA,0\n4,Na,Y\n5,B,n\n")
     assert read_panel(tmp_path / "panel.csv").kept_names == ("CD3", "Na")

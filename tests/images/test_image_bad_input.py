@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "folder without an image": (
         lambda f: f,
-        r"no reader takes it.*OME-Zarr \(holds neither .*folder of TIFFs \(holds no",
+        r"no reader can open it.*OME-Zarr \(holds neither .*folder of TIFFs \(holds no",
     ),
     "folder of stacks": (lambda f: write_ome(f / "a.tif", noise()).parent, "a.tif holds 3 channels by itself"),
 }
@@ -215,7 +215,7 @@ def test_hidden_files_and_other_files_in_a_folder_do_not_count(tmp_path: Path) -
 def test_channels_of_one_name_are_refused_where_names_decide(tmp_path: Path) -> None:
     image = open_image(write_ome(tmp_path / "a.ome.tiff", noise(), ("CD3", "DNA", "DNA")))
     assert image.channel_names == ("CD3", "DNA", "DNA")
-    with pytest.raises(StudyError, match="'DNA': the image holds it 2 times"):
+    with pytest.raises(StudyError, match="'DNA': it occurs 2 times"):
         locate_channels(None, image.channel_names, 3, "a.ome.tiff")
 
 

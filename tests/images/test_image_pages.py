@@ -92,7 +92,7 @@ def test_cycles_written_as_time_points_are_told_with_the_remedy(tmp_path: Path, 
 @pytest.mark.parametrize("options", [{}, {"ome": True}, {"metadata": None}, {"compression": "zlib"}])
 def test_channels_last_are_told_by_shape(tmp_path: Path, options: Any) -> None:
     tifffile.imwrite(tmp_path / "a.tif", noise((48, 48, 7)), photometric="minisblack", **options)
-    with pytest.raises(ImageDataError, match="48 planes of 48 × 7 pixels, as if the channels stood last"):
+    with pytest.raises(ImageDataError, match="48 planes of 48 × 7 pixels, as if the channels were last"):
         open_image(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", noise((7, 48, 48)), photometric="minisblack", **options)
     assert open_image(tmp_path / "b.tif").pixels.shape == (7, 48, 48)

@@ -189,5 +189,5 @@ def test_missing_chunks_are_warned_of(tmp_path: Path) -> None:
     assert open_image(tmp_path / "a0.zarr").warnings == ()
     said = [text for text in check_study(load_study(tmp_path / "study.yaml")).warnings if "chunks" in text]
     assert len(said) == 1
-    assert "4 images lack chunks, which read as empty" in said[0]
+    assert "4 images lack chunks, which are read as zeros" in said[0]
     assert "a1.zarr: 9 of 27 chunks are not there, all of channel CD8" in said[0]

@@ -226,7 +226,7 @@ def cut_after(share: float, **options: Any) -> Callable[[Path], None]:
         (lambda path: path.touch(), "empty file"),
         (lambda path: path.write_bytes(b"II*\0"), "not readable as TIFF"),
         (lambda path: path.write_bytes(b"II*\0\xff\xff\xff\x7f"), "not readable as TIFF"),
-        (lambda path: path.write_text("<html>not found</html>"), r"no reader takes it: TIFF \(starts with b'<htm'"),
+        (lambda path: path.write_text("<html>not found</html>"), r"no reader can open it: TIFF \(starts with b'<htm'"),
         (cut_after(0.5), "not readable as TIFF"),
         (cut_after(0.98), "not readable as TIFF"),
         (cut_after(0.98, compression="zstd"), "not readable as TIFF"),

@@ -214,7 +214,7 @@ def write_tiff_rgb(path: Path) -> Path:
 
 
 def test_a_missing_mask_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"a\.tif: no such mask; mend the path .* or empty the cell"):
+    with pytest.raises(MissingInputError, match=r"a\.tif: no such mask; fix the path .* or empty the cell"):
         open_mask(tmp_path / "a.tif", 40, 50)
 
 
@@ -254,7 +254,7 @@ def test_a_mask_is_reduced_as_the_image_is(
 def test_a_mask_without_tissue_is_refused(tmp_path: Path) -> None:
     mask = open_mask(write_geojson(tmp_path / "a.geojson", polygon(square(60, 60, 80, 80))), 40, 50)
     image, store = lazy(noise((1, 40, 50), "uint8")), tmp_path / "a.ome.zarr"
-    words = r"a\.geojson: no pixel of this mask is tissue; mend it, or leave /images/a\.tiff out"
+    words = r"a\.geojson: no pixel of this mask is tissue; fix it, or leave /images/a\.tiff out"
     with pytest.raises(ImageDataError, match=words):
         tile_image(image, [0], ["A"], settings(), store, mask=mask, where="/images/a.tiff")
     assert [path.name for path in tmp_path.iterdir()] == ["a.geojson"]

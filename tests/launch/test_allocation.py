@@ -109,5 +109,5 @@ def test_a_stop_while_some_are_missing_leaves_no_key(plexrank: Plexrank, run: Pa
         process.send_signal(number)
     ended = [process.finish() for process in here]
     assert ended[0].returncode == 75, ended[0].stderr
-    assert "the same command goes on" in ended[0].stderr
+    assert "run the same command again" in ended[0].stderr
     assert not list(meetings.iterdir())

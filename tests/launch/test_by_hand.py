@@ -61,7 +61,7 @@ def test_a_dry_run_writes_scripts_and_submits_nothing(
     slurm.answer(squeue="101|RUNNING|None\n")
     assert "train         3 of 4 done, 1 running; job 101 RUNNING" in plexrank("status", half_done).stdout
     refused = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, "--dry-run")
-    assert "1 jobs are under way" in refused.stderr
+    assert "1 job is under way" in refused.stderr
 
 
 def test_a_refusal_of_a_script_submitted_by_hand_leaves_nothing(
@@ -156,7 +156,7 @@ def test_a_submission_that_was_killed_is_looked_for_in_every_cluster(slurm: Fake
     graph = read_graph(run.graph)
     assert graph == begun("north,south")
     (slurm.bin / "squeue").write_text('#!/bin/bash\n[[ "$*" != *clusters=south* ]] || echo "101|train-study-abcdef"\n')
-    with pytest.raises(RunDirError, match="1 jobs are under way"):  # so that no dry run takes the place of the record
+    with pytest.raises(RunDirError, match="1 job is under way"):  # so that no dry run takes the place of the record
         refuse_while_jobs_run(run)
     assert cancel_run(run) == ["101"]
     assert slurm.calls() == ["scancel --clusters=south 101"]

@@ -28,7 +28,7 @@ def test_doctor_says_what_slurm_would_refuse_and_what_is_not_there(slurm: FakeSl
     bad = Profile.model_validate({"container": {"image": "/no/image.sif", "bind": ["/no/archive"]}})
     lines = [finding.line() for finding in examine_cluster(bad) if finding.is_bad]
     assert lines[:2] == [
-        "! container    /no/image.sif: no such image; build it (container/README.md), fix the profile",
+        "! container    /no/image.sif: no such image; build it (container/README.md) or fix the profile",
         "! bind         /no/archive: no such folder; fix container.bind in the profile",
     ]
     assert [line.split()[1] for line in lines[2:]] == ["attribute", "rank", "report"]

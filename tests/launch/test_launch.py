@@ -144,7 +144,7 @@ def test_a_broken_off_submission_is_taken_back_and_made_again(
     slurm.answer(
         names=f"101|train-demo-{graph['token']}\n102|attribute-demo-{graph['token']}\n7|other\n", running="101_0\n102\n"
     )
-    assert "the submission was broken off" in plexrank("status", half_done).stdout
+    assert "the submission was interrupted" in plexrank("status", half_done).stdout
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
     calls = slurm.calls()
     assert calls[0] == "scancel --clusters=cluster 101 102"
@@ -185,7 +185,9 @@ def test_status_tells_what_failed_what_waits_and_what_to_do(
     assert f"  {log}:" in said
     assert "    error: disk is full" in said
     assert "line 12\n" not in said
-    assert "cancelled since they wait for what failed: attribute (attribution/fold-0-seed-1.done.json), rank" in said
+    assert (
+        "cancelled because they waited for what failed: attribute (attribution/fold-0-seed-1.done.json), rank" in said
+    )
     assert (
         f"next: fix what failed; then plexrank run STUDY.yaml --out {half_done} --cluster {site} submits that" in said
     )
@@ -206,7 +208,7 @@ def test_status_and_a_second_run_work_without_accounting(
     (half_done / "logs" / "101_0_log.out").write_text("half-way\n")
     said = plexrank("status", half_done).stdout
     assert "train (train/fold-0/seed-1/done.json): job 101 ENDED before it was done" in said
-    assert "cancelled since they wait for what failed: attribute" in said
+    assert "cancelled because they waited for what failed: attribute" in said
     assert plexrank(*run_arguments(tiny_study, half_done), "--cluster", site).returncode == 0
     assert len(submitted(slurm.calls())) == 4
 
@@ -248,7 +250,7 @@ def test_a_run_directory_that_everybody_can_write_to_is_refused(
     for dry in ((), ("--dry-run",)):
         refused = plexrank(*run_arguments(tiny_study, half_done), "--cluster", site, *dry)
         assert refused.returncode == 1
-        assert "others can write to it, and so run commands as you; chmod go-w it first" in refused.stderr
+        assert "other users can write to it, and so run commands as you; chmod go-w it first" in refused.stderr
     assert slurm.calls() == []
 
 

@@ -29,7 +29,7 @@ BAD_PROFILES = [
     ("clusters: north;south", "or several separated by commas, got 'north;south'"),
     ("container: {}", "container.image: required and missing"),
     ("- partition", "expected a mapping of keys such as partition:, found list"),
-    ("partition: a\npartition: b", "key 'partition' stands twice"),
+    ("partition: a\npartition: b", "key 'partition' is there twice"),
 ]
 
 

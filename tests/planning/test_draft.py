@@ -98,7 +98,7 @@ def test_the_labels_are_what_check_asks_for(tmp_path: Path) -> None:
     drafted = draft_study(tmp_path / "data", tmp_path / "out")
     problems = check_study(load_study(drafted.study)).problems
     assert [str(problem).split(": ", 1)[1] for problem in problems] == [
-        "column 'label' holds no value at all; two classes or more are needed"
+        "column 'label' has no value at all; two classes or more are needed"
     ]
 
 

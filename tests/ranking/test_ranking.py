@@ -309,6 +309,6 @@ def test_a_class_at_a_site_of_its_own_leads_the_warnings() -> None:
     sites = [f"s{i // 5}" for i in range(40)] + ["s8"] * 8
     samples = make_samples([f"p{i:02d}" for i in range(48)], labels, [0] * 48, sites)
     first, *others = sample_warnings(samples)
-    assert first.endswith("tests compare within sites, where 40 of 48 patients have others of another class")
+    assert first.endswith("tests compare within sites, where 40 of 48 patients share their site with another class")
     assert first.startswith("class z is confounded with the site (8 of 8 patients at s8; Cramér's V 1.00")
     assert not any("site" in other for other in others)

@@ -110,8 +110,8 @@ def test_how_far_the_order_holds(content: dict[str, Any]) -> None:
     for shown in (
         "<b>&lt;b&gt;, C02</b>",
         "Kendall's W 0.81, on the first 5 with Nogueira's stability 0.62",
-        "1 of 11 decoy channels (real channels shuffled over patients) would be called by reliance",
-        "Of 1 excluded channels none would be found to differ",
+        "1 of 11 decoy channels (real channels shuffled over patients) was called by reliance",
+        "Excluded channels that would be found to differ, of 1: none",
         f"treat as interchangeable: {', '.join(names)}.",
         "200 trainings on permuted labels reach a mean AUC of 0.510; exact p of the prediction 0.005",
         "The variance factor λ of the pattern test is 1.62 as measured from them",

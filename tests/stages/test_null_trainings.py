@@ -184,7 +184,7 @@ def test_a_stopped_training_exits_75_and_goes_on(
     process.send_signal(signal.SIGTERM)
     stopped = process.finish()
     assert stopped.returncode == 75
-    assert re.search(r"error: null training 0 fold 0: stopped in epoch \d+; the same command goes on", stopped.stderr)
+    assert re.search(r"error: null training 0 fold 0: stopped in epoch \d+; run the same command again", stopped.stderr)
     assert (trained / "null/labels-0/fold-0/last.pt").is_file()
     resumed = plexrank("train", trained, "--units", share)
     assert resumed.returncode == 0, resumed.stderr

@@ -118,7 +118,7 @@ def test_a_second_run_does_nothing_and_a_changed_setting_only_what_depends_on_it
     assert changed.returncode == 0
     assert "attribute: all 4 done already" in changed.stderr
     assert "rank: again, changed: rank.bootstrap 200 → 300" in changed.stderr
-    assert re.search(r"rank: held-out AUC [01]\.\d\d \([01]\.\d\d to [01]\.\d\d\).*; first channels C", changed.stderr)
+    assert re.search(r"rank: held-out AUC [01]\.\d\d \([01]\.\d\d to [01]\.\d\d\).*; top channels C", changed.stderr)
     dry = plexrank(*run_arguments(tiny_study, run, "train.epochs=2"), "--dry-run")
     assert dry.stdout.splitlines()[0].endswith(", … (32 in all), tile table: done")
     assert dry.stdout.splitlines()[1] == (
@@ -172,7 +172,7 @@ def test_a_terminated_training_stops_with_75_and_goes_on(
     process.send_signal(signal.SIGTERM)
     stopped = process.finish()
     assert stopped.returncode == 75
-    assert "the same command goes on from here" in stopped.stderr
+    assert "run the same command again to continue" in stopped.stderr
     assert plexrank(*run_arguments(tiny_study, run)).returncode == 0
     assert ranking_bytes(run) == ranking_bytes(tiny_run)
 
@@ -188,7 +188,9 @@ def test_an_interrupted_command_says_how_to_go_on(
     stopped = process.finish()
     assert stopped.returncode == 75
     last = stopped.stderr.splitlines()[-1]  # a training that has begun meanwhile says where it was
-    assert re.fullmatch(r"error: (fold \d seed \d: )?stopped( in epoch \d+)?; the same command goes on from here", last)
+    assert re.fullmatch(
+        r"error: (fold \d seed \d: )?stopped( in epoch \d+)?; run the same command again to continue", last
+    )
 
 
 def test_two_processes_give_the_ranking_of_one(

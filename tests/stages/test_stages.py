@@ -192,7 +192,7 @@ def test_silent_channels_are_named(tiny_run: Path) -> None:
     cohort = TiledCohort(plan_of(tiny_run))
     assert not _silent_channels(cohort)
     cohort.channel_means[:16, 2] = 0
-    assert _silent_channels(cohort) == ["no signal in half of the images or more: C03 (16 of 32)"]
+    assert _silent_channels(cohort) == ["channels without signal in half of the images or more: C03 (16 of 32)"]
 
 
 def test_missing_pixel_sizes_are_warned_of(tiny_run: Path, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_missing_pixel_sizes_are_warned_of(tiny_run: Path, tmp_path: Path) -> No
     plan.rundir.image_notes.write_text(json.dumps(notes))
     plan = plan_of(run)
     (warning,) = [warning for warning in _warnings(plan, TileTable(plan)) if "pixels" in warning]
-    assert warning.startswith("2 of 32 images do not say how large their pixels are, which count as 1 µm in lengths")
+    assert warning.startswith("2 of 32 images do not say how large their pixels are, which are taken for 1 µm")
 
 
 def test_the_tiles_of_another_image_are_refused(tiny_run: Path, tmp_path: Path) -> None:

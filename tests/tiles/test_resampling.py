@@ -113,7 +113,7 @@ def test_an_image_of_the_size_asked_for_keeps_its_pixels(tmp_path: Path) -> None
     ("values", "size", "message"),
     [
         ({"um_per_px": 0.4}, (0.25, 0.5), r"^a: its pixels of 0\.25 × 0\.5 µm .* set tile\.um_per_px to 0\.5 or more"),
-        ({"um_per_px": 0.4}, None, r"^a: does not say how large its pixels are.* set tile\.downsample instead"),
+        ({"um_per_px": 0.4}, None, r"^a: has no pixel size.* set tile\.downsample instead"),
         (
             {"um_per_px": 20},
             (0.4, 0.4),
@@ -147,10 +147,10 @@ def test_a_study_says_how_large_pixels_are_where_images_do_not(tmp_path: Path) -
     for path in images[:3]:
         tifffile.imwrite(path, tifffile.imread(path), photometric="minisblack")
     (warning,) = [one for one in check_study_file(study).warnings if "pixels" in one]
-    assert warning.startswith("3 of 8 images do not say how large their pixels are, which count as 1 µm in lengths")
+    assert warning.startswith("3 of 8 images do not say how large their pixels are, which are taken for 1 µm")
     problems = check_study_file(study, ["tile.um_per_px=2"]).problems
     assert len(problems) == 3
-    assert all("does not say how large its pixels are" in str(problem) for problem in problems)
+    assert all("has no pixel size" in str(problem) for problem in problems)
     given = check_study_file(study, ["tile.um_per_px=2", "tile.image_um_per_px=0.5", "tile.tile_px=16"])
     assert not given.problems
     assert not [one for one in given.warnings if "pixels" in one]

@@ -329,7 +329,7 @@ def test_they_are_aligned_with_the_cohort(plexrank: Plexrank, tmp_path: Path) ->
         write_ome(path, tifffile.imread(path)[channels], [f"C0{channel + 1}" for channel in channels])
     done = plexrank(*run_arguments(study, tmp_path / "run"), "--until", "tile")
     assert done.returncode == 0, done.stderr
-    assert "warning: 2 of 8 images do not say how large their pixels are, which count as 1 µm" in done.stderr
+    assert "warning: 2 of 8 images do not say how large their pixels are, which are taken for 1 µm" in done.stderr
     plan = make_plan(RunDir(tmp_path / "run"), load_study(study, ["train.folds=2"]))
     cohort = TiledCohort(plan)
     assert tuple(cohort.statistics) == STATISTICS

@@ -168,7 +168,7 @@ def test_stop_and_resume_equal_no_stop_bitwise(tmp_path: Path, steps: int) -> No
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     run(straight, epochs=2)
     torch.manual_seed(steps)
-    with pytest.raises(StoppedEarly, match=r"fold 0 seed 0: stopped in epoch \d; the same command goes on"):
+    with pytest.raises(StoppedEarly, match=r"fold 0 seed 0: stopped in epoch \d; run the same command again"):
         run(stopped, should_stop=stop_after(steps), epochs=2)
     assert not (stopped / "best.pt").exists()
     torch.manual_seed(steps + 1)
@@ -277,13 +277,14 @@ def test_progress_of_other_settings_is_told_and_not_taken(tmp_path: Path) -> Non
     said: list[str] = []
     run(other, key="new", epochs=2, report=said.append)
     assert (
-        said[0] == f"fold 0 seed 0: training afresh, since {other / 'last.pt'} was made otherwise: train.epochs 1 → 2"
+        said[0]
+        == f"fold 0 seed 0: training from the start: {other / 'last.pt'} is of other settings: train.epochs 1 → 2"
     )
     assert_same_unit(straight, other)
     said.clear()
     validation = UNIT.validation_index[:-1]
     run(other, unit=replace(UNIT, validation_index=validation), key="newer", epochs=2, report=said.append)
-    assert said[0].endswith("was made otherwise: validation tiles")
+    assert said[0].endswith("is of other settings: validation tiles")
 
 
 def test_a_long_epoch_says_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Images that cannot be used: told together, or left out and remembered."""
+"""Images that cannot be used: reported together, or left out and remembered."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SkippedImage:
 
 
 def problems_of_images(bad: Sequence[BadImage], root: Path) -> list[PlexrankError]:
-    """One problem an image; what more than a few share is told once, with examples.
+    """One problem an image; what more than a few share is reported once, with examples.
 
     Args:
         bad: the images.
@@ -118,7 +118,7 @@ def brightness_warnings(images: Sequence[ImageRecord], signal: Signal, *, of_mid
     return [
         f"{counted(len(factors), 'image', 'is', of=len(images))} {ANOTHER_SCALE} times {how} as the median image, "
         f"or more, as images on another scale are (16 bit beside 8 bit: 257 times): {examples}{more}. They would "
-        "decide the scale of every channel and stand apart by it; bring the images to one scale or leave them out"
+        "set the scale of every channel and stand out by that alone; bring the images to one scale or leave them out"
     ]
 
 

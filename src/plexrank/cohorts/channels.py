@@ -71,32 +71,34 @@ def settle_channels(cohort: Cohort, held: Sequence[Sequence[str]], training: Seq
     }
     if len(excluded) == len(names):
         raise StudyError(
-            f"no channel is held by training patients of two classes in every fold, so that none can be ranked; "
-            f"{names[0]}: {excluded[0]}. Rank images of one panel, or take fewer folds"
+            f"no channel can be ranked: for each, some fold has no training patients of two classes who have it; "
+            f"{names[0]}: {excluded[0]}. Rank images of one panel, or use fewer folds"
         )
     lacking = [
-        f"{name} (lacked by {count} of {len(held)}{_near_miss(name, planes[:, index] >= 0, held)})"
+        f"{name} (missing from {count} of {len(held)}{_near_miss(name, planes[:, index] >= 0, held)})"
         for index, name in enumerate(names)
         if index not in excluded and (count := int((planes[:, index] < 0).sum()))
     ]
     left_out = [
-        f"{names[index]} (held by {int((planes[:, index] >= 0).sum())} of {len(held)} images; {reason})"
+        f"{names[index]} (in {int((planes[:, index] >= 0).sum())} of {len(held)} images; {reason})"
         for index, reason in excluded.items()
     ]
     warnings = []
     if lacking:
-        warnings.append(f"channels that some images lack, which count only where they are held: {', '.join(lacking)}")
+        warnings.append(
+            f"channels missing from some images, which count only where they are present: {', '.join(lacking)}"
+        )
     if left_out:
         warnings.append(
-            "channels left out, since not every fold has training patients of two classes that hold them: "
+            "channels left out, since not every fold has training patients of two classes who have them: "
             + ", ".join(left_out)
         )
     ranked = [index for index in range(len(names)) if index not in excluded]
     raise_problems(
         [
             StudyError(
-                f"{image.path}: every channel that it holds ({_some(own)}) is left out, since not every fold has "
-                "training patients of two classes that hold it; name another file or panel, or leave the row out"
+                f"{image.path}: each of its channels ({_some(own)}) is left out, since not every fold has "
+                "training patients of two classes who have it; name another file or panel, or leave the row out"
             )
             for image, own, held_planes in zip(cohort.images, held, planes[:, ranked], strict=True)
             if (held_planes < 0).all()
@@ -127,15 +129,15 @@ def find_misfits(images: Sequence[ImageRecord], held: Mapping[str, Sequence[str]
     is_common = 2 * (planes >= 0).sum(axis=0) > len(images)
     if not is_common.any():
         examples = "; ".join(f"{image.path}: {_some(held[image.image_id])}" for image in (images[0], images[-1]))
-        raise StudyError(f"no channel is held by more than half of the images ({examples}); make a study of each panel")
+        raise StudyError(f"no channel is in more than half of the images ({examples}); make a study of each panel")
     shares = (planes[:, is_common] >= 0).sum(axis=1)
     common = [name for name, is_one in zip(names, is_common, strict=True) if is_one]
     return [
         BadImage(
             image,
             ImageDataError(
-                f"{image.path}: holds {share} of the {len(common)} channels that most images have, fewer than half; "
-                f"it holds {_some(held[image.image_id])}, most have {_some(common)}. Name the right file or panel, or "
+                f"{image.path}: has {share} of the {len(common)} channels that most images have, fewer than half; "
+                f"it has {_some(held[image.image_id])}, most have {_some(common)}. Name the right file or panel, or "
                 "leave the row out"
             ),
         )
@@ -155,8 +157,8 @@ def rows_without_image(images: Sequence[ImageRecord], held: Sequence[Sequence[st
         found = {fold_name(name): name for own in owns for name in own}
         problems += [
             StudyError(
-                f"{panel.path}: none of its {len(owns)} images holds the channel {name!r}{_by_id(panel, name)}"
-                f"{did_you_mean(name, list(found.values()))} Mend the name, or set keep to 0"
+                f"{panel.path}: none of its {len(owns)} images has the channel {name!r}{_by_id(panel, name)}"
+                f"{did_you_mean(name, list(found.values()))} Correct the name, or set keep to 0"
             )
             for name in panel.kept_names
             if fold_name(name) not in found

@@ -155,7 +155,7 @@ def class_problems(
     where = f"{settings.samplesheet}: column {settings.label!r}"
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "no value at all"
-        return [StudyError(f"{where} holds {found}; two classes or more are needed")]
+        return [StudyError(f"{where} has {found}; two classes or more are needed")]
     members = [*members]
     numbers = dict.fromkeys(classes, 0) | patients_of(members)
     measured = why_measured(numbers)
@@ -193,8 +193,8 @@ def why_measured(patients: Mapping[str, int]) -> str | None:
     if len(patients) <= _MOST_NUMBERED_GROUPS or 2 * alone <= len(patients) or not all(map(reads_as_number, patients)):
         return None
     return (
-        f"holds {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "
-        "groups: cut it into groups, such as below and above the median"
+        f"has {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "
+        "groups: divide it into groups, such as below and above the median"
     )
 
 
@@ -211,7 +211,8 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
     notes = [*sheet.notes, *(note for panel in panels for note in dates_for_names(panel))]
     if not sheet.has_patients:
         notes.append(
-            f"{settings.samplesheet}: no column patient_id, or an empty one: every image counts as a patient of its own"
+            f"{settings.samplesheet}: the column patient_id is missing or empty: every image counts as a "
+            "separate patient"
         )
     labels = Counter(patient for patient, label in {(image.patient_id, image.label) for image in images})
     mixed = sorted(patient for patient, count in labels.items() if count > 1)
@@ -223,7 +224,7 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
         more = ", …" if len(mixed) > _SHOWN else ""
         notes.append(
             f"{settings.samplesheet}: {counted(len(mixed), 'patient', 'has')} images of several values of "
-            f"{settings.label!r}: {named}{more}; each counts once for each value"
+            f"{settings.label!r}: {named}{more}; each such patient counts once per value"
         )
     site_of: dict[str, str] = {}
     moved = sorted(

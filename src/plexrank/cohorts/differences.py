@@ -50,8 +50,8 @@ def _empty_middles(images: Sequence[BadImage]) -> str:
         return ""
     shown = ", ".join(image.record.image_id for image in images[:_SHOWN]) + (", …" if len(images) > _SHOWN else "")
     return (
-        f"{counted(len(images), 'image', 'has')} next to no signal in the middle, beside the others: {shown}. A run "
-        "reads all pixels and refuses images that are empty; --skip-bad leaves them out"
+        f"{counted(len(images), 'image', 'has')} next to no signal in the middle, compared with the others: {shown}. "
+        "A run reads all pixels and refuses images that are empty; --skip-bad leaves them out"
     )
 
 
@@ -89,8 +89,8 @@ def _different_sizes(tile: TileSettings, located: Sequence[LocatedImage]) -> str
     named = {image: f"{sizes[image]:.3g} µm" if image in sizes else "not given" for image in located}
     return (
         f"images differ in pixel size: {_describe(named)}. A cell is then up to "
-        f"{max(sizes.values()) / min(sizes.values()):.2g} times as many pixels wide in some, which passes for a "
-        f"pattern of tissue; set tile.um_per_px: {max(sizes.values()):.3g} instead of tile.downsample, which brings "
+        f"{max(sizes.values()) / min(sizes.values()):.2g} times as many pixels wide in some, which looks like "
+        f"a pattern of tissue; set tile.um_per_px: {max(sizes.values()):.3g} instead of tile.downsample, which brings "
         "all to that size"
     )
 
@@ -108,7 +108,7 @@ def _describe(values: Mapping[LocatedImage, str]) -> str:
     labels = {value: {image.record.label for image in images} for value, images in ordered}
     alone = [f"{next(iter(own))!r} ({value})" for value, own in labels.items() if len(own) == 1]
     if len(alone) == len(groups) and len(set().union(*labels.values())) > 1:
-        parts[-1] += f"; they tell the classes apart: {', '.join(alone)}"
+        parts[-1] += f"; this difference separates the classes: {', '.join(alone)}"
     return ", ".join(parts)
 
 

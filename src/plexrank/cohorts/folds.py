@@ -192,7 +192,7 @@ def _one_each(values: Iterable[tuple[str, str | None]], column: str) -> dict[str
     if wrong:
         raise StudyError(
             f"train.split needs one {column} for each patient, but {len(wrong)} have several or none "
-            f"({', '.join(sorted(wrong)[:5])}); mend the column {column!r} of the samplesheet or set train.split: folds"
+            f"({', '.join(sorted(wrong)[:5])}); fix the column {column!r} of the samplesheet or set train.split: folds"
         )
     return {patient: value for patient, own in found.items() for value in own if value is not None}
 

@@ -65,7 +65,7 @@ def read_panel(path: Path) -> Panel:
     problems += _doubled(path, "name", [channel.name for channel in panel.channels if channel.keep])
     problems += _unnamed(path, panel.channels)
     if not any(channel.keep for channel in panel.channels):
-        problems.append(StudyError(f"{path}: no channel is kept; keep those to rank"))
+        problems.append(StudyError(f"{path}: every channel is left out (keep 0 or remove TRUE); keep those to rank"))
     raise_problems(problems)
     return panel
 
@@ -130,7 +130,7 @@ def _marker_order(table: Table) -> tuple[list[int], list[PlexrankError]]:
         return order, [
             StudyError(
                 f"{table.path}: {number_column} and {cycle_column} do not agree: in the order of the numbers the "
-                "cycles go back; correct the numbers, or leave out the cycles"
+                "cycles decrease; correct the numbers, or leave out the cycles"
             )
         ]
     problems += cycle_problems
@@ -142,8 +142,8 @@ def _marker_order(table: Table) -> tuple[list[int], list[PlexrankError]]:
         back = next(index for index, (one, after) in enumerate(itertools.pairwise(cycles), 1) if after < one)
         return in_file, [
             StudyError(
-                f"{table.path}: line {table.line_numbers[back]}: {cycle_column} goes back, so that the "
-                "rows do not stand in the order of the planes; sort them, or give each its channel_number"
+                f"{table.path}: line {table.line_numbers[back]}: {cycle_column} decreases, so that the "
+                "rows are not in the order of the planes; sort them, or give each its channel_number"
             )
         ]
     if cycles is not None:
@@ -153,7 +153,7 @@ def _marker_order(table: Table) -> tuple[list[int], list[PlexrankError]]:
     seen: dict[int, int] = {}
     for line, number in zip(table.line_numbers, numbers, strict=True):
         if number in seen:
-            found = f"line {line}: {number_column} {number} stands on line {seen[number]} too"
+            found = f"line {line}: {number_column} {number} is on line {seen[number]} too"
             break
         seen[number] = line
     else:
@@ -186,7 +186,7 @@ def wrong_exclusions(excluded: Sequence[str], channels: Sequence[str], source: s
     if channels and set(channels) <= set(excluded):
         return [StudyError(f"cohort.exclude_channels: all channels of {source} are listed; leave out those to rank")]
     return [
-        StudyError(f"cohort.exclude_channels: {name!r} is no kept channel of {source}{did_you_mean(name, channels)}")
+        StudyError(f"cohort.exclude_channels: {name!r} is not a kept channel of {source}{did_you_mean(name, channels)}")
         for name in excluded
         if name not in channels
     ]
@@ -199,7 +199,7 @@ def dates_for_names(panel: Panel) -> list[str]:
         return []
     return [
         f"{panel.path}: channels named {', '.join(dates)}: spreadsheets make dates of names such as MARCH2 (2-Mar) and "
-        "SEPT9 (Sep-09); if these are such, write the names again, in a column that is formatted as text"
+        "SEPT9 (Sep-09); if that happened here, write the names again, in a column formatted as text"
     ]
 
 
@@ -214,7 +214,7 @@ def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
         return []
     return [
         StudyError(
-            f"{path}: channels named {', '.join(found)}, which reads like a missing value; name them, or leave them "
+            f"{path}: channels named {', '.join(found)}, which looks like a missing value; name them, or leave them "
             "out (keep 0, remove TRUE)"
         )
     ]
@@ -225,7 +225,7 @@ def _doubled(path: Path, column: str, values: Sequence[str]) -> list[PlexrankErr
     for value in values:
         spellings.setdefault(fold_name(value), []).append(value)
     return [
-        StudyError(f"{path}: {column} {same[0]!r} stands {len(same)} times; give each channel its own")
+        StudyError(f"{path}: {column} {same[0]!r} is there {len(same)} times; give each channel its own")
         for folded, same in spellings.items()
         if folded and len(same) > 1
     ]

@@ -64,7 +64,7 @@ def locate_channels(
     """
     if panel is None:
         if found is None:
-            raise StudyError(f"{source}: the file names no channels; give a panel.csv under cohort.panel")
+            raise StudyError(f"{source}: the file has no channel names; give a panel.csv as cohort.panel")
         return _by_own_names(found, source)
     if found is None or (found_ids is None and say_only_places(found)):
         return _in_order(panel, found or (), count, source)
@@ -138,14 +138,14 @@ def _by_name(panel: Panel, own: _OwnNames, source: str) -> LocatedChannels:
     known = f"{panel.path} lists: {_some([row.name for row in panel.channels])}"
     if 2 * len(rows_of) < min(len(panel.channels), len(own.names)):
         raise StudyError(
-            f"{source}: {counted(len(rows_of), 'channel', 'is', of=len(own.names))} in its panel, fewer than half fit. "
-            f"It holds: {_some(own.names)}; {known}. Write the names that the file gives into the panel's column "
+            f"{source}: {counted(len(rows_of), 'channel', 'is', of=len(own.names))} in its panel, fewer than half. "
+            f"It has: {_some(own.names)}; {known}. Write the names that the file gives into the panel's column "
             "channel, or name the right panel"
         )
     unlisted = [name for plane, name in enumerate(own.names) if plane not in rows_of]
     located = _kept(panel, planes, unlisted)
     if not located.names:
-        raise StudyError(f"{source}: holds none of the channels that {panel.path} keeps; it holds: {_some(own.names)}")
+        raise StudyError(f"{source}: has none of the channels that {panel.path} keeps; it has: {_some(own.names)}")
     return located
 
 
@@ -153,8 +153,8 @@ def _in_order(panel: Panel, found: Sequence[str], count: int, source: str) -> Lo
     """The rows that an image's planes are, one by one; steinbock writes only the planes that are kept."""
     if not panel.is_ordered:
         raise StudyError(
-            f"{panel.path}: the numbers in its column channel leave gaps and do not stand in order, so that they do "
-            f"not tell the planes of {source}, which the file does not name; number the channels from 1"
+            f"{panel.path}: the numbers in its column channel have gaps and are not in order, so that it is not "
+            f"known which row is which plane of {source}, which has no channel names; number the channels from 1"
         )
     kept = [channel for channel in panel.channels if channel.keep]
     rows = next((rows for rows in (list(panel.channels), kept) if len(rows) == count), None)
@@ -177,7 +177,7 @@ def _refuse_another_order(panel: Panel, rows: Sequence[Channel], found: Sequence
         spellings = {fold_name(row.name), fold_name(row.channel_id)}
         if spellings & names and fold_name(name) not in spellings:
             raise StudyError(
-                f"{panel.path}: row {row.name!r} stands at place {place}, but channel {place} of {source} is {name!r}; "
+                f"{panel.path}: row {place} is {row.name!r}, but channel {place} of {source} is {name!r}; "
                 f"the image has: {_some(found)}. Write these names into the panel's column channel"
             )
 
@@ -206,8 +206,8 @@ def _by_own_names(found: Sequence[str], source: str) -> LocatedChannels:
 
 def _several(name: str, times: int, source: str) -> str:
     return (
-        f"{source}: channel {name!r}: the image holds it {times} times; give each channel its own name, in the file or "
-        "by a panel"
+        f"{source}: channel {name!r}: it occurs {times} times in the image; give each channel its own name, in the "
+        "file or by a panel"
     )
 
 

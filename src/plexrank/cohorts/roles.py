@@ -17,7 +17,7 @@ _MOST_FOLDS = 20  # that are suggested
 
 
 def role_findings(study: Study, cohort: Cohort) -> Findings:
-    """What training would refuse of the folds, with what can be done, and what would make it rough."""
+    """What training would refuse of the folds, with what can be done, and what would make its results approximate."""
     num_folds = study.train.folds
     try:
         folds = make_folds(study, cohort.images)
@@ -40,8 +40,8 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
     if unvalidated:
         problems.append(
             StudyError(
-                f"{where}: fold {_listed(unvalidated)} leaves no patient to validate on, by whom training chooses when "
-                f"to stop: every class keeps one patient to train on; {_remedy(study, cohort)}"
+                f"{where}: fold {_listed(unvalidated)} has no validation patients, which decide when training "
+                f"stops, since every class keeps one patient to train on; {_remedy(study, cohort)}"
             )
         )
     problems += [] if problems else _null_problems(study, cohort, folds)
@@ -83,7 +83,7 @@ def _remedy(study: Study, cohort: Cohort) -> str:
 
 
 def _confounded(study: Study, cohort: Cohort) -> list[str]:
-    """A warning where the site of a patient tells the class, so that one cannot be told from the other."""
+    """A warning where label and site are confounded, since every site has one class only."""
     labels: dict[str, set[str]] = {}
     for image in cohort.images:
         if image.site:
@@ -93,8 +93,8 @@ def _confounded(study: Study, cohort: Cohort) -> list[str]:
     sites = ", ".join(f"{site} has {next(iter(own))!r} only" for site, own in sorted(labels.items())[:5])
     return [
         f"{study.cohort.samplesheet}: column {study.cohort.label!r}: every site has images of one class only "
-        f"({sites}), so that no analysis can tell the label from the site: no channel will be called significant. It "
-        "takes patients of both classes from one site"
+        f"({sites}): label and site are confounded, no analysis can separate them, and no channel will be called "
+        "significant. Add patients so that one site has two classes or more"
     ]
 
 

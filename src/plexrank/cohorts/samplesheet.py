@@ -1,4 +1,4 @@
-"""The samplesheet: one row an image, with its patient, label, site and panel; every wrong cell is told at once."""
+"""The samplesheet: one row an image, with its patient, label, site and panel; all wrong cells are reported at once."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
 
 
 def _read_panels(table: Table, default: Panel | None, problems: list[PlexrankError]) -> dict[str, Panel | None]:
-    """The panels of the column ``panel`` by their spelling, empty for the default; a wrong one is told once."""
+    """The panels of the column ``panel`` by their spelling, empty for the default; a wrong one is reported once."""
     lines: dict[str, list[int]] = {}
     for line, row in zip(table.line_numbers, table.rows, strict=True):
         if row.get("panel"):
@@ -195,7 +195,7 @@ def _wrong_cells(row: dict[str, str], where: str, line_of_id: dict[str, int]) ->
     if not IMAGE_ID_PATTERN.fullmatch(image_id):
         wrong.append(StudyError(f"{where}: image_id {image_id!r}: expected letters, digits and . _ + - or blanks"))
     if image_id in line_of_id:
-        wrong.append(StudyError(f"{where}: image_id {image_id!r} stands on line {line_of_id[image_id]} already"))
+        wrong.append(StudyError(f"{where}: image_id {image_id!r} is on line {line_of_id[image_id]} already"))
     if "patient_id" in row and not row["patient_id"]:
         wrong.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
     return wrong
@@ -214,7 +214,7 @@ def _why_twice(
     if same:
         before, other = next(iter(same.values()))
         alias = "" if other == spelling else f", as {other!r}"
-        return StudyError(f"{where}: path {spelling!r} stands on line {before} already{alias}")
+        return StudyError(f"{where}: path {spelling!r} is on line {before} already{alias}")
     known[acquisition] = (line, spelling)
     return None
 
@@ -237,7 +237,7 @@ def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError
             problems.append(
                 StudyError(
                     f"{table.path}: column {column!r} holds {found[0][1]!r} in {counted(len(found), 'row')} (lines "
-                    f"{lines}), which reads like a missing value; {remedy}"
+                    f"{lines}), which looks like a missing value; {remedy}"
                 )
             )
     return problems
@@ -247,10 +247,10 @@ def _odd_spellings(table: Table, settings: CohortSettings) -> list[str]:
     """What reads as if one value were spelled in several ways, or as if a spreadsheet had changed it."""
     notes = []
     for column, what in (
-        (settings.label, "counts as a class of its own"),
-        ("patient_id", "counts as a patient of its own, who may be trained on in the fold that holds out the other"),
-        ("site", "counts as a site of its own"),
-        ("split", "counts as a fold of its own"),
+        (settings.label, "counts as a separate class"),
+        ("patient_id", "counts as a separate patient, who may be trained on in the fold that holds out the other"),
+        ("site", "counts as a separate site"),
+        ("split", "counts as a separate fold"),
     ):
         lines: dict[str, list[int]] = {}
         for line, row in zip(table.line_numbers, table.rows, strict=True):
@@ -260,8 +260,8 @@ def _odd_spellings(table: Table, settings: CohortSettings) -> list[str]:
         groups = [" and ".join(at[value] for value in group) for group in alike(lines)]
         if groups:
             notes.append(
-                f"{table.path}: column {column!r}: these read like one value in several spellings, of which each "
-                f"{what}: {_some(groups)}; write one of them throughout"
+                f"{table.path}: column {column!r}: these look like one value in several spellings, of which each "
+                f"{what}: {_some(groups)}; use one spelling throughout"
             )
         dates = [at[value] for value in lines if reads_like_a_date(value)] if column != "split" else []
         shortened = [at[value] for value in lines if reads_shortened(value)]
@@ -295,7 +295,7 @@ def _rename_aliases(table: Table) -> Table:
         if len(sources) > 1:
             raise StudyError(
                 f"{table.path}: the columns {' and '.join(map(repr, sources))} both mean {target!r}; "
-                f"name the right one {target}"
+                f"rename the right one to {target}"
             )
     rows = tuple({renamed.get(column, column): cell for column, cell in row.items()} for row in table.rows)
     return Table(table.path, tuple(rows[0]), rows, table.line_numbers)

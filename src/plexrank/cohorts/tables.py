@@ -63,7 +63,7 @@ def read_table(path: Path) -> Table:
         columns = columns[:-1]
     repeated = [column for column, count in Counter(columns).items() if count > 1 and column]
     if repeated:
-        raise StudyError(f"{path}: column {repeated[0]!r} stands in the header {columns.count(repeated[0])} times")
+        raise StudyError(f"{path}: column {repeated[0]!r} is in the header {columns.count(repeated[0])} times")
     if not body:
         raise StudyError(f"{path}: a header and no row below it")
     rows = tuple(_row(path, number, cells, columns, delimiter) for number, cells in body)
@@ -126,7 +126,8 @@ def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[
                 lines.append((reader.line_num, row))
     except csv.Error as error:
         raise StudyError(
-            f"{path}: line {reader.line_num}: no CSV ({error}); close every quote, and double a quote within a cell"
+            f"{path}: line {reader.line_num}: not readable as CSV ({error}); close every quote, and double a "
+            "quote within a cell"
         ) from error
     return lines
 

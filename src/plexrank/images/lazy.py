@@ -65,9 +65,9 @@ class PixelsInPieces(Pixels, Protocol):
 
 
 class ImagePixels:
-    """Pixels whose damage is told as an ImageDataError that names the image.
+    """Pixels whose damage is reported as an ImageDataError that names the image.
 
-    In another process they are opened anew: what libraries keep of an open file does not travel.
+    In another process they are opened again: what libraries keep of an open file does not travel.
 
     Args:
         path: what messages call the image, and the argument of ``reopen``.

@@ -45,7 +45,7 @@ def open_mask(path: Path, height_px: int, width_px: int) -> LazyMask:
         ImageDataError: it is of no known kind, damaged, of another size, or holds several planes.
     """
     if not path.is_file():
-        raise MissingInputError(f"{path}: no such mask; mend the path in the samplesheet or empty the cell")
+        raise MissingInputError(f"{path}: no such mask; fix the path in the samplesheet or empty the cell")
     reopen = functools.partial(_open_pixels, shape=(1, height_px, width_px))
     return LazyMask(path, lazy_array(ImagePixels(path, reopen, reopen(path))))
 

@@ -62,8 +62,8 @@ def open_image(path: Path) -> LazyImage:
     num_planes, height, width = image.pixels.shape
     if image.channel_names is None and num_planes > width and height > width:
         raise ImageDataError(
-            f"{path}: {num_planes} planes of {height} × {width} pixels, as if the channels stood last; write it with "
-            "the channels first, such as pixels.transpose(2, 0, 1) with axes CYX, or name its channels in the file"
+            f"{path}: {num_planes} planes of {height} × {width} pixels, as if the channels were last; write it "
+            "with the channels first, such as pixels.transpose(2, 0, 1) with axes CYX, or name its channels in the file"
         )
     return image
 
@@ -76,7 +76,7 @@ def find_reader(file: Path) -> Reader:
         ImageDataError: none takes it, with the reason of each.
     """
     if not file.exists():
-        raise MissingInputError(f"{file}: no such image; mend the path in the samplesheet")
+        raise MissingInputError(f"{file}: no such image; fix the path in the samplesheet")
     if file.is_file() and file.stat().st_size == 0:
         raise ImageDataError(f"{file}: empty file (0 bytes); copy or export the file again")
     reasons = []
@@ -86,6 +86,6 @@ def find_reader(file: Path) -> Reader:
             return reader
         reasons.append(f"{reader.name} ({reason})")
     raise ImageDataError(
-        f"{file}: no reader takes it: {'; '.join(reasons)}. Convert it to OME-TIFF, for example with bioformats2raw"
+        f"{file}: no reader can open it: {'; '.join(reasons)}. Convert it to OME-TIFF, for example with bioformats2raw"
         " and raw2ometiff"
     )

@@ -16,6 +16,7 @@ from plexrank.images.ome_xml import OmeDocument, OmeImage, OmePages, parse_ome_x
 from plexrank.images.segments import SegmentedPixels, own_page, stack_pages
 from plexrank.images.tiff_extent import check_extent
 from plexrank.images.tiff_names import TiffNames
+from plexrank.wording import counted
 
 _SHOWN = 6
 
@@ -115,7 +116,7 @@ def _choose_image(path: Path, document: OmeDocument) -> OmeImage:
 
 def _describe(image: OmeImage) -> str:
     names = f" ({', '.join(image.channel_names[:_SHOWN])})" if image.channel_names else ""
-    count = f"{image.sizes[0]} channel{'' if image.sizes[0] == 1 else 's'}"
+    count = counted(image.sizes[0], "channel")
     return f"{image.name!r}, {count}{names} of {' × '.join(map(str, image.size_yx))} px"
 
 

@@ -112,7 +112,7 @@ def _await(path: Path) -> dict[str, str]:
     try:
         found: dict[str, str] = json_load_robust(path, timeout=WAIT_S)
     except TimeoutError as error:
-        raise PlexrankError(f"{path}: the first process did not show up; see the job's log for how it ended") from error
+        raise PlexrankError(f"{path}: the first process did not start in time; see its log") from error
     return found
 
 

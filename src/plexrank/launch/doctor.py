@@ -65,7 +65,7 @@ def examine_machine(folder: Path) -> Iterator[Finding]:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     yield Finding("machine", f"{cores} of {os.cpu_count()} cores usable, {memory_gb:.0f} GB of memory")
     if importlib.util.find_spec("torch") is None:
-        yield Finding("torch", "not installed: this machine can submit to a cluster, and compute nothing")
+        yield Finding("torch", "not installed: this machine can submit jobs, but not compute")
     else:
         yield _examine_gpus()
     for command in ("sbatch", "apptainer"):
@@ -89,7 +89,9 @@ def examine_cluster(profile: Profile) -> Iterator[Finding]:
         yield Finding(profile.scheduler, shutil.which(submit) or f"{submit}: not found here", not shutil.which(submit))
         return
     if not slurm.is_available():
-        yield Finding("slurm", "sbatch: not found; do this where jobs are submitted", is_bad=True)
+        yield Finding(
+            "slurm", "sbatch: not found; run this where jobs are submitted, such as a login node", is_bad=True
+        )
         return
     largest = profile.max_array_size or slurm.max_array_size(profile.first_cluster)
     for stage in STAGES:
@@ -151,7 +153,7 @@ def examine_nodes(profile: Profile, folder: Path) -> Iterator[Finding]:
 def _examine_container(image: Path, binds: tuple[Path, ...]) -> Iterator[Finding]:
     if not image.exists():
         yield Finding(
-            "container", f"{image}: no such image; build it (container/README.md), fix the profile", is_bad=True
+            "container", f"{image}: no such image; build it (container/README.md) or fix the profile", is_bad=True
         )
     elif image.is_file():
         yield Finding("container", f"{image}: {image.stat().st_size / 1e9:.1f} GB, sha256 {file_digest(image)}")

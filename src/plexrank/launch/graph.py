@@ -93,7 +93,7 @@ def read_graph(path: Path) -> Graph | None:
     except (ValidationError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunDirError(
-            f"{path}: damaged ({reason}); see squeue for jobs of this run, cancel them, delete it"
+            f"{path}: damaged ({reason}); cancel the jobs of this run that squeue shows, then delete this file"
         ) from error
 
 

@@ -229,7 +229,9 @@ def run(command: Sequence[str], without: Collection[str] = ()) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables, timeout=300)
     except FileNotFoundError as error:
-        raise PlexrankError(f"{command[0]}: no such command; do this where Slurm's commands are") from error
+        raise PlexrankError(
+            f"{command[0]}: no such command; run this where Slurm's commands are, such as a login node"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise PlexrankError(f"{command[0]}: no answer within five minutes; try again later") from error
     if done.returncode:

@@ -97,7 +97,7 @@ class RunStatus:
                 lines += [f"  {failure.log}:", *(f"    {line}" for line in failure.last_lines)]
         cancelled = [failure.what for failure in self.failures if failure.never_began]
         if cancelled:
-            lines.append(f"cancelled since they wait for what failed: {', '.join(cancelled)}")
+            lines.append(f"cancelled because they waited for what failed: {', '.join(cancelled)}")
         if self.left_out:
             lines.append(self.left_out)
         return [*lines, f"next: {self.next_step}"]
@@ -214,7 +214,7 @@ def _next_step(
         return f"{again}, with the same --set as before, does what is left"
     again += f" --cluster {graph.profile}"
     if not graph.released:
-        return f"the submission was broken off; {again} takes it back and submits again"
+        return f"the submission was interrupted; {again} cancels what it submitted and submits again"
     if any(not failure.was_stopped and not failure.never_began for failure in failures):
         return f"fix what failed; then {again} submits that and what follows from it"
     if is_active:

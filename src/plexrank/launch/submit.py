@@ -23,6 +23,7 @@ from plexrank.launch.script import Job, resources_of, sbatch_text, write_units
 from plexrank.planning.plan import Plan
 from plexrank.rundir import RunDir, Unit, file_digest, now, write_text
 from plexrank.study import dump_study
+from plexrank.wording import counted
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def jobs_under_way(plan: Plan) -> Active:
     active = graph.active(slurm.task_states(graph.job_ids, graph.cluster))
     if active and rundir.study.read_text(encoding="utf-8") != dump_study(plan.study):
         raise StudyError(
-            f"{rundir.path}: {len(active)} jobs are under way with other settings; "
+            f"{rundir.path}: {counted(len(active), 'job', 'is')} under way with other settings; "
             f"run plexrank cancel {rundir.path} first"
         )
     return active
@@ -135,12 +136,12 @@ def lines_about(submission: Submission, rundir: RunDir) -> list[str]:
     """What was submitted, and how to follow it."""
     lines = [f"{task} was cancelled: it waited for what is now done again" for task in submission.cancelled]
     if not submission.submitted:
-        left = f"{len(submission.under_way)} jobs are under way" if submission.under_way else "all is done"
+        left = f"{counted(len(submission.under_way), 'job', 'is')} under way" if submission.under_way else "all is done"
         lines.append(f"nothing to submit: {left}")
     for job in submission.submitted:
         units = sum(len(share) for share in job.shares)
         array = f", an array of {len(job.shares)}" if job.is_array else ""
-        lines.append(f"{job.name:10} job {job.job_id}{array}: {units} {'unit' if units == 1 else 'units'}")
+        lines.append(f"{job.name:10} job {job.job_id}{array}: {counted(units, 'unit')}")
     return [*lines, f"follow it: plexrank status {shlex.quote(str(rundir.path))} --watch; logs in {rundir.logs}"]
 
 
@@ -191,7 +192,7 @@ def refuse_while_jobs_run(rundir: RunDir) -> None:
         active |= set(_active_named(graph, cluster)) if not graph.released and slurm.is_available() else set()
     if active:
         raise RunDirError(
-            f"{rundir.path}: {len(active)} jobs are under way ({', '.join(sorted(active)[:3])}"
+            f"{rundir.path}: {counted(len(active), 'job', 'is')} under way ({', '.join(sorted(active)[:3])}"
             f"{', …' if len(active) > 3 else ''}); wait for them, or run plexrank cancel {rundir.path}"
         )
 
@@ -210,13 +211,13 @@ def require_private(rundir: RunDir) -> None:
     for path in (rundir.path, rundir.jobs, rundir.logs):
         state = path.lstat()
         if state.st_uid != os.geteuid() or not stat.S_ISDIR(state.st_mode):
-            raise RunDirError(f"{path}: no folder of this user; give --out a folder of your own")
+            raise RunDirError(f"{path}: not a folder of yours; give --out a folder of your own")
         if state.st_mode & stat.S_IWGRP and not state.st_mode & stat.S_IWOTH:
             with contextlib.suppress(PermissionError):  # of file systems that have no modes
                 path.chmod(stat.S_IMODE(state.st_mode) & ~stat.S_IWGRP)
             state = path.lstat()
         if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise RunDirError(f"{path}: others can write to it, and so run commands as you; chmod go-w it first")
+            raise RunDirError(f"{path}: other users can write to it, and so run commands as you; chmod go-w it first")
         if path != rundir.path and state.st_mode & 0o077:
             with contextlib.suppress(PermissionError):
                 path.chmod(stat.S_IMODE(state.st_mode) & ~0o077)

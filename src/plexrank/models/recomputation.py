@@ -1,4 +1,4 @@
-"""Modules in a row whose activations can be computed anew in the backward pass instead of being kept.
+"""Modules in a row whose activations can be computed again in the backward pass instead of being kept.
 
 Chen et al. 2016 (training deep nets with sublinear memory cost). All channel images of a batch pass a piece together,
 so that the statistics of batch norm are those of the whole batch, and the gradients those without recomputation.

@@ -190,7 +190,7 @@ def _count_classes(classes: Sequence[str], images: Sequence[ImageRecord]) -> tup
 
 
 def _check_weights(study: Study, imagenet_folder: Path | None) -> list[PlexrankError]:
-    weights, remedy = study.model.weights, "mend the path in the study"
+    weights, remedy = study.model.weights, "fix the path in the study"
     published = published_weights(study.model)
     if weights == "imagenet" and published and imagenet_folder is not None:
         weights = imagenet_folder / published.file

@@ -63,7 +63,7 @@ class CheckResult:
     """What stands in the way of a run and what it would be.
 
     Attributes:
-        problems: everything that is wrong; what more than a few images share is told once.
+        problems: everything that is wrong; what more than a few images share is reported once.
         warnings: what is worth one.
         cost: where nothing stands in the way.
         classes: of the labelled images, without those that would be left out.

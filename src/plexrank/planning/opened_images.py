@@ -67,13 +67,13 @@ def _warnings(located: Sequence[LocatedImage], settings: TileSettings, num_small
     unlisted = Counter(name for part in located for name in part.channels.unlisted)
     if unlisted:
         named = ", ".join(f"{name} (in {count})" for name, count in unlisted.items())
-        warnings.append(f"channels of images that their panel does not list, and that are not used: {named}")
+        warnings.append(f"channels that are not used, since the panel does not list them: {named}")
     doubtful = [warning for part in located for warning in part.image.warnings]
     if doubtful:
         shown = "; ".join(doubtful[:SHOWN]) + ("; …" if len(doubtful) > SHOWN else "")
         warnings.append(
-            f"{counted(len(doubtful), 'image', 'lacks')} chunks, which read as empty: where not all of them were "
-            f"without signal, the copy is incomplete: {shown}"
+            f"{counted(len(doubtful), 'image', 'lacks')} chunks, which are read as zeros: unless those parts have no "
+            f"signal, the copy is incomplete: {shown}"
         )
     if num_small:
         warnings.append(

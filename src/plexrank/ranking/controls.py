@@ -40,7 +40,7 @@ def decoy_reliance_p(
 
     A decoy is a channel that every sample takes from another patient, the same one in all units, be it held out there
     or not: what it has in common with the labels by chance adds up over folds and seeds as that of a real channel
-    does. The logistic regression of every unit is fitted anew to channels and decoys together. A decoy tells what the
+    does. The logistic regression of every unit is refitted to channels and decoys together. A decoy tells what the
     classifier makes of nothing; what the encoder makes of nothing only a channel can tell that itself means nothing.
     """
     channels = tables.embedding.shape[2]

@@ -1,4 +1,4 @@
-"""Logistic regressions fitted anew to the embedding: of some channels, or with decoys beside them."""
+"""Logistic regressions refitted to the embedding: of some channels, or with decoys beside them."""
 
 from __future__ import annotations
 

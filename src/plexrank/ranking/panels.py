@@ -48,7 +48,7 @@ def smallest_panel(
     """Forward selection within the training samples of each unit, judged on the samples that it holds out.
 
     At each step the channel joins along which the penalised loss of the panel so far falls most steeply (as in
-    orthogonal matching pursuit, Pati et al. 1993), and the logistic regression is fitted anew.
+    orthogonal matching pursuit, Pati et al. 1993), and the logistic regression is fitted again.
 
     Returns:
         None where units kept no training embedding.

@@ -123,7 +123,7 @@ def prediction_p_value(
     The labels are permuted over patients (within sites, where sites are known) against the predictions as they
     are. That alone is too narrow a null, because every label also trained the units of the other folds: each
     permuted AUC is moved away from their mean by √ :data:`~plexrank.statistics.means.OUT_OF_FOLD_VARIANCE`.
-    Refitting a small classifier on out-of-fold embeddings instead does not mend it: the embedding of a training
+    Refitting a small classifier on out-of-fold embeddings instead does not solve this: the embedding of a training
     sample comes from an encoder that has seen the label of the test sample.
 
     Args:
@@ -141,7 +141,7 @@ def prediction_p_value(
 
 
 def is_confounded(samples: Samples) -> bool:
-    """Whether label and site cannot be told apart.
+    """Whether label and site cannot be distinguished.
 
     So it is where fewer than ``MIN_LABELLINGS`` labellings keep the labels of each site, though the cohort as a
     whole has more: no p-value within sites could then be small.

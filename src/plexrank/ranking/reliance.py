@@ -18,7 +18,7 @@ SMALLEST_PROBABILITY = 1e-9
 EXCHANGED_AT_ONCE = 65_536
 LOSS_ROUNDING = 1e-12
 FEWEST_PATIENTS = 8
-"""Patients that every class needs: with fewer, null cohorts are called too often (docs/method.md)."""
+"""Patients that every class needs: with fewer, null cohorts are called too often (docs/evidence.md)."""
 
 
 @dataclass(frozen=True)

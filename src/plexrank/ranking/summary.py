@@ -80,7 +80,7 @@ class Summary:
         forest: random forest on channel means, the same folds.
         auc_difference: AUC of the ensemble less that of the logistic regression, paired over patients.
         at_chance: held-out p-value above ``CHANCE_P``.
-        confounded: label and site cannot be told apart, so that there is no p-value.
+        confounded: label and site cannot be distinguished, so that there is no p-value.
         fdr: the q-value up to which a channel is significant.
         found: channels found to differ, by ``intensity``, ``pattern`` or ``both``.
         not_tested: why columns of the ranking are empty, by the name of the test.
@@ -88,11 +88,11 @@ class Summary:
         null: what trainings on permuted labels say; None where there are none.
         agreement: of the units on the order.
         controls: decoys and excluded channels that would be called.
-        panel: the smallest panel that keeps the held-out performance; None where classifiers cannot be fitted anew.
+        panel: the smallest panel that keeps the held-out performance; None where classifiers cannot be refitted.
         faithfulness: what becomes of the prediction without, or with only, the first channels; None where the networks
             have no channel embedding.
         sanity: whether the order depends on the labels, and what its first channels predict alone; None where
-            classifiers cannot be fitted anew.
+            classifiers cannot be refitted.
         sites: per site the patients of each class; None where no site is known.
         skipped: images that could not be used, each with the reason.
         warnings: what a reader must know.
@@ -190,7 +190,7 @@ def make_summary(
 
 
 def is_at_chance(performance: Performance) -> bool:
-    """Whether prediction cannot be told from chance; not so where there is no p-value to tell it."""
+    """Whether prediction is not shown to be better than chance; not so where there is no p-value."""
     return performance.p_value is not None and performance.p_value > CHANCE_P
 
 
@@ -216,7 +216,8 @@ def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:
 def sample_warnings(samples: Samples) -> list[str]:
     """A label that is confounded with the site, which leads, unknown sites, and small classes."""
     small = [
-        f"class {name} has {counted(count, 'patient')}; with fewer than {SMALL_CLASS} intervals are approximate"
+        f"class {name} has {counted(count, 'patient')}; with fewer than {SMALL_CLASS} patients per class, "
+        "intervals and p-values are approximate"
         for name, count in patients_per_class(samples).items()
         if count < SMALL_CLASS
     ]
@@ -228,7 +229,7 @@ def sample_warnings(samples: Samples) -> list[str]:
         warnings += _tied_to_sites(samples.label[known], samples.site[known], samples)
     if not known.all():
         unknown = len(np.unique(samples.patient[~known]))
-        warnings.append(f"{counted(unknown, 'patient', 'has')} no site; those without count as a site of their own")
+        warnings.append(f"{counted(unknown, 'patient', 'has')} no site; they count as one site of their own")
     return [*warnings, *small]
 
 
@@ -260,7 +261,7 @@ def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> lis
 def _comparable(label: np.ndarray, site: np.ndarray) -> str:
     """How many samples have others of another class at their site."""
     mixed = [own for own in np.unique(site) if len(np.unique(label[site == own])) > 1]
-    return f"where {np.isin(site, mixed).sum()} of {len(site)} patients have others of another class"
+    return f"where {np.isin(site, mixed).sum()} of {len(site)} patients share their site with another class"
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -57,7 +57,7 @@ class RunDir:
         ours = {self.lock.name, self.provenance.name}
         others = [one.name for one in self.path.iterdir() if one.name not in ours and not is_temporary(one.name)]
         if others and not self.provenance.is_file():
-            raise StudyError(f"{self.path}: holds other files and is no run directory; give --out a new folder")
+            raise StudyError(f"{self.path}: not a run directory, but holds other files; give --out a new folder")
 
     @contextlib.contextmanager
     def locked(self, job: str = "") -> Iterator[None]:
@@ -88,19 +88,19 @@ class RunDir:
             self.lock.unlink(missing_ok=True)
 
     def _break_lock(self, job: str) -> None:
-        remedy = f"wait for it to end, or delete {self.lock} if it runs no longer"
+        remedy = f"wait for it to end, or delete {self.lock} if it no longer runs"
         try:
             owner = json.loads(self.lock.read_text(encoding="utf-8"))
             host, pid, of_job = str(owner["host"]), int(owner["pid"]), str(owner["job"])
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError) as error:
-            raise RunDirError(f"{self.path}: another run is at work, and does not say which; {remedy}") from error
+            raise RunDirError(f"{self.path}: another run is using this folder; {remedy}") from error
         on_this_host = host == platform.node()
         is_gone_here = on_this_host and (pid == os.getpid() or not _is_alive(pid))
         is_same_job_requeued = not on_this_host and job == of_job != ""
         if not is_gone_here and not is_same_job_requeued:
-            raise RunDirError(f"{self.path}: another run is at work (process {pid} on {host}); {remedy}")
+            raise RunDirError(f"{self.path}: another run is using this folder (process {pid} on {host}); {remedy}")
         self.lock.unlink(missing_ok=True)
 
     def require(self) -> None:
@@ -108,7 +108,7 @@ class RunDir:
         for file in (self.study, self.provenance):
             if not file.is_file():
                 raise MissingInputError(
-                    f"{self.path}: no run directory (no {file.name} in it); start one with plexrank run"
+                    f"{self.path}: not a run directory (no {file.name} in it); start one with plexrank run"
                 )
 
     def tile_store(self, image_id: str) -> Path:

@@ -62,7 +62,7 @@ class Unit:
             RunDirError: a folder stands where the record belongs.
         """
         if self.record.is_dir():
-            raise RunDirError(f"{self.record}: a folder stands where {self.name} puts its done-record; remove it")
+            raise RunDirError(f"{self.record}: a folder in the place of the done-record of {self.name}; remove it")
         self.record.unlink(missing_ok=True)
 
     def finish(self, device: str = "", **more: Json) -> None:

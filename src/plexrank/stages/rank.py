@@ -54,8 +54,8 @@ def _headline(result: CohortRanking) -> str:
     chance += ", label and site cannot be distinguished" if summary.confounded else ""
     found = [f"{len(names)} by {kind}" for kind, names in summary.found.items() if names]
     return (
-        f"held-out AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}){chance}, of channel means "
-        f"{summary.mean_intensity.auc.value:.2f}; first channels {', '.join(first)}; "
+        f"held-out AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}){chance}, of channel means alone "
+        f"{summary.mean_intensity.auc.value:.2f}; top channels {', '.join(first)}; "
         f"significant: {', '.join(found) or 'none'}"
     )
 
@@ -92,7 +92,7 @@ def _silent_channels(table: TileTable) -> list[str]:
         for channel, count, have in zip(table.channels, silent, present, strict=True)
         if 2 * count >= have > 0
     ]
-    return [f"no signal in half of the images or more: {', '.join(named)}"] if named else []
+    return [f"channels without signal in half of the images or more: {', '.join(named)}"] if named else []
 
 
 def _write_ranking(plan: Plan, ranking: CohortRanking) -> None:

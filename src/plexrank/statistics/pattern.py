@@ -15,7 +15,7 @@ SHARED_ENCODER, OWN_ENCODERS = 1.5, 2.0
 
 To first order the statistic is a sum over pairs of patients of different folds in which every pair stands twice; its
 variance is at most twice what exchanging labels within folds shows (Bengio & Grandvalet 2004 on why no estimate from
-the folds can tell). Where all channels share one encoder 1.5 was enough in simulation, see docs/method.md.
+the folds can tell). Where all channels share one encoder 1.5 was enough in simulation, see docs/evidence.md.
 """
 
 

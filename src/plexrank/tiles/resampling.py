@@ -110,8 +110,8 @@ def find_resampling(
     height_px, width_px = shape[1:]
     if height_px < factors[0] or width_px < factors[1]:
         raise ImageDataError(
-            f"{where}: {height_px} × {width_px} pixels are less than one pixel at {wanted}, which makes one of"
-            f" {factors[0]:g} × {factors[1]:g}; lower it or leave the image out"
+            f"{where}: {height_px} × {width_px} pixels are less than one pixel at {wanted}, which reduces"
+            f" {factors[0]:g} × {factors[1]:g} pixels to one; lower it or leave the image out"
         )
     return Resampling((factors[0], factors[1]))
 
@@ -119,14 +119,14 @@ def find_resampling(
 def _factors(um_per_px: float, pixel_size_um: tuple[float, float] | None, where: str) -> tuple[float, float]:
     if pixel_size_um is None:
         raise ImageDataError(
-            f"{where}: does not say how large its pixels are, which tile.um_per_px needs; write it into the file,"
+            f"{where}: has no pixel size, which tile.um_per_px needs; write it into the file,"
             " give it as tile.image_um_per_px, or set tile.downsample instead of tile.um_per_px"
         )
     factor_y, factor_x = (_snapped(um_per_px / size) for size in pixel_size_um)
     if min(factor_y, factor_x) < 1:
         raise ImageDataError(
             f"{where}: its pixels of {pixel_size_um[0]:g} × {pixel_size_um[1]:g} µm (y × x) are larger than"
-            f" tile.um_per_px {um_per_px:g}, and detail cannot be made up; set tile.um_per_px to"
+            f" tile.um_per_px {um_per_px:g}, and images are only ever reduced; set tile.um_per_px to"
             f" {max(pixel_size_um):g} or more, or leave the image out"
         )
     return factor_y, factor_x

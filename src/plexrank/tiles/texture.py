@@ -63,7 +63,7 @@ def unknown_pixel_sizes(sizes: Iterable[object]) -> str:
     if all(given):
         return ""
     missing = counted(given.count(False), "image", "does", of=len(given))
-    return f"{missing} not say how large their pixels are, which count as 1 µm in lengths; set tile.image_um_per_px"
+    return f"{missing} not say how large their pixels are, which are taken for 1 µm; set tile.image_um_per_px"
 
 
 @dataclass(frozen=True)

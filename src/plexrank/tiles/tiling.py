@@ -165,7 +165,7 @@ def tile_image(
         summaries = _write(tiler, parts, client)
         windows = _find_windows(summaries, selected, channel_names, where)
         if mask is not None and not any(summary.masked for summary in summaries):
-            raise ImageDataError(f"{mask.path}: no pixel of this mask is tissue; mend it, or leave {where} out")
+            raise ImageDataError(f"{mask.path}: no pixel of this mask is tissue; fix it, or leave {where} out")
         tiled = find_tissue(summaries, settings.min_tissue)
         writer.finish(windows, **{ATTRIBUTE: describe_tiling(tiled, image.pixel_size_um)})
     return tiled
@@ -230,7 +230,7 @@ def _describe_nonfinite(selected: da.Array, channel_names: Sequence[str]) -> str
     found = [f"{name} ({count})" for name, count in zip(channel_names, counts, strict=True) if count]
     if not found:
         return "the mean of some pixels is beyond float32; rescale the image"
-    return f"NaN or infinite pixels in {', '.join(found)}; mend them or leave the image or channel out"
+    return f"NaN or infinite pixels in {', '.join(found)}; replace them, or leave the image or channel out"
 
 
 def _tissue_share(tile: Tile, region: Region, mask: npt.NDArray[Any]) -> float:

@@ -233,7 +233,7 @@ def draw_epoch(
 ) -> list[Batch]:
     """The batches of one epoch.
 
-    Every image weighs the same: at most the median number of tiles per image is drawn from each, anew in
+    Every image weighs the same: at most the median number of tiles per image is drawn from each, again in
     each epoch, and a tile's weight is divided by how many of its image were drawn. The batches are as
     equal as can be and never of a single tile, since batch norm knows no variance of one.
 

@@ -1,4 +1,4 @@
-"""What a training tells of its epochs: ``history.csv``, TensorBoard events where that is installed, lines to read."""
+"""What a training reports of its epochs: ``history.csv``, TensorBoard events where that is installed, lines to read."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class UnitTraining:
         if found is None or found.key == self.progress.key:
             return found
         differences = changes(found.made_of, self.progress.made_of) or ["the tiles or the pretrained weights"]
-        self._report(f"training afresh, since {self.paths.last} was made otherwise: {', '.join(differences)}")
+        self._report(f"training from the start: {self.paths.last} is of other settings: {', '.join(differences)}")
         return None
 
     def _fresh_network(self, load_weights: bool) -> Network:
@@ -180,7 +180,7 @@ class UnitTraining:
         return network
 
     def _fit_into_memory(self, network: Network) -> None:
-        """Find out what a tile keeps in memory, and whether to compute it anew."""
+        """Find out what a tile keeps in memory, and whether to compute it again."""
         device = self.info.device
         if device.type == "cuda":
             a_tile = next(self.tiles.batches([self.unit.train_index[:1]]))
@@ -222,7 +222,7 @@ class UnitTraining:
                 sums.zero_()
             if stop:
                 raise StoppedEarly(
-                    f"{self.unit.name}: stopped in epoch {progress.epoch + 1}; the same command goes on from here"
+                    f"{self.unit.name}: stopped in epoch {progress.epoch + 1}; run the same command again to continue"
                 )
         self._add(sums)
         copy_buffers_of_first(self.wrapped, self.info)

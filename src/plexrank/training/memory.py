@@ -61,7 +61,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def should_recompute(wanted: Literal["auto"] | bool, step_bytes: int, free: int | None) -> bool:
-    """Whether activations are to be computed anew.
+    """Whether activations are to be computed again.
 
     Args:
         wanted: the study's ``train.recompute``.
@@ -101,7 +101,7 @@ def naming_what_fits(num_tiles: int, tile_bytes: int, recompute: bool, device: t
     Args:
         num_tiles: the most tiles that pass at once in this process.
         tile_bytes: what a tile keeps without recomputation.
-        recompute: whether activations are computed anew already.
+        recompute: whether activations are computed again already.
 
     Raises:
         PlexrankError: in the place of ``torch.OutOfMemoryError``.
