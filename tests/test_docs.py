@@ -41,6 +41,14 @@ def test_the_commands_of_the_readme_and_its_python_run(tmp_path: Path) -> None:
     assert (tmp_path / "run.h5ad").is_file()
 
 
+def test_architecture_names_every_room_and_only_files_that_exist() -> None:
+    source, page = ROOT / "src" / "plexrank", (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_/]+(?:\.py|\.html|/))`", page))
+    assert not {name for name in named if not (source / name).exists() and not (ROOT / name).exists()}
+    rooms = {f"{path.name}/" if path.is_dir() else path.name for path in source.iterdir() if path.suffix in ("", ".py")}
+    assert not {room for room in rooms if not room.startswith("__")} - named
+
+
 def test_make_targets_of_the_readme_exist() -> None:
     targets = re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert targets
