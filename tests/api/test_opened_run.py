@@ -172,7 +172,7 @@ def test_without_anndata_its_extra_is_named(run: plexrank.Run, monkeypatch: pyte
 
 
 def test_what_is_not_there_is_told_with_what_is(run: plexrank.Run, tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="no run directory"):
+    with pytest.raises(MissingInputError, match="not a run directory"):
         plexrank.open_run(tmp_path)
     for ask in (run.embedding, run.importances, run.intensity):
         with pytest.raises(PlexrankError, match="no level 'patients'; did you mean 'patient'"):

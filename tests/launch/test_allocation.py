@@ -66,8 +66,8 @@ def test_they_tile_what_one_process_tiles_and_let_no_stranger_in(plexrank: Plexr
     for unit in UNITS:
         found, expected = (json.loads((folder / unit).read_text()) for folder in (run, tiny_run))
         assert found["digests"] == expected["digests"]
-    for name in (unit.replace("done", "tiles") for unit in UNITS):
-        assert (run / name).read_text() == (tiny_run / name).read_text()
+        metadata = unit.replace("done.json", "ome.zarr/zarr.json")
+        assert (run / metadata).read_text() == (tiny_run / metadata).read_text()
     assert not (run / "tiles" / "tiles.parquet").exists()
 
 

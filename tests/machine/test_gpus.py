@@ -134,8 +134,13 @@ needs_no_gpu = pytest.mark.skipif(torch.cuda.device_count() > 0, reason="this ma
 
 @needs_no_gpu
 @pytest.mark.parametrize("stage", ["train", "attribute"])
-def test_a_job_with_gpus_that_torch_cannot_use_stops(tiny_run: Path, plexrank: Plexrank, stage: str) -> None:
-    stopped = plexrank.start(stage, tiny_run, SLURM_JOB_GPUS="0,1").finish()
+def test_a_job_with_gpus_that_torch_cannot_use_stops(
+    tiny_run: Path, plexrank: Plexrank, tmp_path: Path, stage: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / ("train/fold-0/seed-1/done.json" if stage == "train" else "attribution/fold-0-seed-1.done.json")).unlink()
+    stopped = plexrank.start(stage, run, SLURM_JOB_GPUS="0,1").finish()
     assert stopped.returncode == 1
     assert stopped.stderr.startswith("error: SLURM_JOB_GPUS=0,1: this job was given GPUs, but torch ")
     assert "no NVIDIA driver loaded" in stopped.stderr
