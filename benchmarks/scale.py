@@ -2,7 +2,7 @@
 
 A tiny image, linked as often as there are to be images, so that the time goes into what is done for each image beside
 its pixels. All ratios compare within this run. CPU seconds are those of the command and its threads, without those of
-the same command on a cohort of four images, which are what it takes to start. See README.md in this folder.
+the same command on a cohort of sixteen images, which are what it takes to start. See README.md in this folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import zarr
 
 from plexrank.attribution.store import AttributionBlock, ExplainedUnit, writing_attribution
 
-FEW, SOME, MANY, FINISHED, STATUS = 4, 500, 4000, 2000, 1000
+FEW, SOME, MANY, FINISHED, STATUS = 16, 500, 4000, 2000, 1000
 STUDY = """name: scale
 cohort: {{samplesheet: samplesheet.csv, label: label}}
 tile: {{tile_px: 16}}

@@ -228,15 +228,16 @@ def on_first(action: Callable[[], T], info: ProcessInfo) -> T:
     """Do something on the first process only; its result, or its error, reaches every process.
 
     Raises:
-        PlexrankError, OSError: what ``action`` raised, on all processes, so that none waits for one that gave up.
+        PlexrankError, OSError, ValueError: what ``action`` raised, on all processes, so that none waits for one that
+            gave up.
     """
     if info.world_size == 1:
         return action()
-    outcome: tuple[T | None, PlexrankError | OSError | None] = (None, None)
+    outcome: tuple[T | None, PlexrankError | OSError | ValueError | None] = (None, None)
     if info.is_first:
         try:
             outcome = (action(), None)
-        except (PlexrankError, OSError) as error:
+        except (PlexrankError, OSError, ValueError) as error:
             outcome = (None, error)
     value, failure = from_first(outcome, info)
     if failure is not None:

@@ -187,6 +187,13 @@ def test_what_is_not_there_is_told_with_what_is(run: plexrank.Run, tmp_path: Pat
         run.tiles("image01")
 
 
+def test_the_ranking_of_other_settings_is_not_given(copied: Path) -> None:
+    study = copied / "study.yaml"
+    study.write_text(study.read_text().replace("bootstrap: 200", "bootstrap: 300"))
+    with pytest.raises(MissingInputError, match=r"not up to date \(changed: rank.bootstrap 200 → 300\); run plexrank"):
+        _ = plexrank.open_run(copied).ranking
+
+
 def test_a_run_that_is_not_ranked_says_what_to_do(copied: Path) -> None:
     (copied / "ranking" / "ranking.done.json").unlink()
     run = plexrank.open_run(copied)
@@ -206,11 +213,16 @@ def test_a_run_that_is_not_ranked_says_what_to_do(copied: Path) -> None:
 
 
 def test_damaged_files_are_named(copied: Path) -> None:
-    run = plexrank.open_run(copied)
     for name, look in (("ranking.parquet", "ranking"), ("summary.json", "summary")):
+        whole = (copied / "ranking" / name).read_bytes()
         (copied / "ranking" / name).write_bytes(b"{")
+        with pytest.raises(MissingInputError, match=f"{name} is missing or not as it was written"):
+            getattr(plexrank.open_run(copied), look)
+        (copied / "ranking" / name).write_bytes(b"{" + whole[1:-1] + b"?")  # as large as it was
         with pytest.raises(RunDirError, match=name):
-            getattr(run, look)
+            getattr(plexrank.open_run(copied), look)
+        (copied / "ranking" / name).write_bytes(whole)
+    run = plexrank.open_run(copied)
     (copied / "tiles" / "image001.ome.zarr" / "zarr.json").unlink()
     with pytest.raises(RunDirError, match=r"image001\.ome\.zarr"):
         run.tiles("image001")

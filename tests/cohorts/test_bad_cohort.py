@@ -207,7 +207,7 @@ def test_skipped_images_are_counted_and_tried_again(plexrank: Plexrank, tmp_path
         "rank",
         "report",
     ]
-    assert f", … ({GOOD + 2} in all), tile table: not done yet" in planned.stdout
+    assert f", … ({GOOD + 2} in all), table of all tiles: not done yet" in planned.stdout
     assert plexrank("run", study, "--out", run, "--until", "train", "--skip-bad").returncode == 0
     for stage in ("attribute", "rank", "report"):
         done = plexrank(stage, run)

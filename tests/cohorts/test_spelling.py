@@ -8,6 +8,7 @@ import pytest
 
 from plexrank.cohorts.cohort import Survey, survey_cohort
 from plexrank.cohorts.panel import read_panel
+from plexrank.cohorts.samplesheet import read_samplesheet
 from plexrank.cohorts.spelling import alike, fold_spelling, reads_like_a_date, reads_missing, reads_shortened, trimmed
 from plexrank.errors import PlexrankError
 from plexrank.settings import CohortSettings
@@ -214,3 +215,20 @@ def test_what_yaml_makes_of_words_is_explained(tmp_path: Path, text: str, told: 
     (tmp_path / "study.yaml").write_text(f"{name}cohort: {{samplesheet: a.csv, label: grade}}\n{text}\n")
     problems: list[PlexrankError] = survey_study(tmp_path / "study.yaml")[1]
     assert any(told in str(problem) for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("column", "target"),
+    [("Site", "site"), ("batch", "site"), ("Slide", "site"), ("Patient_ID", "patient_id"), ("donor", "patient_id")],
+)
+def test_a_column_that_may_be_meant_for_another_is_warned_of(tmp_path: Path, column: str, target: str) -> None:
+    known = {"site": "patient_id", "patient_id": "site"}[target]
+    rows = [f"i{number},i{number}.tif,{'ab'[number % 2]},k{number},v{number}" for number in range(4)]
+    sheet = tmp_path / "samplesheet.csv"
+    sheet.write_text("\n".join([f"image_id,path,label,{known},{column}", *rows]) + "\n")
+    settings = CohortSettings(samplesheet=sheet, label="label")
+    notes = [note for note in read_samplesheet(settings, None, need_images=False).notes if "is not used" in note]
+    assert len(notes) == 1
+    assert f"there is no column {target}, and {column!r} is not used; rename it to {target} if" in notes[0]
+    sheet.write_text(sheet.read_text().replace(column, target))
+    assert not [note for note in read_samplesheet(settings, None, need_images=False).notes if "is not used" in note]

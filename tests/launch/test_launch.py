@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -188,9 +189,8 @@ def test_status_tells_what_failed_what_waits_and_what_to_do(
     assert (
         "cancelled because they waited for what failed: attribute (attribution/fold-0-seed-1.done.json), rank" in said
     )
-    assert (
-        f"next: fix what failed; then plexrank run STUDY.yaml --out {half_done} --cluster {site} submits that" in said
-    )
+    again = shlex.join(["plexrank", "run", f"{half_done}/study.yaml", "--out", str(half_done), "--cluster", str(site)])
+    assert f"next: fix what failed; then {again} submits that" in said
     slurm.answer(sacct="101|FAILED|75:0\n")
     assert "submits what is left" in plexrank("status", half_done).stdout.splitlines()[-1]
     slurm.answer(squeue="CLUSTER: cluster\n101|RUNNING|None\n102|PENDING|Dependency\n", sacct="")

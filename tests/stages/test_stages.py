@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Plexrank, run_arguments
+from conftest import TINY, Plexrank, run_arguments
 from plexrank.attribution.store import AttributionStore
-from plexrank.errors import RunDirError
+from plexrank.errors import PlexrankError, RunDirError
 from plexrank.planning.plan import Plan, make_plan
+from plexrank.progress import Reporter
 from plexrank.rundir import RunDir
+from plexrank.stages import tile as tile_stage
 from plexrank.stages.attribute import _refuse_another_cohort
+from plexrank.stages.pipeline import run_stage
 from plexrank.stages.rank import _silent_channels, _warnings
 from plexrank.stages.tile_table import TileTable
 from plexrank.stages.tiled_cohort import TiledCohort
@@ -218,3 +221,27 @@ def test_the_tiles_of_another_image_are_refused(tiny_run: Path, tmp_path: Path) 
     shutil.copy(second / "0/c.0.0.0", first / "0/c.0.0.0")
     with pytest.raises(RunDirError, match=rf"{first.name}: 0/c.0.0.0 with tile \(0, 0\) is not what the tile stage"):
         _ = TiledCohort(plan).stores
+
+
+def test_an_image_that_changes_while_it_is_tiled_is_not_done(tiny_study: Path, tmp_path: Path) -> None:
+    cohort = shutil.copytree(tiny_study.parent, tmp_path / "cohort")
+    study = load_study(cohort / "study.yaml", TINY)
+    plan = make_plan(RunDir(tmp_path / "run"), study, for_tiling=True)
+    first, second = plan.cohort.images[:2]
+    units = [plan.tile(image) for image in (first, second)]
+    shutil.copy(second.path, first.path)
+    with pytest.raises(PlexrankError, match=f"{first.path.name}: changed while the run was under way"):
+        tile_stage.run(plan, Reporter(quiet=True))
+    assert units[0].why_not_done() == "not done yet"
+    assert units[1].why_not_done() is None
+
+
+def test_the_table_is_not_done_where_an_image_is_not(tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    plan = plan_of(run)
+    table = [str(plan.rundir.tiles_record.relative_to(run))]
+    plan.rundir.tile_record(plan.cohort.images[2].image_id).unlink()
+    with pytest.raises(PlexrankError, match="is not tiled yet"):
+        run_stage(
+            "tile", make_plan(plan.rundir, plan.study, for_tiling=True).choose("tile", table), Reporter(quiet=True)
+        )

@@ -13,7 +13,7 @@ from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import PlexrankError, RunDirError
 from plexrank.launch.opening import imagenet_folder, running
 from plexrank.launch.opening import open_run as plan_run
-from plexrank.machine.processes import refuse_several_processes
+from plexrank.machine.processes import several_started_by
 from plexrank.planning.check import check_study_file
 from plexrank.planning.check_result import CheckResult
 from plexrank.planning.cost import measure_cost
@@ -74,15 +74,16 @@ def run(
     """
     if until not in STAGES:
         raise PlexrankError(f"until={until!r}: no such stage{did_you_mean(until, STAGES)}")
-    refuse_several_processes("plexrank.run")
-    given = _checked_overrides(overrides)
+    if several_started_by():
+        raise PlexrankError("plexrank.run works in one process; start this program without torchrun or srun -n")
+    given, folder = _checked_overrides(overrides), RunDir(Path(out)).path
     call = f"plexrank.run({str(study_path)!r}, out={str(out)!r}, overrides={given!r}, until={until!r})"
-    with _alone_in(Path(out)):
+    with _alone_in(folder):
         reporter = Reporter()
-        plan = plan_run(Path(out), Path(study_path), given, reporter)
+        plan = plan_run(folder, Path(study_path), given, reporter)
         with running(plan, call):
             run_stages(plan, STAGES[: STAGES.index(until) + 1], reporter)
-    return Run(Path(out))
+    return Run(folder)
 
 
 def _checked_overrides(overrides: Sequence[str]) -> list[str]:
@@ -92,9 +93,8 @@ def _checked_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
+def _alone_in(path: Path) -> Iterator[None]:
     """Keep other threads of this process out of a run directory, whose lock keeps out other processes alone."""
-    path = RunDir(out).path
     with _guard:
         if path in _at_work:
             raise RunDirError(f"{path}: another thread of this process is at work in it; wait for it to end")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from plexrank.errors import MissingInputError
+from plexrank.errors import MissingInputError, PlexrankError
 from plexrank.rundir import RunDir, reading_output
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from plexrank.api.held_out import HeldOut, Level
     from plexrank.api.image_tiles import ImageTiles
+    from plexrank.planning.plan import Plan
 
 
 class Run:
@@ -210,15 +211,29 @@ class Run:
     @functools.cached_property
     def _held_out(self) -> HeldOut:
         from plexrank.api.held_out import HeldOut
+
+        return HeldOut(self._plan)
+
+    @functools.cached_property
+    def _plan(self) -> Plan:
         from plexrank.planning.plan import make_plan
         from plexrank.study import load_study
 
-        return HeldOut(make_plan(self._rundir, load_study(self._rundir.study)))
+        return make_plan(self._rundir, load_study(self._rundir.study))
+
+    @functools.cached_property
+    def _why_not_ranked(self) -> str | None:
+        """Why the ranking is not that of the run as it is now; without its samplesheet, only whether there is one."""
+        try:
+            return self._plan.rank().why_not_done()
+        except PlexrankError:
+            return None if self._rundir.ranking_record.is_file() else "not done yet"
 
     def _ranked(self, name: str) -> Path:
         """A file of the rank stage."""
-        if not self._rundir.ranking_record.is_file():
-            raise MissingInputError(f"{self.path}: the ranking is not done; run plexrank run or plexrank rank first")
+        if self._why_not_ranked is not None:
+            why = "not done" if self._why_not_ranked == "not done yet" else f"not up to date ({self._why_not_ranked})"
+            raise MissingInputError(f"{self.path}: the ranking is {why}; run plexrank run or plexrank rank first")
         return self._rundir.ranking / name
 
 

@@ -178,7 +178,7 @@ class _Writer:
             for start in range(0, ready, self._shard):
                 stop = min(start + self._shard, ready)
                 array[self._written + start : self._written + stop] = values[start:stop]
-            rest[name] = values[ready:]
+            rest[name] = values[ready:].copy()  # a view would keep all that was written
         self._waiting = [rest]
         self._written += ready
 

@@ -47,11 +47,12 @@ class Root:
         return path, None
 
     def _resolve(self, file: Path, place: str) -> Path:
-        if file.name in ("", "..") or "\0" in file.name or file.is_symlink():
+        if ".." in file.parts or not file.name or "\0" in file.name:
             return resolve_input(file, place)
         if file.parent not in self._folders:
             self._folders[file.parent] = resolve_input(file.parent, place)
-        return self._folders[file.parent] / file.name
+        target = self._folders[file.parent] / file.name
+        return resolve_input(target, place) if target.is_symlink() else target
 
 
 def _why_outside(root: Path, file: Path, target: Path) -> str:
@@ -63,7 +64,7 @@ def _why_outside(root: Path, file: Path, target: Path) -> str:
         target: where that leads.
     """
     below = [part for part in (*reversed(file.parents), file) if part.is_relative_to(root) and part != root]
-    link = next((part for part in below if not part.resolve().is_relative_to(root.resolve())), file)
+    link = next((part for part in below if not resolve_input(part, str(part)).is_relative_to(root.resolve())), file)
     why, home = "", target.parent
     if link == file and link.is_symlink():
         why = f", since it is a link into {home}"

@@ -27,6 +27,11 @@ COLUMN_ALIASES = {
     "case_id": "patient_id",
     "patient": "patient_id",
 }
+LOOKALIKES = {
+    "site": ("site", "sites", "center", "centre", "hospital", "institution", "batch", "slide", "scanner"),
+    "patient_id": ("patientid", "patient", "patients", "donor", "donorid", "subject", "subjectid", "caseid", "case"),
+}
+"""Columns that are not read but may be meant for one that is, without case and separators."""
 IMAGE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +-]{0,199}")
 
 
@@ -168,7 +173,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         unlabelled=len(table.rows) - len(labelled),
         has_patients="patient_id" in table.columns,
         problems=tuple(problems),
-        notes=tuple(_odd_spellings(table, settings)),
+        notes=(*_lookalikes(table, settings), *_odd_spellings(table, settings)),
     )
 
 
@@ -271,6 +276,23 @@ def _odd_spellings(table: Table, settings: CohortSettings) -> list[str]:
                     f"{table.path}: column {column!r} holds what spreadsheets make of other text, {how}: "
                     f"{_some(changed)}; compare with the original table, and format the column as text"
                 )
+    return notes
+
+
+def _lookalikes(table: Table, settings: CohortSettings) -> list[str]:
+    """What to say where a column is not read that may be meant for a missing one which the analysis rests on."""
+    notes = []
+    for target, names in LOOKALIKES.items():
+        alike = [
+            column
+            for column in table.columns
+            if re.sub("[^a-z]", "", column.lower()) in names and column != settings.label
+        ]
+        if target not in table.columns and alike:
+            notes.append(
+                f"{table.path}: there is no column {target}, and {' and '.join(map(repr, alike))} is not used; rename "
+                f"it to {target} if it holds {'patients' if target == 'patient_id' else 'where images come from'}"
+            )
     return notes
 
 

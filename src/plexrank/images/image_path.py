@@ -52,12 +52,14 @@ def size_and_mtime(file: Path) -> tuple[int, int]:
 
 
 def _states(file: Path, levels: int) -> Iterator[os.stat_result]:
-    """Of a file, or of a folder and so many levels below; links that lead nowhere are passed over."""
+    """Of a file, or of a folder and so many levels below; what cannot be looked at there is passed over."""
     state = file.stat()
     yield state
     if not levels or not stat.S_ISDIR(state.st_mode):
         return
-    with os.scandir(file) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                yield from _states(Path(entry.path), levels - 1)
+    entries: list[Path] = []
+    with suppress(OSError):
+        entries = list(file.iterdir())
+    for entry in entries:
+        with suppress(OSError):  # a link that leads nowhere or to itself, a folder that may not be read
+            yield from _states(entry, levels - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -209,10 +210,10 @@ def _next_step(
 ) -> str:
     if not is_unfinished:
         return f"open {plan.rundir.report_page}"
-    again = f"plexrank run STUDY.yaml --out {plan.rundir.path}"
+    again = f"plexrank run {shlex.quote(str(plan.rundir.study))} --out {shlex.quote(str(plan.rundir.path))}"
     if graph is None:
-        return f"{again}, with the same --set as before, does what is left"
-    again += f" --cluster {graph.profile}"
+        return f"{again} does what is left"
+    again += f" --cluster {shlex.quote(str(graph.profile))}"
     if not graph.released:
         return f"the submission was interrupted; {again} cancels what it submitted and submits again"
     if any(not failure.was_stopped and not failure.never_began for failure in failures):

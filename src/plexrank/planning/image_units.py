@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plexrank.cohorts.panel import Panel
 from plexrank.cohorts.samplesheet import ImageRecord
+from plexrank.errors import ImageDataError
 from plexrank.images.image_path import size_and_mtime
 from plexrank.rundir import Json, RunDir, Unit, read_record
 from plexrank.settings import TileSettings
@@ -66,16 +67,19 @@ class ImageUnits:
             },
         )
 
+    def require_unchanged(self, image: ImageRecord) -> None:
+        """Raise ImageDataError where an image or its mask is not the file any more that its unit was made of."""
+        for file in filter(None, (image.file, image.mask)):
+            if _state(file) != self._files.get(file):
+                raise ImageDataError(f"{file}: changed while the run was under way; run the same command again")
+
     def _file_as_it_is(self, image: ImageRecord, path: Path, file: Path, key: str) -> Json:
         """What tells whether a file was changed; ``key`` is that of the done-record.
 
         A file that was moved away after tiling counts as unchanged.
         """
         if file not in self._files:
-            try:
-                self._files[file] = size_and_mtime(file)
-            except OSError:
-                self._files[file] = None
+            self._files[file] = _state(file)
         state = self._files[file]
         if state is None:
             recorded = read_record(self._rundir.tile_record(image.image_id), "depends", key)
@@ -91,6 +95,13 @@ class ImageUnits:
         if id(panel) not in self._panels:
             self._panels[id(panel)] = (panel, panel_rows(panel))
         return self._panels[id(panel)][1]
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    try:
+        return size_and_mtime(file)
+    except OSError:
+        return None
 
 
 def panel_rows(panel: Panel | None) -> Json:

@@ -29,7 +29,7 @@ from plexrank.planning.image_units import ImageUnits, panel_rows
 from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record, reading_output
 from plexrank.settings import Study
 
-TILE_TABLE = "tile table"
+TILE_TABLE = "table of all tiles"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from plexrank.errors import MissingInputError
 from plexrank.machine.processes import several_started_by
 from plexrank.planning.order import STAGES
-from plexrank.planning.plan import TILE_TABLE, Plan, make_plan
+from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.rundir import Unit
 from plexrank.stages.todo import report_all_done
@@ -46,15 +46,20 @@ def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
 
 def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
     if not several_started_by() and _is_done(stage, plan):  # found out without what the stage loads
-        units = [unit for unit in plan.chosen_units(stage) if unit.name != TILE_TABLE]
+        units = [unit for unit in plan.chosen_units(stage) if unit.record != plan.rundir.tiles_record]
         report_all_done(stage, len(units), reporter)
         return
     importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
 
 
 def _is_done(stage: str, plan: Plan) -> bool:
-    has_left_out = stage == STAGES[0] and (bool(plan.bad) or plan.rundir.skipped.is_file())
-    return not has_left_out and all(unit.why_not_done() is None for unit in plan.chosen_units(stage))
+    units = plan.chosen_units(stage)
+    if stage == STAGES[0]:
+        if plan.bad or plan.rundir.skipped.is_file():
+            return False
+        if any(unit.record == plan.rundir.tiles_record for unit in units):
+            units = list(plan.units(stage))  # the table is that of all images
+    return all(unit.why_not_done() is None for unit in units)
 
 
 def _require_stage_before(stage: str, plan: Plan) -> None:

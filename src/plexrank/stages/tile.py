@@ -80,6 +80,7 @@ def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> l
 
 def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> None:
     unit = plan.tile(record)
+    plan.image_units.require_unchanged(record)
     unit.begin()
     located = locate_image(record, plan.study.tile)
     channels = located.channels
@@ -94,6 +95,7 @@ def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> Non
         located.open_mask(),
         str(record.path),
     )
+    plan.image_units.require_unchanged(record)
     unit.finish(channels=list(channels.names), digests=TileStore(store).digests())
 
 

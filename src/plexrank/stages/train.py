@@ -112,7 +112,7 @@ class _Trainer:
         self, work: Unit, tiles: TrainingTiles, unit: TrainingUnit, paths: UnitPaths, seconds_between_saves: float = 0.0
     ) -> UnitResult:
         on_first(work.begin, self.info)
-        on_first(lambda: clear_leftovers([paths.last]), self.info)
+        on_first(lambda: clear_leftovers([paths.last, paths.best]), self.info)
         return train_unit(
             tiles,
             unit,
@@ -155,4 +155,4 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(arrived)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None where a program around Python set it

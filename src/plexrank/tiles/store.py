@@ -346,7 +346,7 @@ def _geometry(metadata: dict[str, Any]) -> tuple[tuple[int, int, int], int, int]
     if tuple(metadata["dimension_names"]) != ("c", "y", "x"):
         raise ValueError(f"dimensions {metadata['dimension_names']}, expected c, y, x")
     if metadata["chunk_key_encoding"] != {"name": "default", "configuration": {"separator": "."}}:
-        raise ValueError(f"chunks are named by {metadata['chunk_key_encoding']}")
+        raise ValueError(f"chunks are named by {metadata['chunk_key_encoding']}, perhaps by another version")
     num_channels, height_px, width_px = (int(side) for side in metadata["shape"])
     outer = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
     if metadata["data_type"] not in _TYPES:

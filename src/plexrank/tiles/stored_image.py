@@ -70,11 +70,15 @@ def read_stored_image(store: Path) -> StoredImage:
         attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         noted = attributes[ATTRIBUTE]
         size = noted["pixel_size_um"]
+        channels = tuple(str(channel["label"]) for channel in attributes["ome"]["omero"]["channels"])
+        statistics = {name: np.array(noted["statistics"][name], np.float64) for name in STATISTICS}  # null is NaN
+        if any(values.shape != (len(channels),) for values in statistics.values()):
+            raise ValueError(f"statistics are not of {len(channels)} channels")
         return StoredImage(
-            tuple(str(channel["label"]) for channel in attributes["ome"]["omero"]["channels"]),
+            channels,
             None if size is None else (float(size[0]), float(size[1])),
             list(noted["tiles"]),
-            {name: np.array(noted["statistics"][name], np.float64) for name in STATISTICS},  # null is NaN
+            statistics,
             int(noted["n_background"]),
             list(map(str, noted["warnings"])),
         )
