@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -143,6 +144,9 @@ def check(
     result = result if quick else measure_cost(study, overrides, result)
     print(json.dumps(result.to_dict(), indent=1) + "\n" if as_json else result.to_text(), end="")
     raise_problems(result.problems)
+    if not as_json:
+        again = ["plexrank", "run", str(study), "--out", "RUN", *(part for one in overrides for part in ("--set", one))]
+        print(f"no problem found; next: {shlex.join(again)}")
 
 
 @app.command(epilog=_listed(ABOUT_STAGES))
@@ -283,7 +287,8 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall, top-10 overlap."""
+    """Compare a ranking with a truth: recall@K, average precision, Spearman and Kendall; with grades, the overlap of
+    the top ten."""
     from plexrank.evaluation.single_cell import single_cell_truth
     from plexrank.evaluation.truth import evaluate as compare
     from plexrank.planning.results import read_ranking, read_ranking_and_truth

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import datetime
 import difflib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,18 @@ def _suggest(model: type[Section], location: Sequence[str]) -> str:
         section = field
     known = list(section.model_fields)
     near = difflib.get_close_matches(location[-1], known, n=1)
-    return f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"; known keys: {', '.join(known)}"
+    if near:
+        return f"; did you mean {'.'.join([*location[:-1], near[0]])}?"
+    elsewhere = [key for key in _keys(model) if key.rpartition(".")[2] == location[-1]]
+    return f"; did you mean {elsewhere[0]}?" if elsewhere else f"; known keys: {', '.join(known)}"
+
+
+def _keys(model: type[BaseModel]) -> Iterator[str]:
+    """All keys of a model, with those of its sections, dotted."""
+    for name, field in model.model_fields.items():
+        yield name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from (f"{name}.{key}" for key in _keys(field.annotation))
 
 
 def _one_line(error: Exception) -> str:

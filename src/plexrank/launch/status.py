@@ -45,7 +45,7 @@ class StageStatus:
         text += "".join(f", {count} {what}" for what, count in counts.items() if count)
         if self.jobs:
             return f"{text}; {self.jobs}"
-        what = "first of the rest: " if self.done < self.total else ""
+        what = "first of the rest: " if self.done < self.total > 1 else ""
         return f"{text}; {what}{self.reason}" if self.reason else text
 
 

@@ -63,7 +63,8 @@ def draft_study(images: Path, out: Path, labels: Path | None = None, columns: Ta
         StudyError: a file that would be written exists, or the table of labels does not fit or is not there.
     """
     if not images.is_dir():
-        raise MissingInputError(f"{images}: no such folder; give the folder of the images")
+        what = "a file, not a folder" if images.exists() else "no such folder"
+        raise MissingInputError(f"{images}: {what}; give the folder of the images")
     taken = [out / name for name in FILES if (out / name).exists()]
     if taken:
         raise StudyError(f"{taken[0]}: exists already and is not overwritten; give --out another folder")

@@ -37,7 +37,9 @@ def _tested(test: str, how_tested: str, effect: Column) -> tuple[Column, Column,
 
 
 _BOOTSTRAP = "bootstrap of patients; holds for all channels at once (95 %), hence for whichever comes out first"
-_BY_PERMUTATION = "exact permutation of the labels (within sites where there are sites); nothing is trained"
+_BY_PERMUTATION = (
+    "permutation of the labels (all labellings where there are at most 100,000, within sites where there are sites)"
+)
 _LOSS_TEST = "one-sided t-test over the held-out patients; empty with fewer than eight patients in a class"
 _RANK_CORRELATION_TEST = "one-sided, by permutation of the labels"
 _EXACT = "against trainings on permuted labels (`rank.null_trainings` of 200 or more); the first seed is compared"
@@ -65,7 +67,7 @@ COLUMNS = (
         "significant",
         "true/false",
         "whether the channel is found to differ between the groups",
-        "`intensity_q` or `pattern_q` is at most `rank.fdr`",
+        "`intensity_q` or `pattern_q` is at most `rank.fdr`: each list at that rate, both together at twice the rate at most",
     ),
     Column("found_by", "text", "`intensity`, `pattern` or `both`; empty where neither finds it", "as `significant`"),
     *_tested(
@@ -193,7 +195,7 @@ COLUMNS = (
         column
         for name in EXACT_STATISTICS
         for column in (
-            Column(f"{name}_exact_p", "p-value", f"exact, of `{name}`, for the channel alone", _EXACT),
+            Column(f"{name}_exact_p", "p-value", f"exact, of the {name}, for the channel alone", _EXACT),
             Column(
                 f"{name}_max_p", "p-value", f"of `{name}` against the largest of all channels (family-wise)", _EXACT
             ),

@@ -79,8 +79,7 @@ def _found_in_words(found: Mapping[str, Sequence[str]]) -> str:
     names = [name for kind in ("both", "intensity", "pattern") for name in found[kind]]
     if not names:
         return "No channel is found to differ between the groups, neither by intensity nor by pattern."
-    words = {"intensity": "intensity alone", "pattern": "pattern alone", "both": "both"}
-    by = [f"{len(found[kind])} by {word}" for kind, word in words.items() if found[kind]]
+    by = [f"{len(found[kind])} by {kind}" for kind in ("intensity", "pattern", "both") if found[kind]]
     plural = "channels differ" if len(names) > 1 else "channel differs"
     return f"{len(names)} {plural} between the groups ({', '.join(by)}): {', '.join(names)}."
 

@@ -105,6 +105,8 @@ class RunDir:
 
     def require(self) -> None:
         """Raise :class:`MissingInputError` where this is no run directory."""
+        if self.path.is_file():
+            raise MissingInputError(f"{self.path}: a file; give the run directory, which plexrank run made")
         for file in (self.study, self.provenance):
             if not file.is_file():
                 raise MissingInputError(

@@ -18,6 +18,10 @@ from plexrank.rundir.atomic import write_text
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
+MOST_CHANGES = 4
+"""That are shown."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """One piece of resumable work.
@@ -49,7 +53,9 @@ class Unit:
         except (OSError, ValueError, KeyError, TypeError):
             return "its done-record is damaged"
         if digest(depends) != self.key:
-            return "changed: " + ", ".join(changes(depends, self.depends))
+            changed = changes(depends, self.depends)
+            more = f", … ({len(changed)} in all)" if len(changed) > MOST_CHANGES else ""
+            return f"changed: {', '.join(changed[:MOST_CHANGES])}{more}"
         for output in self.outputs:
             if sizes.get(output.name) != size_bytes(output):
                 return f"{output.name} is missing or not as it was written"
