@@ -287,8 +287,7 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a ranking with a truth: recall@K, average precision, Spearman and Kendall; with grades, the overlap of
-    the top ten."""
+    """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall; of grades, top-10 overlap."""
     from plexrank.evaluation.single_cell import single_cell_truth
     from plexrank.evaluation.truth import evaluate as compare
     from plexrank.planning.results import read_ranking, read_ranking_and_truth

@@ -142,7 +142,8 @@ def read_mapping(path: Path, model: type[Section]) -> dict[str, Any]:
     kind = model.__name__.lower()
     with naming_input(str(path)):
         if not path.is_file():
-            raise MissingInputError(f"{path}: no such {kind} file; give the path of a {kind}.yaml")
+            what = "a folder" if path.is_dir() else f"no such {kind} file"
+            raise MissingInputError(f"{path}: {what}; give the path of a {kind}.yaml")
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")

@@ -67,7 +67,8 @@ COLUMNS = (
         "significant",
         "true/false",
         "whether the channel is found to differ between the groups",
-        "`intensity_q` or `pattern_q` is at most `rank.fdr`: each list at that rate, both together at twice the rate at most",
+        "`intensity_q` or `pattern_q` is at most `rank.fdr`: each of the two lists is at that rate, their union at "
+        "twice the rate at most",
     ),
     Column("found_by", "text", "`intensity`, `pattern` or `both`; empty where neither finds it", "as `significant`"),
     *_tested(
