@@ -74,25 +74,6 @@ def settle_channels(cohort: Cohort, held: Sequence[Sequence[str]], training: Seq
             f"no channel can be ranked: for each, some fold has no training patients of two classes who have it; "
             f"{names[0]}: {excluded[0]}. Rank images of one panel, or use fewer folds"
         )
-    lacking = [
-        f"{name} (missing from {count} of {len(held)}{_near_miss(name, planes[:, index] >= 0, held)})"
-        for index, name in enumerate(names)
-        if index not in excluded and (count := int((planes[:, index] < 0).sum()))
-    ]
-    left_out = [
-        f"{names[index]} (in {int((planes[:, index] >= 0).sum())} of {len(held)} images; {reason})"
-        for index, reason in excluded.items()
-    ]
-    warnings = []
-    if lacking:
-        warnings.append(
-            f"channels missing from some images, which count only where they are present: {', '.join(lacking)}"
-        )
-    if left_out:
-        warnings.append(
-            "channels left out, since not every fold has training patients of two classes who have them: "
-            + ", ".join(left_out)
-        )
     ranked = [index for index in range(len(names)) if index not in excluded]
     raise_problems(
         [
@@ -109,8 +90,34 @@ def settle_channels(cohort: Cohort, held: Sequence[Sequence[str]], training: Seq
         planes[:, ranked],
         tuple(tuple(own) for own in held),
         tuple(names[index] for index in excluded),
-        tuple(warnings),
+        tuple(_missing_channels(names, planes >= 0, excluded, held)),
     )
+
+
+def _missing_channels(
+    names: Sequence[str], present: npt.NDArray[np.bool_], excluded: Mapping[int, str], held: Sequence[Sequence[str]]
+) -> list[str]:
+    """Warnings of channels that not every image has, and of those that are left out for that."""
+    lacking = [
+        f"{name} (missing from {count} of {len(held)}{_near_miss(name, present[:, index], held)})"
+        for index, name in enumerate(names)
+        if index not in excluded and (count := int((~present[:, index]).sum()))
+    ]
+    left_out = [
+        f"{names[index]} (in {int(present[:, index].sum())} of {len(held)} images; {reason})"
+        for index, reason in excluded.items()
+    ]
+    warnings = []
+    if lacking:
+        warnings.append(
+            f"channels missing from some images, which count only where they are present: {', '.join(lacking)}"
+        )
+    if left_out:
+        warnings.append(
+            "channels left out, since not every fold has training patients of two classes who have them: "
+            + ", ".join(left_out)
+        )
+    return warnings
 
 
 def find_misfits(images: Sequence[ImageRecord], held: Mapping[str, Sequence[str]]) -> list[BadImage]:

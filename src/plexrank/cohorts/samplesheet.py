@@ -147,18 +147,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         if wrong or twice or row.get("panel", "") not in panels:
             problems += [one for one in (twice, error) if one is not None]
             continue
-        record = ImageRecord(
-            image_id=row["image_id"],
-            path=path,
-            patient_id=row.get("patient_id") or row["image_id"],
-            label=row[settings.label],
-            site=row.get("site") or None,
-            mask=mask,
-            panel=panels[row.get("panel", "")],
-            sheet=table.path,
-            line=line,
-            split=row.get("split") or None,
-        )
+        record = _record(row, settings.label, path, mask, panels[row.get("panel", "")], table.path, line)
         if error is None:
             images.append(record)
         else:
@@ -174,6 +163,23 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         has_patients="patient_id" in table.columns,
         problems=tuple(problems),
         notes=(*_lookalikes(table, settings), *_odd_spellings(table, settings)),
+    )
+
+
+def _record(
+    row: dict[str, str], label: str, path: Path, mask: Path | None, panel: Panel | None, sheet: Path, line: int
+) -> ImageRecord:
+    return ImageRecord(
+        image_id=row["image_id"],
+        path=path,
+        patient_id=row.get("patient_id") or row["image_id"],
+        label=row[label],
+        site=row.get("site") or None,
+        mask=mask,
+        panel=panel,
+        sheet=sheet,
+        line=line,
+        split=row.get("split") or None,
     )
 
 

@@ -27,7 +27,7 @@ class StoredImage:
     Attributes:
         channels: names in the order of the store.
         pixel_size_um: (y, x) of the image as it came; ``None`` if unknown.
-        tiles: a row of the tile table for every kept tile.
+        tiles: a row of the tile table for every kept tile; ``channel_mean`` is an array, smaller than a list.
         statistics: (channel,) each, by the names of :data:`~plexrank.tiles.texture.STATISTICS`; NaN where undefined.
         n_background: tiles that were left out.
         warnings: what is to be reported of the image.
@@ -77,7 +77,7 @@ def read_stored_image(store: Path) -> StoredImage:
         return StoredImage(
             channels,
             None if size is None else (float(size[0]), float(size[1])),
-            list(noted["tiles"]),
+            [{**tile, "channel_mean": np.array(tile["channel_mean"], np.float64)} for tile in noted["tiles"]],
             statistics,
             int(noted["n_background"]),
             list(map(str, noted["warnings"])),
