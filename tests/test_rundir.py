@@ -1,11 +1,11 @@
 """Atomic writes and done-records."""
 
 import contextlib
+import itertools
 import json
 import os
 import platform
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -157,29 +157,31 @@ def test_only_an_empty_folder_or_an_own_one_becomes_a_run(tmp_path: Path) -> Non
         RunDir(rundir.path / "thesis.docx").require_own()
 
 
-def test_a_folder_that_a_thread_still_writes_into_is_removed(tmp_path: Path) -> None:
-    folder, stop = tmp_path / "out", time.monotonic() + 0.5
+def test_a_folder_that_a_thread_still_writes_into_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    monkeypatch.setattr("plexrank.rundir.atomic.time.sleep", lambda seconds: stop.set())  # before it is tried again
 
     def write() -> None:
-        number = 0
-        while time.monotonic() < stop:
+        for number in itertools.count():
+            if stop.is_set():
+                return
             with contextlib.suppress(FileNotFoundError):
                 (next(tmp_path.glob(".out.*.tmp"), tmp_path / "gone") / str(number)).touch()
-            number += 1
 
     thread = threading.Thread(target=write)
 
     def stopped() -> None:
-        with replacing(folder) as temporary:
+        with replacing(tmp_path / "out") as temporary:
             temporary.mkdir()
             thread.start()
-            time.sleep(0.05)
+            while not any(temporary.iterdir()):
+                pass
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
+    stop.set()
     thread.join()
-    assert not folder.exists()
     assert not list(tmp_path.iterdir())
 
 

@@ -45,11 +45,11 @@ def clear_leftovers(paths: Iterable[Path]) -> None:
         names.setdefault(path.parent, set()).add(path.name)
     for folder, own in names.items():
         for leftover in _temporaries(folder):
-            if is_temporary(leftover) in own:
+            if name_replaced(leftover) in own:
                 _remove(folder / leftover)
 
 
-def is_temporary(name: str) -> str | None:
+def name_replaced(name: str) -> str | None:
     """Whether a name is one that :func:`replacing` gives: the name that it stands for, or ``None``."""
     match = _TEMPORARY.fullmatch(name)
     return match["name"] if match else None

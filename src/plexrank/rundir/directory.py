@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
-from plexrank.rundir.atomic import clear_leftovers, is_temporary, write_text
+from plexrank.rundir.atomic import clear_leftovers, name_replaced, write_text
 
 
 class RunDir:
@@ -55,7 +55,7 @@ class RunDir:
         if not self.path.is_dir():
             raise StudyError(f"{self.path}: a file, not a folder; give --out a new folder")
         ours = {self.lock.name, self.provenance.name}
-        others = [one.name for one in self.path.iterdir() if one.name not in ours and not is_temporary(one.name)]
+        others = [one.name for one in self.path.iterdir() if one.name not in ours and not name_replaced(one.name)]
         if others and not self.provenance.is_file():
             raise StudyError(f"{self.path}: not a run directory, but holds other files; give --out a new folder")
 
