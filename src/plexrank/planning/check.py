@@ -97,6 +97,7 @@ def check_study(
         study,
         survey,
         units,
+        channels.names if channels else (),
     )
 
 

@@ -11,6 +11,8 @@ from plexrank.errors import PlexrankError
 from plexrank.planning.image_units import ImageUnits
 from plexrank.settings import Study
 
+CHANNELS_SHOWN = 8
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -70,6 +72,7 @@ class CheckResult:
         skipped: images that the run would leave out, where the study says so (``cohort.skip_bad``).
         study, survey: what was looked at, where it could be read.
         image_units: of the run that would go on, where there is one.
+        channels: names of those that would be ranked or shown, in their order.
     """
 
     problems: tuple[PlexrankError, ...]
@@ -80,6 +83,7 @@ class CheckResult:
     study: Study | None = None
     survey: Survey | None = None
     image_units: ImageUnits | None = None
+    channels: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """For programs."""
@@ -88,6 +92,7 @@ class CheckResult:
             "warnings": self.warnings,
             "skipped": [asdict(image) for image in self.skipped],
             "classes": [asdict(counts) for counts in self.classes],
+            "channels": self.channels,
             "cost": asdict(self.cost) if self.cost else None,
         }
 
@@ -96,6 +101,9 @@ class CheckResult:
         cost = asdict(self.cost) if self.cost and not self.problems else {}
         lines = [f"{key:18} {value:,}" for key, value in cost.items() if value is not None]
         warnings = "".join(f"warning: {warning}\n" for warning in self.warnings)
+        if self.channels and not self.problems:
+            more = ", …" if len(self.channels) > CHANNELS_SHOWN else ""
+            lines.insert(0, f"{'channels':18} {', '.join(self.channels[:CHANNELS_SHOWN])}{more}")
         return warnings + describe_classes(self.classes) + "".join(f"{line}\n" for line in lines)
 
 
