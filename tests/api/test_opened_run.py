@@ -155,6 +155,7 @@ def test_anndata_comes_back_from_a_file(run: plexrank.Run, tmp_path: Path, level
     assert back.obs_names.tolist() == embedding.index.get_level_values(f"{level}_id").tolist()
     assert back.var_names.tolist() == list(embedding.columns)
     np.testing.assert_allclose(back.X, embedding, rtol=1e-6)
+    np.testing.assert_array_equal(back.layers["r"], back.X)
     np.testing.assert_allclose(back.layers["intensity"], run.intensity(level), rtol=1e-6)
     np.testing.assert_allclose(back.layers["importance"], run.importances(level), rtol=1e-6)
     for name in ("patient_id", "label", "site", "fold"):

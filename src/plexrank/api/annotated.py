@@ -31,7 +31,7 @@ def annotated_data(run: Run, level: Literal["patient", "image"], seed: int | Non
         raise PlexrankError(f"no level {level!r} of to_anndata{did_you_mean(level, LEVELS)}")
     embedding = run.embedding(level, seed=seed)
     channels = run.ranking.set_index("channel").loc[list(embedding.columns)]
-    layers = {"intensity": run.intensity(level), "importance": run.importances(level)}
+    layers = {"r": embedding, "intensity": run.intensity(level), "importance": run.importances(level)}
     return AnnData(
         X=embedding.to_numpy(np.float32),
         obs=_plain(_observations(embedding.index.to_frame(index=False), level)),

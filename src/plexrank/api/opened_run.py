@@ -165,13 +165,13 @@ class Run:
     def to_anndata(self, level: Literal["patient", "image"] = "patient", *, seed: int | None = None) -> AnnData:
         """Embedding, intensities, importances and ranking as one AnnData object (needs ``plexrank[anndata]``).
 
-        ``X`` is :meth:`embedding` (float32), ``layers["intensity"]`` and ``layers["importance"]`` the others. ``obs``
-        has the patients or images with patient_id, label, site and fold; ``var`` the channels with the columns of the
+        ``X`` and ``layers["r"]`` are :meth:`embedding` (float32), so that r stays where ``X`` is changed;
+        ``layers["intensity"]`` and ``layers["importance"]`` are the other tables. ``obs`` has the patients or images with patient_id, label, site and fold; ``var`` the channels with the columns of the
         ranking; ``uns["plexrank"]`` the version of plexrank, the run directory and the level.
 
         Args:
             level: what an observation is: ``"patient"`` or ``"image"``.
-            seed: as for :meth:`embedding`; the layers are means over all seeds.
+            seed: as for :meth:`embedding`; the other layers are means over all seeds.
 
         Raises:
             PlexrankError: anndata is not installed, or there is no such level or seed.
