@@ -166,8 +166,9 @@ class Run:
         """Embedding, intensities, importances and ranking as one AnnData object (needs ``plexrank[anndata]``).
 
         ``X`` and ``layers["r"]`` are :meth:`embedding` (float32), so that r stays where ``X`` is changed;
-        ``layers["intensity"]`` and ``layers["importance"]`` are the other tables. ``obs`` has the patients or images with patient_id, label, site and fold; ``var`` the channels with the columns of the
-        ranking; ``uns["plexrank"]`` the version of plexrank, the run directory and the level.
+        ``layers["intensity"]`` and ``layers["importance"]`` are the other tables. ``obs`` has the patients or images
+        with patient_id, label, site and fold; ``var`` the channels with the columns of the ranking;
+        ``uns["plexrank"]`` the version of plexrank, the run directory and the level.
 
         Args:
             level: what an observation is: ``"patient"`` or ``"image"``.
