@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from plexrank.arrays import IntArray
 from plexrank.attribution.methods import METHODS
 from plexrank.attribution.store import AttributionBlock
 from plexrank.distributed import ProcessInfo
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.readout.pooling import tile_weights
-from plexrank.stages.tile_table import IntArray
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.training.checkpoint import TrainedUnit
 from plexrank.training.data import TrainingTiles

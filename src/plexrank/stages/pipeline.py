@@ -18,7 +18,8 @@ def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
     """Do what is not done of some stages, one after the other.
 
     Raises:
-        PlexrankError: as :func:`run_stage`.
+        MissingInputError: the stage before the first of them is not done.
+        PlexrankError: what went wrong; finished units stay finished.
     """
     _require_stage_before(stages[0], plan)
     for stage, of_stage in plans_of_stages(plan, stages):
@@ -33,18 +34,8 @@ def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Pl
             plan = make_plan(plan.rundir, plan.study, image_units=plan.image_units)
 
 
-def run_stage(stage: str, plan: Plan, reporter: Reporter) -> None:
-    """Do what is not done of a stage, loading only the libraries that this stage needs.
-
-    Raises:
-        MissingInputError: the stage before is not done.
-        PlexrankError: what went wrong; finished units stay finished.
-    """
-    _require_stage_before(stage, plan)
-    _work(stage, plan, reporter)
-
-
 def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
+    """Do what is not done of a stage, loading only the libraries that this stage needs."""
     if not several_started_by() and _is_done(stage, plan):  # found out without what the stage loads
         units = [unit for unit in plan.chosen_units(stage) if unit.record != plan.rundir.tiles_record]
         report_all_done(stage, len(units), reporter)

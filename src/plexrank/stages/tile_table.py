@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plexrank.arrays import IntArray
 from plexrank.planning.plan import Plan
 from plexrank.rundir import reading_output
 from plexrank.tiles.texture import STATISTICS
-
-IntArray = npt.NDArray[np.int64]
 
 
 class TileTable:
