@@ -21,6 +21,7 @@ from plexrank.progress import Reporter
 from plexrank.rundir import RunDir
 from plexrank.stages import tile as tile_stage
 from plexrank.stages.attribute import _refuse_another_cohort
+from plexrank.stages.pipeline import run_stages
 from plexrank.stages.rank import _silent_channels, _warnings
 from plexrank.stages.tile_table import TileTable
 from plexrank.stages.tiled_cohort import TiledCohort
@@ -240,6 +241,6 @@ def test_the_table_is_not_done_where_an_image_is_not(tiny_run: Path, tmp_path: P
     plan = plan_of(run)
     table = [str(plan.rundir.tiles_record.relative_to(run))]
     plan.rundir.tile_record(plan.cohort.images[2].image_id).unlink()
+    of_table = make_plan(plan.rundir, plan.study, for_tiling=True).choose("tile", table)
     with pytest.raises(PlexrankError, match="is not tiled yet"):
-        of_table = make_plan(plan.rundir, plan.study, for_tiling=True).choose("tile", table)
         run_stages(of_table, ["tile"], Reporter(quiet=True))
