@@ -14,6 +14,7 @@ SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
     {"arrays", "errors", "wording"},
     {"statistics"},
+    {"outcome"},
     {"machine"},
     {"rundir", "progress"},
     {"models", "attribution"},
@@ -34,7 +35,7 @@ OWNERS = {
     "dask": {"api/image_tiles", "images", "tiles", "ranking/aggregate", "launch/allocation"},
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},
-    "scipy.stats": {"ranking", "evaluation", "statistics"},
+    "scipy.stats": {"ranking", "evaluation", "statistics", "outcome"},
     "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
     "submitit": {"launch"},
     "anndata": {"api/annotated", "api/opened_run"},

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from plexrank.attribution.methods import METHODS, MethodName
 from plexrank.models.architectures import ARCHITECTURES, ArchitectureName, BackboneName, published_weights
 
+Kind = Literal["nominal", "ordinal", "continuous", "survival"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -27,13 +28,68 @@ class CohortSettings(Section):
         description="CSV with image_id, path, patient_id, the label, optionally site, panel and mask"
     )
     root: Path | None = Field(None, description="where image paths start and must stay")
-    label: str = Field(description="the samplesheet column to separate")
+    label: str | None = Field(None, description="the samplesheet column that holds the outcome, unless it is survival")
+    outcome: Kind = Field("nominal", description="classes, grades in order, numbers, or times to an event")
+    order: tuple[str, ...] = Field((), description="of ordinal: the grades, lowest first; those that are numbers need none")
+    time: str | None = Field(None, description="of survival: the column of times to the event or the last visit")
+    event: str | None = Field(None, description="of survival: the column that says 1 for the event, 0 for censored")
+    event_values: dict[str, Literal[0, 1]] = Field(
+        {}, description="of survival: what other words of that column mean, such as {DECEASED: 1, LIVING: 0}"
+    )
     panel: Path | None = Field(
         None, description="panel.csv or markers.csv of images whose row names none; else their own names"
     )
     truth: Path | None = Field(None, description="planted channels of a simulated cohort, marked in the report")
     exclude_channels: tuple[str, ...] = Field((), description="negative controls, out of the headline")
     skip_bad: bool = Field(False, description="leave out images that cannot be used, and count them (--skip-bad)")
+
+    @property
+    def outcome_columns(self) -> tuple[str, ...]:
+        """The columns of the samplesheet that the outcome stands in."""
+        columns = (self.time, self.event) if self.outcome == "survival" else (self.label,)
+        return tuple(column for column in columns if column is not None)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the outcome is one of a few classes or grades."""
+        return self.outcome in ("nominal", "ordinal")
+
+    @property
+    def where(self) -> str:
+        """The samplesheet and these columns, as errors begin."""
+        columns = self.outcome_columns
+        return f"{self.samplesheet}: column{'s' if len(columns) > 1 else ''} {' and '.join(map(repr, columns))}"
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _grades_are_text(cls, order: object) -> object:
+        return [str(grade) for grade in order] if isinstance(order, (list, tuple)) else order
+
+    @field_validator("event_values", mode="before")
+    @classmethod
+    def _words_are_text(cls, words: object) -> object:
+        return {str(word): value for word, value in words.items()} if isinstance(words, dict) else words
+
+    @model_validator(mode="after")
+    def _columns_fit_the_outcome(self) -> CohortSettings:
+        survival = {"time": self.time, "event": self.event}
+        if self.outcome == "survival":
+            missing = [key for key, column in survival.items() if not column]
+            if missing:
+                raise ValueError(f"survival needs the columns of time and event; cohort.{missing[0]} is missing")
+            if self.label is not None:
+                raise ValueError("survival is told by cohort.time and cohort.event; remove cohort.label")
+        else:
+            if self.label is None:
+                raise ValueError("label is missing; name the column to separate")
+            needless = [key for key, column in {**survival, "event_values": self.event_values}.items() if column]
+            if needless:
+                raise ValueError(f"{needless[0]} belongs to outcome: survival; set that, or remove it")
+        if self.order and self.outcome != "ordinal":
+            raise ValueError("order belongs to outcome: ordinal; set that, or use rank.ordered for a test of trend")
+        if len(set(self.order)) < len(self.order):
+            raise ValueError("order names a grade twice; name each once, the lowest first")
+        return self
 
 
 class TileSettings(Section):

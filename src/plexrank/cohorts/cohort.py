@@ -10,31 +10,35 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from plexrank.cohorts.folds import NO_FOLDS_HELP, most_folds
+from plexrank.cohorts.outcomes import outcome_problems, outcome_warnings, read_outcome
 from plexrank.cohorts.panel import Panel, dates_for_names, read_panel, wrong_exclusions
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
-from plexrank.cohorts.spelling import reads_as_number
-from plexrank.errors import PlexrankError, StudyError, problems_of, raise_problems
+from plexrank.errors import PlexrankError, problems_of, raise_problems
+from plexrank.outcome import Outcome
 from plexrank.settings import CohortSettings
 from plexrank.wording import counted
 
 _SHOWN = 5
-_MOST_NUMBERED_GROUPS = 5  # grades, subtypes
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """The labelled images in samplesheet order, the classes in sorted order (none if measured), what was noticed."""
+    """The labelled images in samplesheet order, the outcome of their patients, what was noticed."""
 
     images: tuple[ImageRecord, ...]
-    classes: tuple[str, ...]
+    outcome: Outcome
     panel: Panel | None
     unlabelled: int
     warnings: tuple[str, ...]
 
     def without(self, image_ids: Container[str]) -> Cohort:
-        """The same classes with fewer images."""
+        """The same outcome with fewer images."""
         return replace(self, images=tuple(image for image in self.images if image.image_id not in image_ids))
+
+    @property
+    def labels(self) -> IntArray:
+        """(image,) the place of each image's label among the levels of the outcome."""
+        return self.outcome.labels([image.label for image in self.images])
 
 
 @dataclass(frozen=True)
@@ -113,97 +117,13 @@ def survey_cohort(
     ids = {record.image_id for record in to_skip}
     bad = tuple(image for image in sheet.bad if image.record.image_id not in ids)
     left_out = ids | ({image.record.image_id for image in bad} if settings.skip_bad else set())
-    classes = tuple(sorted({label for label, _, _ in sheet.members}))
+    outcome = read_outcome(settings, [(label, patient) for label, patient, _ in sheet.members])
     members = [(label, patient) for label, patient, image_id in sheet.members if image_id not in left_out]
-    problems += [*sheet.problems, *class_problems(settings, classes, members, folds, len(left_out))]
-    if why_measured(patients_of(members)) is not None:
-        classes = ()
+    problems += [*sheet.problems, *([] if sheet.wrong_levels else outcome_problems(settings, outcome, members, folds, len(left_out)))]
     images = tuple(image for image in sheet.images if image.image_id not in ids)
-    cohort = Cohort(images, classes, panel, sheet.unlabelled, tuple(_notice(settings, sheet, images)))
+    notes = [*_notice(settings, sheet, images), *outcome_warnings(settings, outcome, members)]
+    cohort = Cohort(images, outcome, panel, sheet.unlabelled, tuple(notes))
     return Survey(cohort, tuple(problems), bad, tuple(to_skip))
-
-
-def order_problems(ordered: Sequence[str], classes: Sequence[str]) -> list[PlexrankError]:
-    """Whether an order of the classes (``rank.ordered``; empty for none) names each of them once."""
-    if not ordered or sorted(ordered) == sorted(classes):
-        return []
-    return [
-        StudyError(
-            f"rank.ordered is {', '.join(ordered)}, but the classes are {', '.join(classes)}; "
-            "name each once, the lowest first"
-        )
-    ]
-
-
-def class_problems(
-    settings: CohortSettings,
-    classes: Sequence[str],
-    members: Iterable[tuple[str, str]],
-    folds: int | None,
-    num_left_out: int = 0,
-) -> list[PlexrankError]:
-    """Whether there are classes, and of each as many patients as folds.
-
-    Args:
-        settings: name the column.
-        classes: all labels.
-        members: (label, patient) of the images to count.
-        folds: patients that a class needs, to be dealt into as many folds; ``None`` where folds are given, which takes
-            one to train on and one to hold out.
-        num_left_out: how many images are left out as bad, to tell.
-    """
-    where = f"{settings.samplesheet}: column {settings.label!r}"
-    if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "no value at all"
-        return [StudyError(f"{where} has {found}; two classes or more are needed")]
-    members = [*members]
-    numbers = dict.fromkeys(classes, 0) | patients_of(members)
-    measured = why_measured(numbers)
-    if measured is not None:
-        return [StudyError(f"{where} {measured}, in another column")]
-    needed = folds or 2
-    few = {label: number for label, number in numbers.items() if number < needed}
-    if not few:
-        return []
-    without = f" without the {counted(num_left_out, 'image')} left out as bad" if num_left_out else ""
-    what = f"fewer than the {folds} folds" if folds else "too few to train on one and hold out another"
-    other = [(label, patient) for label, patient in members if label not in few]
-    remedies = []
-    if folds and all(numbers.values()) and (possible := most_folds(members, folds)) is not None:
-        remedies.append(f"set train.folds to {possible}")
-    if len(numbers) - len(few) > 1 and (folds is None or most_folds(other, folds) is not None):
-        misspelt = " (or correct it, where it is misspelt)" if 1 in few.values() else ""
-        remedies.append(f"empty the label of these images{misspelt}")
-    remedy = " or ".join(remedies) or (NO_FOLDS_HELP if folds else "it takes two patients of every class")
-    return [StudyError(f"{where}: {_describe_classes(few)}{without}, {what}; {remedy}")]
-
-
-def patients_of(members: Iterable[tuple[str, str]]) -> Counter[str]:
-    """Label → number of patients, of (label, patient) of images."""
-    return Counter(label for label, _ in set(members))
-
-
-def why_measured(patients: Mapping[str, int]) -> str | None:
-    """What to say of labels that are measurements and make no groups: numbers, most of them of a single patient.
-
-    Args:
-        patients: label → number of patients.
-    """
-    alone = sum(number == 1 for number in patients.values())
-    if len(patients) <= _MOST_NUMBERED_GROUPS or 2 * alone <= len(patients) or not all(map(reads_as_number, patients)):
-        return None
-    return (
-        f"has {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}; plexrank compares "
-        "groups: divide it into groups, such as below and above the median"
-    )
-
-
-def _describe_classes(patients: Mapping[str, int]) -> str:
-    """``class 'a' has 1 patient and class 'b' has 2 patients``."""
-    *first, last = [f"class {label!r} has {counted(number, 'patient')}" for label, number in patients.items()]
-    if len(first) >= _SHOWN:
-        return f"{', '.join(first[:_SHOWN])}, … ({len(patients)} such classes)"
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[ImageRecord]) -> list[str]:
@@ -215,7 +135,7 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
             "separate patient"
         )
     labels = Counter(patient for patient, label in {(image.patient_id, image.label) for image in images})
-    mixed = sorted(patient for patient, count in labels.items() if count > 1)
+    mixed = sorted(patient for patient, count in labels.items() if count > 1) if settings.has_classes else []
     if mixed:
         named = ", ".join(
             f"{patient} (lines {', '.join(str(image.line) for image in images if image.patient_id == patient)})"

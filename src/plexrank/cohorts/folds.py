@@ -13,6 +13,7 @@ import numpy as np
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.cohorts.tables import read_table
 from plexrank.errors import MissingInputError, StudyError
+from plexrank.outcome import Outcome
 from plexrank.settings import Study
 from plexrank.wording import counted
 
@@ -45,17 +46,19 @@ class Folds:
     Attributes:
         images: of the cohort.
         split: which patients each fold holds out, and which choose the epoch where that is given.
+        outcome: of the cohort.
         seed: of the study, by which validation patients are dealt.
     """
 
     images: tuple[ImageRecord, ...]
     split: Split
+    outcome: Outcome
     seed: int
 
     @functools.cached_property
     def strata(self) -> dict[str, tuple[str, str]]:
-        """Patient id → (labels, sites)."""
-        return patient_strata(self.images)
+        """Patient id → (outcome, sites), as :func:`patient_strata`."""
+        return patient_strata(self.images, self.outcome)
 
     def with_role(self, fold: int, role: str) -> list[int]:
         """Indices into ``images`` of a fold's ``held_out``, ``validation`` or ``training`` images.
@@ -80,16 +83,16 @@ class Folds:
         return frozenset(patient for patient, part in inner.items() if part == 0)
 
 
-def make_folds(study: Study, images: Sequence[ImageRecord]) -> Folds:
+def make_folds(study: Study, images: Sequence[ImageRecord], outcome: Outcome) -> Folds:
     """The folds of a study.
 
     Raises:
         StudyError, MissingInputError: as :func:`split_patients`.
     """
-    return Folds(tuple(images), split_patients(study, images), study.seed)
+    return Folds(tuple(images), split_patients(study, images, outcome), outcome, study.seed)
 
 
-def split_patients(study: Study, images: Sequence[ImageRecord]) -> Split:
+def split_patients(study: Study, images: Sequence[ImageRecord], outcome: Outcome) -> Split:
     """Assign every patient to the fold that holds it out, as ``train.split`` says.
 
     Raises:
@@ -98,7 +101,7 @@ def split_patients(study: Study, images: Sequence[ImageRecord]) -> Split:
     """
     split, folds = study.train.split, study.train.folds
     if split == "folds":
-        return Split(deal_folds(patient_strata(images), folds, study.seed))
+        return Split(deal_folds(patient_strata(images, outcome), folds, study.seed))
     if isinstance(split, Path):
         return _from_files(split, images, folds)
     if split == "site":
@@ -116,14 +119,23 @@ def split_patients(study: Study, images: Sequence[ImageRecord]) -> Split:
     return Split({patient: names.index(name) for patient, name in of_patient.items()})
 
 
-def patient_strata(images: Iterable[ImageRecord]) -> dict[str, tuple[str, str]]:
-    """Patient id → (labels, sites), each joined where a patient has several."""
-    labels: dict[str, set[str]] = {}
+def patient_strata(images: Iterable[ImageRecord], outcome: Outcome) -> dict[str, tuple[str, str]]:
+    """Patient id → (outcome, sites), each joined where a patient has several; of the outcome what is dealt evenly."""
+    images = list(images)
     sites: dict[str, set[str]] = {}
     for image in images:
-        labels.setdefault(image.patient_id, set()).add(image.label)
         sites.setdefault(image.patient_id, set()).add(image.site or "")
-    return {patient: ("|".join(sorted(labels[patient])), "|".join(sorted(sites[patient]))) for patient in labels}
+    dealt = outcome_strata(((image.label, image.patient_id) for image in images), outcome)
+    return {patient: (dealt[patient], "|".join(sorted(own))) for patient, own in sites.items()}
+
+
+def outcome_strata(members: Iterable[tuple[str, str]], outcome: Outcome) -> dict[str, str]:
+    """Patient id → what is dealt evenly of its outcome, of (level, patient) of the images."""
+    pairs = sorted(set(members))
+    strata: dict[str, set[str]] = {}
+    for (_, patient), stratum in zip(pairs, outcome.strata([level for level, _ in pairs]), strict=True):
+        strata.setdefault(patient, set()).add(stratum)
+    return {patient: "|".join(sorted(own)) for patient, own in strata.items()}
 
 
 def deal_folds(strata: Mapping[str, Sequence[str]], folds: int, seed: int) -> dict[str, int]:
@@ -144,27 +156,42 @@ def deal_folds(strata: Mapping[str, Sequence[str]], folds: int, seed: int) -> di
     return {patient: position % folds for position, patient in enumerate(ordered)}
 
 
-def most_folds(members: Iterable[tuple[str, str]], limit: int) -> int | None:
+def most_folds(members: Iterable[tuple[str, str]], limit: int, outcome: Outcome) -> int | None:
     """The most folds, up to ``limit``, of which each holds out, trains on and validates on some patients.
 
     Args:
-        members: (label, patient) of the images.
+        members: (level, patient) of the images.
         limit: at least 2.
+        outcome: of the cohort.
 
     Returns:
         ``None`` where there are too few patients for any number of folds.
     """
-    labels: dict[str, set[str]] = {}
-    for label, patient in members:
-        labels.setdefault(patient, set()).add(label)
-    smallest = min(Counter(label for own in labels.values() for label in own).values(), default=0)
-    strata = {patient: ("|".join(sorted(own)),) for patient, own in labels.items()}
-    for folds in range(min(limit, smallest), 1, -1):
+    members = [*members]
+    most = min(
+        (
+            count // group.least_held_out
+            for group, count in zip(outcome.groups, patients_of_groups(members, outcome), strict=True)
+            if group.least_held_out and (count or not outcome.has_classes)
+        ),
+        default=0,
+    )
+    strata = {patient: (own,) for patient, own in outcome_strata(members, outcome).items()}
+    for folds in range(min(limit, most), 1, -1):
         dealt = deal_folds(strata, folds, seed=0)
         left = [Counter(strata[patient] for patient, own in dealt.items() if own != fold) for fold in range(folds)]
         if all(max(of_fold.values()) > 1 for of_fold in left):
             return folds
     return None
+
+
+def patients_of_groups(members: Iterable[tuple[str, str]], outcome: Outcome) -> list[int]:
+    """How many patients each group of the outcome has, of (level, patient) of the images."""
+    pairs = sorted(set(members))
+    group = outcome.group_of(outcome.labels([level for level, _ in pairs]))
+    found = {(int(own), patient) for own, (_, patient) in zip(group, pairs, strict=True)}
+    counts = Counter(own for own, _ in found)
+    return [counts[number] for number in range(len(outcome.groups))]
 
 
 def _refuse_roles(names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.folds import Folds
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import StudyError
+from plexrank.outcome import Outcome
 from plexrank.settings import Study
 from plexrank.statistics.exchange import Exchange
 
@@ -19,7 +20,7 @@ MOST_DRAWS = 10_000
 
 
 def null_labels(study: Study, cohort: Cohort, folds: Folds) -> IntArray:
-    """Class indices (labelling, image) that null trainings have in the place of the labels.
+    """Labels (labelling, image) that null trainings have in the place of the labels.
 
     Raises:
         StudyError: as :func:`permute_labels`.
@@ -28,7 +29,7 @@ def null_labels(study: Study, cohort: Cohort, folds: Folds) -> IntArray:
     given = range(study.train.folds) if folds.split.validation else ()
     return permute_labels(
         cohort.images,
-        cohort.classes,
+        cohort.outcome,
         folds.split.fold_of_patient,
         study.seed,
         study.rank.null_trainings,
@@ -38,13 +39,13 @@ def null_labels(study: Study, cohort: Cohort, folds: Folds) -> IntArray:
 
 def permute_labels(
     images: Sequence[ImageRecord],
-    classes: Sequence[str],
+    outcome: Outcome,
     fold_of_patient: Mapping[str, int],
     seed: int,
     count: int,
     training: Sequence[Sequence[int]] = (),
 ) -> IntArray:
-    """Labellings (labelling, image) of class indices, equally likely where the labels mean nothing.
+    """Labellings (labelling, image) by the place among the levels, equally likely where the labels mean nothing.
 
     Whole patients exchange their labels, all at once where they have several, with patients that the same fold holds
     out and whose images come from the same sites (no known site counts as one). So every fold, and every site in it,
@@ -54,11 +55,11 @@ def permute_labels(
 
     Args:
         images: of the cohort.
-        classes: names in the order of the indices.
+        outcome: of the cohort.
         fold_of_patient: the fold that holds each patient out.
         seed: of the study.
         count: how many labellings.
-        training: (fold, image) indices of images among which every class must be. What lacks one is drawn again:
+        training: (fold, image) indices of images among which every group that is trained on must be. What lacks one is drawn again:
             labellings are then equally likely among those that can be trained on, the true one among them.
 
     Raises:
@@ -72,7 +73,7 @@ def permute_labels(
     places = [(fold_of_patient[key[0]], *sorted({images[i].site or "" for i in samples[key]})) for key in keys]
     strata = sorted(set(places))
     exchange = Exchange(
-        label=np.array([classes.index(label) for _, label in keys]),
+        label=outcome.labels([label for _, label in keys]),
         patient=np.array([patients.index(patient) for patient, _ in keys]),
         stratum=np.array([strata.index(place) for place in places]),
     )
@@ -89,7 +90,7 @@ def permute_labels(
     labellings = np.empty((count, len(images)), dtype=np.int64)
     for number in range(count):
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
-        labellings[number] = _draw(exchange, sample_of_image, needed, len(classes), generator)
+        labellings[number] = _draw(exchange, sample_of_image, needed, outcome, generator)
     return labellings
 
 
@@ -106,12 +107,13 @@ def _draw(
     exchange: Exchange,
     sample_of_image: IntArray,
     needed: Sequence[IntArray],
-    num_classes: int,
+    outcome: Outcome,
     generator: np.random.Generator,
 ) -> IntArray:
+    trained_on = [number for number, group in enumerate(outcome.groups) if group.is_trained_on]
     for _ in range(MOST_DRAWS):
         labels: IntArray = exchange.draw(1, generator)[0][sample_of_image]
-        if all(len(np.unique(labels[rows])) == num_classes for rows in needed):
+        if all(np.isin(trained_on, outcome.group_of(labels[rows])).all() for rows in needed):
             return labels
     raise StudyError(
         f"rank.null_trainings: {MOST_DRAWS} permutations of the labels each leave a class without training images in "

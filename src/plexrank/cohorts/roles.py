@@ -8,6 +8,7 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.folds import INNER_FOLDS, NO_FOLDS_HELP, Folds, make_folds, most_folds
 from plexrank.cohorts.null_labels import null_labels
 from plexrank.errors import PlexrankError, StudyError, problems_of
+from plexrank.outcome import Group
 from plexrank.settings import Study
 
 Findings = tuple[Sequence[PlexrankError], Sequence[str]]
@@ -20,22 +21,22 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
     """What training would refuse of the folds, with what can be done, and what would make its results approximate."""
     num_folds = study.train.folds
     try:
-        folds = make_folds(study, cohort.images)
+        folds = make_folds(study, cohort.images, cohort.outcome)
     except PlexrankError as error:
         return problems_of(error), ()
-    absent = _absent_classes(cohort, folds, num_folds)
-    where = f"{study.cohort.samplesheet}: column {study.cohort.label!r}"
+    absent = _absent_groups(cohort, folds, num_folds)
+    where, groups = study.cohort.where, cohort.outcome.groups
     problems: list[PlexrankError] = [
         StudyError(
-            f"{where}: no patient of class {label!r} is left to train on in fold {_listed(without)}, which holds out "
+            f"{where}: no {groups[group].one} is left to train on in fold {_listed(without)}, which holds out "
             "all of them; set train.split: folds, or empty the label of these images"
         )
-        for label, without in absent["training"].items()
+        for group, without in absent["training"].items()
     ]
     unvalidated = [
         fold
         for fold in range(num_folds)
-        if all(fold in absent["validation"].get(label, []) for label in cohort.classes)
+        if all(fold in absent["validation"].get(group, []) for group in _trained_on(groups))
     ]
     if unvalidated:
         problems.append(
@@ -46,9 +47,10 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
         )
     problems += [] if problems else _null_problems(study, cohort, folds)
     warnings = [
-        f"class {label!r} has no patient among the validation patients of fold {_listed(without)}, which decide when "
-        f"training stops; with {num_folds} folds this takes {_patients_needed(num_folds, INNER_FOLDS - 1)} patients"
-        for label, without in absent["validation"].items()
+        f"class {groups[group].name!r} has no patient among the validation patients of fold {_listed(without)}, which "
+        f"decide when training stops; with {num_folds} folds this takes "
+        f"{_patients_needed(num_folds, INNER_FOLDS - 1)} patients"
+        for group, without in absent["validation"].items()
     ]
     return problems, [] if problems else [*_confounded(study, cohort), *warnings]
 
@@ -62,21 +64,27 @@ def _null_problems(study: Study, cohort: Cohort, folds: Folds) -> list[PlexrankE
     return []
 
 
-def _absent_classes(cohort: Cohort, folds: Folds, num_folds: int) -> dict[str, dict[str, list[int]]]:
-    """Role → class → the folds in which no image of the role is of that class."""
-    absent: dict[str, dict[str, list[int]]] = {"training": {}, "validation": {}}
+def _absent_groups(cohort: Cohort, folds: Folds, num_folds: int) -> dict[str, dict[int, list[int]]]:
+    """Role → group that is to be trained on → the folds in which no image of the role is of that group."""
+    absent: dict[str, dict[int, list[int]]] = {"training": {}, "validation": {}}
+    group_of_image = cohort.outcome.group_of(cohort.labels)
     for fold in range(num_folds):
         for role, without in absent.items():
-            present = {cohort.images[index].label for index in folds.with_role(fold, role)}
-            for label in cohort.classes:
-                if label not in present:
-                    without.setdefault(label, []).append(fold)
+            present = set(group_of_image[folds.with_role(fold, role)].tolist())
+            for group in _trained_on(cohort.outcome.groups):
+                if group not in present:
+                    without.setdefault(group, []).append(fold)
     return absent
+
+
+def _trained_on(groups: Sequence[Group]) -> list[int]:
+    return [number for number, group in enumerate(groups) if group.is_trained_on]
 
 
 def _remedy(study: Study, cohort: Cohort) -> str:
     """A number of folds that leaves all that is needed, where there is one."""
-    folds = most_folds([(image.label, image.patient_id) for image in cohort.images], _MOST_FOLDS)
+    members = [(image.label, image.patient_id) for image in cohort.images]
+    folds = most_folds(members, _MOST_FOLDS, cohort.outcome)
     if folds is None:
         return NO_FOLDS_HELP
     return f"set train.folds to {folds}" if study.train.split == "folds" else "set train.split: folds"
@@ -85,14 +93,14 @@ def _remedy(study: Study, cohort: Cohort) -> str:
 def _confounded(study: Study, cohort: Cohort) -> list[str]:
     """A warning where label and site are confounded, since every site has one class only."""
     labels: dict[str, set[str]] = {}
-    for image in cohort.images:
+    for image in cohort.images if cohort.outcome.has_classes else ():
         if image.site:
             labels.setdefault(image.site, set()).add(image.label)
     if len(labels) < 2 or any(len(own) > 1 for own in labels.values()):
         return []
     sites = ", ".join(f"{site} has {next(iter(own))!r} only" for site, own in sorted(labels.items())[:5])
     return [
-        f"{study.cohort.samplesheet}: column {study.cohort.label!r}: every site has images of one class only "
+        f"{study.cohort.where}: every site has images of one class only "
         f"({sites}): label and site are confounded, no analysis can separate them, and no channel will be called "
         "significant. Add patients so that one site has two classes or more"
     ]

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from plexrank.cohorts.levels import read_levels
 from plexrank.cohorts.panel import Panel, read_panel
 from plexrank.cohorts.root import Root, shorten
 from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_missing, reads_shortened
@@ -40,6 +41,7 @@ class ImageRecord:
     """One labelled image of the samplesheet.
 
     Attributes:
+        label: the patient's outcome as text, one of the levels of the cohort's outcome.
         path: absolute; names a file, a folder, or one acquisition of a file (``slide.mcd#3``).
         mask: the file that says where tissue is, if any.
         panel: names its channels: its own of the column ``panel``, otherwise the cohort's, if any.
@@ -92,9 +94,10 @@ class Samplesheet:
         images: the labelled images of rows without a problem, in order.
         bad: those whose file cannot be used, as far as the path tells it.
         members: (label, patient_id, image_id) of every labelled row.
-        unlabelled: number of rows without a label.
+        unlabelled: number of rows without an outcome.
         has_patients: whether it tells patients apart.
         problems: what is wrong with other cells.
+        wrong_levels: whether cells of the outcome are among them.
         notes: cells that read as if they were spelled wrongly.
     """
 
@@ -104,6 +107,7 @@ class Samplesheet:
     unlabelled: int
     has_patients: bool
     problems: tuple[PlexrankError, ...]
+    wrong_levels: bool
     notes: tuple[str, ...]
 
 
@@ -122,18 +126,20 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
     table = _rename_aliases(_without_blank_patients(read_table(settings.samplesheet)))
     _require_columns(table, settings)
     problems = _missing_words(table, settings)
+    levels, wrong_levels = read_levels(table, settings)
+    problems += wrong_levels
     panels = _read_panels(table, panel, problems)
     root = Root(settings.root or table.path.parent)
     images: list[ImageRecord] = []
     bad: list[BadImage] = []
     line_of_id: dict[str, int] = {}
     seen: dict[Path, dict[int | None, tuple[int, str]]] = {}
-    for line, row in zip(table.line_numbers, table.rows, strict=True):
+    for line, row, level in zip(table.line_numbers, table.rows, levels, strict=True):
         where = f"{table.path}: line {line}"
         wrong = _wrong_cells(row, where, line_of_id)
         line_of_id.setdefault(row["image_id"], line)
         problems += wrong
-        if not row[settings.label]:
+        if not level:
             continue
         if not row["path"]:
             problems.append(StudyError(f"{where}: the column path is empty; give the image's file"))
@@ -147,21 +153,22 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         if wrong or twice or row.get("panel", "") not in panels:
             problems += [one for one in (twice, error) if one is not None]
             continue
-        record = _record(row, settings.label, path, mask, panels[row.get("panel", "")], table.path, line)
+        record = _record(row, level, path, mask, panels[row.get("panel", "")], table.path, line)
         if error is None:
             images.append(record)
         else:
             bad.append(BadImage(record, error))
-    labelled = [row for row in table.rows if row[settings.label]]
+    labelled = [(row, level) for row, level in zip(table.rows, levels, strict=True) if level]
     return Samplesheet(
         images=tuple(images),
         bad=tuple(bad),
         members=tuple(
-            (row[settings.label], row.get("patient_id") or row["image_id"], row["image_id"]) for row in labelled
+            (level, row.get("patient_id") or row["image_id"], row["image_id"]) for row, level in labelled
         ),
         unlabelled=len(table.rows) - len(labelled),
         has_patients="patient_id" in table.columns,
         problems=tuple(problems),
+        wrong_levels=bool(wrong_levels),
         notes=(*_lookalikes(table, settings), *_odd_spellings(table, settings)),
     )
 
@@ -173,7 +180,7 @@ def _record(
         image_id=row["image_id"],
         path=path,
         patient_id=row.get("patient_id") or row["image_id"],
-        label=row[label],
+        label=label,
         site=row.get("site") or None,
         mask=mask,
         panel=panel,
@@ -234,7 +241,9 @@ def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError
     """Cells that say that they are unknown: neither a class, a patient or a site, nor silently left out."""
     problems: list[PlexrankError] = []
     remedies = {
-        settings.label: "empty these cells to leave the images out, or give the class another name",
+        **dict.fromkeys(
+            settings.outcome_columns, "empty these cells to leave the images out, or give the class another name"
+        ),
         "path": "give the image's file, or leave the row out",
         "patient_id": "give each image the patient it comes from",
         **dict.fromkeys(("site", "split", "mask", "panel"), "empty these cells"),
@@ -258,7 +267,7 @@ def _odd_spellings(table: Table, settings: CohortSettings) -> list[str]:
     """What reads as if one value were spelled in several ways, or as if a spreadsheet had changed it."""
     notes = []
     for column, what in (
-        (settings.label, "counts as a separate class"),
+        *((column, "counts as a separate class") for column in settings.outcome_columns if settings.has_classes),
         ("patient_id", "counts as a separate patient, who may be trained on in the fold that holds out the other"),
         ("site", "counts as a separate site"),
         ("split", "counts as a separate fold"),
@@ -292,7 +301,7 @@ def _lookalikes(table: Table, settings: CohortSettings) -> list[str]:
         alike = [
             column
             for column in table.columns
-            if re.sub("[^a-z]", "", column.lower()) in names and column != settings.label
+            if re.sub("[^a-z]", "", column.lower()) in names and column not in settings.outcome_columns
         ]
         if target not in table.columns and alike:
             notes.append(
@@ -344,8 +353,10 @@ def _require_columns(table: Table, settings: CohortSettings) -> None:
             problems.append(
                 StudyError(f"{table.path}: column {column!r} is missing{did_you_mean(column, table.columns)}")
             )
-    if settings.label not in table.columns:
-        others = [column for column in table.columns if column not in ("image_id", "path", "patient_id")]
-        why = f"is {settings.label!r}, but no column has that name" if settings.label else "is empty; name a column"
-        problems.append(StudyError(f"{table.path}: cohort.label {why}{did_you_mean(settings.label, others)}"))
+    others = [column for column in table.columns if column not in ("image_id", "path", "patient_id")]
+    for key in ("label", "time", "event"):
+        column = getattr(settings, key)
+        if column is not None and column not in table.columns:
+            why = f"is {column!r}, but no column has that name" if column else "is empty; name a column"
+            problems.append(StudyError(f"{table.path}: cohort.{key} {why}{did_you_mean(column, others)}"))
     raise_problems(problems)

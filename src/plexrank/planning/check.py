@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from plexrank.cohorts.bad_images import problems_of_images, skipped_images
 from plexrank.cohorts.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
-from plexrank.cohorts.cohort import Cohort, Survey, class_problems, order_problems, survey_cohort
+from plexrank.cohorts.cohort import Cohort, Survey, survey_cohort
 from plexrank.cohorts.folds import make_folds
+from plexrank.cohorts.outcomes import order_problems, outcome_problems
 from plexrank.cohorts.panel import wrong_exclusions
 from plexrank.cohorts.roles import Findings, role_findings
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.cohorts.tables import did_you_mean, read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.models.architectures import published_weights
+from plexrank.outcome import Outcome
 from plexrank.planning.check_result import CheckResult, ClassCounts
 from plexrank.planning.image_units import ImageUnits
 from plexrank.rundir import RunDir
@@ -92,7 +94,7 @@ def check_study(
         tuple(problems),
         tuple(warning for _, some in findings for warning in some),
         cost,
-        _count_classes(survey.cohort.classes, usable.images if skip else records),
+        _count_classes(survey.cohort.outcome, usable.images if skip else records),
         skipped_images(looked.bad) if skip else (),
         study,
         survey,
@@ -153,8 +155,8 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
         return (), ()
     members = [(image.label, image.patient_id) for image in cohort.images]
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
-    problems = class_problems(study.cohort, cohort.classes, members, study.train.dealt_folds, num_left_out)
-    problems += order_problems(study.rank.ordered, cohort.classes)
+    problems = outcome_problems(study.cohort, cohort.outcome, members, study.train.dealt_folds, num_left_out)
+    problems += order_problems("rank.ordered", study.rank.ordered, cohort.outcome.levels)
     return (problems, ()) if problems else role_findings(study, cohort)
 
 
@@ -169,7 +171,7 @@ def _check_channels(
     if problems or not is_whole:
         return None, (problems, ())
     try:
-        folds = make_folds(study, cohort.images)
+        folds = make_folds(study, cohort.images, cohort.outcome)
         training = [folds.with_role(fold, "training") for fold in range(study.train.folds)]
         channels = settle_channels(cohort, held, training)
     except PlexrankError as error:
@@ -180,13 +182,14 @@ def _check_channels(
     return channels, (problems, channels.warnings)
 
 
-def _count_classes(classes: Sequence[str], images: Sequence[ImageRecord]) -> tuple[ClassCounts, ...]:
+def _count_classes(outcome: Outcome, images: Sequence[ImageRecord]) -> tuple[ClassCounts, ...]:
     sites = sorted({image.site for image in images if image.site})
+    groups = outcome.group_of(outcome.labels([image.label for image in images]))
     counts = []
-    for label in classes:
-        own = [image for image in images if image.label == label]
+    for number, group in enumerate(outcome.groups):
+        own = [image for image, of_image in zip(images, groups, strict=True) if of_image == number]
         of_site = {site: sum(image.site == site for image in own) for site in sites}
-        counts.append(ClassCounts(label, len({image.patient_id for image in own}), len(own), of_site))
+        counts.append(ClassCounts(group.name, len({image.patient_id for image in own}), len(own), of_site))
     return tuple(counts)
 
 

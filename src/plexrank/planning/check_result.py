@@ -37,7 +37,7 @@ class Cost:
     n_images: int
     n_patients: int
     n_channels: int
-    n_classes: int
+    n_classes: int | None
     unlabelled_images: int
     n_source_pixels: int
     n_tiles: int

@@ -47,7 +47,7 @@ def find_cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_chann
         n_images=len(cohort.images),
         n_patients=len({image.patient_id for image in cohort.images}),
         n_channels=n_channels,
-        n_classes=len(cohort.classes),
+        n_classes=len(cohort.outcome) if cohort.outcome.has_classes else None,
         unlabelled_images=cohort.unlabelled,
         n_source_pixels=sum(len(part.channels.names) * math.prod(part.image.data.shape[1:]) for part in located),
         n_tiles=n_tiles,

@@ -93,7 +93,7 @@ class Plan:
 
     @functools.cached_property
     def null_labels(self) -> NDArray[np.int64]:
-        """Class indices (labelling, image) that null trainings have in the place of the labels.
+        """Labels (labelling, image) that null trainings have in the place of the labels.
 
         Raises:
             StudyError: as :func:`~plexrank.cohorts.null_labels.null_labels`.
@@ -102,7 +102,7 @@ class Plan:
 
     def relabelled(self, labelling: int) -> Plan:
         """The same folds of a cohort with the labels of a null training."""
-        labels = [self.cohort.classes[index] for index in self.null_labels[labelling]]
+        labels = [self.cohort.outcome.levels[index] for index in self.null_labels[labelling]]
         pairs = zip(self.cohort.images, labels, strict=True)
         images = tuple(dataclasses.replace(image, label=label) for image, label in pairs)
         return dataclasses.replace(self, cohort=dataclasses.replace(self.cohort, images=images))
@@ -110,7 +110,7 @@ class Plan:
     @functools.cached_property
     def folds(self) -> Folds:
         """Which images each fold holds out, validates on and trains on."""
-        return Folds(self.cohort.images, self.split, self.study.seed)
+        return Folds(self.cohort.images, self.split, self.cohort.outcome, self.study.seed)
 
     def images(self, fold: int, role: str) -> list[int]:
         """As :meth:`~plexrank.cohorts.folds.Folds.with_role`."""
@@ -178,6 +178,8 @@ class Plan:
             "train": study.train.model_dump(mode="json", exclude={"seeds", "recompute"}),
             "seed": study.seed,
         }
+        if (kind := study.cohort.outcome) != "nominal":  # which runs that knew nothing else do not name
+            of_all["outcome"] = [kind, list(study.cohort.order)]
         return [{**of_all, **self._split_as_given(fold)} for fold in range(study.train.folds)]
 
     def _split_as_given(self, fold: int) -> dict[str, Json]:
@@ -316,7 +318,7 @@ def make_plan(
     set_aside = for_tiling or study.cohort.skip_bad
     raise_problems([*survey.problems, *(() if set_aside else (image.error for image in survey.bad))])
     cohort = survey.require_cohort()
-    split = split_patients(study, cohort.images)
+    split = split_patients(study, cohort.images, cohort.outcome)
     labelled = {(record.image_id, str(record.path)) for record in survey.skipped}
     skipped = tuple(one for one in known if (one.image_id, one.path) in labelled)
     bad = survey.bad if for_tiling else ()

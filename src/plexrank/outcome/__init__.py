@@ -1,0 +1,10 @@
+"""What a study asks about its patients, of four kinds: classes, ordered grades, numbers, or times to an event.
+
+What differs between the kinds is here and nowhere else: what folds keep even, what is fitted and tested, and by which
+measures predictions are judged. Arrays in, arrays out.
+"""
+
+from plexrank.outcome.base import Group, LinearWeights, Outcome
+from plexrank.outcome.kinds import KINDS, Kind, make_outcome
+
+__all__ = ["KINDS", "Group", "Kind", "LinearWeights", "Outcome", "make_outcome"]

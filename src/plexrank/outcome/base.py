@@ -1,0 +1,199 @@
+"""What every kind of outcome can be asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from plexrank.arrays import Array, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class LinearWeights:
+    """Weights of outputs that are linear in r: ``coef`` (output, channel), ``intercept`` (output,), float64.
+
+    ``center`` (channel,) is what an absent channel counts as, 0 if absent.
+    """
+
+    coef: Array
+    intercept: Array
+    center: Array | float = 0.0
+
+    def outputs(self, r: Array) -> Array:
+        """Outputs (row, output) of r (row, channel), NaN where a channel is absent."""
+        result: Array = np.where(np.isnan(r), self.center, r) @ self.coef.T + self.intercept
+        return result
+
+
+@dataclass(frozen=True)
+class Group:
+    """Patients that are counted together, and that every fold needs some of.
+
+    Attributes:
+        name: such as a class.
+        one: what a patient of it is in words, ``patient of class 'a'`` or ``event``.
+        least_held_out: how many of them a fold must hold out.
+        is_trained_on: whether a fold must train on some.
+    """
+
+    name: str
+    one: str
+    least_held_out: int
+    is_trained_on: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome(ABC):
+    """The outcome of a cohort.
+
+    A patient's outcome is written as a text, its level, and computed with as a ``label``: the place of that text among
+    ``levels``. A network, and a linear model after it, has one or more ``outputs``, numbers without bounds that add up
+    over tiles and to which importances belong; a ``prediction`` is what they mean: probabilities, a number, a risk.
+
+    Attributes:
+        levels: every different outcome of the cohort as text, in their order.
+    """
+
+    levels: tuple[str, ...]
+
+    kind: ClassVar[str]
+    headline: ClassVar[str]
+    """The measure by which predictions are compared."""
+    chance: ClassVar[float]
+    """The headline measure of predictions that know nothing."""
+    has_classes: ClassVar[bool] = False
+    """Whether the levels are a few classes, each with several patients."""
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    # What the outcome is made of.
+
+    @property
+    @abstractmethod
+    def groups(self) -> tuple[Group, ...]:
+        """What patients are counted by."""
+
+    @abstractmethod
+    def group_of(self, label: IntArray) -> IntArray:
+        """The group (row,) of each label (row,)."""
+
+    @abstractmethod
+    def strata(self, levels: Sequence[str]) -> list[str]:
+        """What is dealt evenly into folds, of the levels of all patients: groups, or finer; sorted as text."""
+
+    def shortcomings(self, patients: Sequence[int]) -> tuple[list[str], list[str]]:
+        """Why the outcome cannot be analysed, and what makes it doubtful; of how many patients each group has."""
+        return [], []
+
+    def describe(self, levels: Sequence[str]) -> str:
+        """The outcome of all patients in a line, empty where the counts of the groups say it."""
+        return ""
+
+    def labels(self, levels: Sequence[str]) -> IntArray:
+        """(row,) the place of each level."""
+        place = {level: number for number, level in enumerate(self.levels)}
+        return np.array([place[level] for level in levels], dtype=np.int64)
+
+    @property
+    @abstractmethod
+    def output_names(self) -> tuple[str, ...]:
+        """What each output stands for."""
+
+    @property
+    def contrast_names(self) -> tuple[str, ...]:
+        """What channels are ranked for one by one, beside the whole."""
+        return self.output_names[:1]
+
+    def columns(self, label: IntArray) -> dict[str, Array]:
+        """How tables write the outcome: names and values (row,)."""
+        return {"label": np.array(self.levels, dtype=object)[label]}
+
+    # What is fitted.
+
+    def weights(self, label: IntArray) -> FloatArray:
+        """How much each label (row,) counts in what is fitted, 1 on average."""
+        return np.ones(len(label))
+
+    @abstractmethod
+    def fit(
+        self,
+        x: FloatArray,
+        label: IntArray,
+        strength: float,
+        stratum: IntArray | None = None,
+        weight: FloatArray | None = None,
+    ) -> LinearWeights:
+        """The linear model that minimises C × loss + ½ ‖coef‖².
+
+        Args:
+            x: (row, column) about standardised, no NaN.
+            label: (row,).
+            strength: C, above 0.
+            stratum: (row,) rows with a baseline of their own where the kind knows one, such as sites.
+            weight: (row,) how often each row counts; once if absent.
+        """
+
+    @abstractmethod
+    def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
+        """Derivatives (row, output) of minus the loss that :meth:`fit` minimises, by the outputs (row, output)."""
+
+    @abstractmethod
+    def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
+        """The loss of all rows together, by which epochs of a training are compared."""
+
+    # What is predicted, and how well.
+
+    @abstractmethod
+    def predict(self, outputs: FloatArray) -> FloatArray:
+        """Predictions (…, column) of outputs (…, output)."""
+
+    @abstractmethod
+    def prediction_columns(self, prediction: FloatArray) -> dict[str, Array]:
+        """How tables write predictions (row, column): names and values (row,)."""
+
+    @abstractmethod
+    def loss(self, prediction: FloatArray, label: IntArray) -> FloatArray:
+        """How wrong each prediction (row, column) is, (row,); a proper score."""
+
+    @abstractmethod
+    def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
+        """Measures of predictions (row, column), for every row of weights (draw, row): (draw,) each, NaN if undefined."""
+
+    @abstractmethod
+    def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
+        """The headline measure (draw,) of the same predictions (row, column) for many labels (draw, row)."""
+
+    # What is tested of single channels.
+
+    @abstractmethod
+    def places(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
+        """Numbers (row,) along which channels may rise or fall; ``None`` where labels have no order.
+
+        Args:
+            label: (row,).
+            stratum: (row,) such as sites, each with a baseline of its own where the kind knows one.
+        """
+
+    # Importances.
+
+    def shown_output(self, outputs: FloatArray) -> IntArray:
+        """Which output (row,) the importance of each row belongs to, of outputs (row, output)."""
+        return np.zeros(len(outputs), dtype=np.int64)
+
+    def contrasts(self, values: Array) -> Array:
+        """|importance| (row, channel, contrast) of signed importances (row, channel, output)."""
+        result: Array = np.abs(values[..., :1])
+        return result
+
+    def importance(self, values: Array, shown: IntArray) -> Array:
+        """|importance| (row, channel) for the output that :meth:`shown_output` gives, of (row, channel, output)."""
+        of_output = values[..., 0].copy()
+        for k in range(1, values.shape[-1]):  # a selection along so short an axis is slow
+            np.copyto(of_output, values[..., k], where=(shown == k)[:, None])
+        result: Array = np.abs(of_output, out=of_output)
+        return result

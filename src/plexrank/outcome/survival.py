@@ -1,0 +1,168 @@
+"""Times to an event, some of them known only to be longer than a patient was followed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy import stats
+
+from plexrank.arrays import Array, FloatArray, IntArray
+from plexrank.outcome.base import Group, LinearWeights, Outcome
+from plexrank.statistics.cox import fit_cox, partial_likelihood
+from plexrank.statistics.survival import martingale_residuals, median_follow_up
+from plexrank.statistics.survival_metrics import concordance, uno_concordance
+
+EVENT, CENSORED = "event", "censored"
+FOLD_BINS = 3
+"""Parts of the follow-up that are spread over the folds, of events and of censored patients each."""
+FEWEST_EVENTS, FEW_EVENTS = 10, 20
+LARGEST_LOG_HAZARD = 10.0
+"""Log hazards beyond it count as that in a loss, so that one patient never decides alone."""
+
+
+def survival_level(time: str, is_event: bool) -> str:
+    """How a time is written, such as ``34.5 event`` or ``60 censored``."""
+    return f"{time} {EVENT if is_event else CENSORED}"
+
+
+@dataclass(frozen=True, eq=False)
+class Survival(Outcome):
+    """Times to an event, right-censored. The output is the log hazard (Cox 1972), higher for earlier events.
+
+    Attributes:
+        expected: (level,) events that a patient followed so long has without regard to any channel: the cohort's
+            cumulative hazard (Nelson & Aalen) at that time.
+        tau: until when predictions are judged by Uno's C.
+    """
+
+    expected: FloatArray
+    tau: float
+
+    kind: ClassVar[str] = "survival"
+    headline: ClassVar[str] = "c_index"
+    chance: ClassVar[float] = 0.5
+
+    @functools.cached_property
+    def time(self) -> FloatArray:
+        """(level,)."""
+        return np.array([float(level.split()[0]) for level in self.levels])
+
+    @functools.cached_property
+    def event(self) -> Array:
+        """(level,) bool."""
+        return np.array([level.split()[1] == EVENT for level in self.levels])
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Patients whose event was seen, and the others."""
+        return (
+            Group(EVENT, "event", least_held_out=2, is_trained_on=True),
+            Group(CENSORED, "censored patient", least_held_out=0, is_trained_on=False),
+        )
+
+    def group_of(self, label: IntArray) -> IntArray:
+        """0 for events, 1 for censored patients."""
+        return np.where(self.event[label], 0, 1).astype(np.int64)
+
+    def strata(self, levels: Sequence[str]) -> list[str]:
+        """Thirds by time of the events, and of the censored patients."""
+        label = self.labels(levels)
+        group, time = self.group_of(label), self.time[label]
+        third = np.zeros(len(label), dtype=np.int64)
+        for own in np.unique(group):
+            rows = group == own
+            third[rows] = (stats.rankdata(time[rows], method="ordinal") - 1) * FOLD_BINS // rows.sum()
+        return [f"{own}{part}" for own, part in zip(group, third, strict=True)]
+
+    def shortcomings(self, patients: Sequence[int]) -> tuple[list[str], list[str]]:
+        """Refused under ``FEWEST_EVENTS`` events, warned of under ``FEW_EVENTS``."""
+        events = patients[0]
+        found = f"{events} events among {sum(patients)} patients"
+        if events < FEWEST_EVENTS:
+            return [f"{found}, fewer than the {FEWEST_EVENTS} that any analysis takes; wait for a longer follow-up"], []
+        if events < FEW_EVENTS:
+            return [], [f"{found}: with fewer than {FEW_EVENTS}, intervals are wide and most effects stay unseen"]
+        return [], []
+
+    def describe(self, levels: Sequence[str]) -> str:
+        """How many events, and how long patients were followed."""
+        label = self.labels(levels)
+        time, event = self.time[label], self.event[label]
+        return (
+            f"{int(event.sum())} events among {len(label)} patients, median follow-up "
+            f"{median_follow_up(time, event):g} (reverse Kaplan-Meier)"
+        )
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The log hazard."""
+        return ("log hazard",)
+
+    def columns(self, label: IntArray) -> dict[str, Array]:
+        """``time`` and ``event``, 1 where it was seen."""
+        return {"time": self.time[label], "event": self.event[label].astype(np.int64)}
+
+    def fit(
+        self,
+        x: FloatArray,
+        label: IntArray,
+        strength: float,
+        stratum: IntArray | None = None,
+        weight: FloatArray | None = None,
+    ) -> LinearWeights:
+        """Cox regression with Efron's ties and a ridge penalty, each stratum with a baseline hazard of its own."""
+        coef = fit_cox(x, self.time[label], self.event[label], 1 / strength, stratum, weight)
+        return LinearWeights(coef[None], -(coef[None] @ x.mean(axis=0)))
+
+    def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
+        """Derivatives of the log partial likelihood: martingale residuals."""
+        return partial_likelihood(outputs[:, 0], self.time[label], self.event[label], stratum)[1][:, None]
+
+    def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
+        """Minus the log partial likelihood an event; NaN without events."""
+        events = int(self.event[label].sum())
+        likelihood = partial_likelihood(outputs[:, 0], self.time[label], self.event[label])[0]
+        return -likelihood / events if events else float("nan")
+
+    def predict(self, outputs: FloatArray) -> FloatArray:
+        """The log hazard."""
+        return outputs
+
+    def prediction_columns(self, prediction: FloatArray) -> dict[str, Array]:
+        """``risk``."""
+        return {"risk": prediction[:, 0]}
+
+    def loss(self, prediction: FloatArray, label: IntArray) -> FloatArray:
+        """Minus the log likelihood of the events that are seen, given those to be expected at this hazard.
+
+        expected × exp(log hazard) − event × log hazard: the full likelihood of a proportional hazard for a known
+        baseline (a Poisson likelihood, Holford 1980), so that every patient has a loss of its own.
+        """
+        log_hazard = np.clip(prediction[:, 0], -LARGEST_LOG_HAZARD, LARGEST_LOG_HAZARD)
+        result: FloatArray = self.expected[label] * np.exp(log_hazard) - self.event[label] * log_hazard
+        return result
+
+    def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
+        """Harrell's C, and Uno's C up to τ; neither is ever turned round after a look at it."""
+        risk, time, event = prediction[:, 0], self.time[label], self.event[label]
+        return {
+            "c_index": concordance(risk, time, event, weights),
+            "uno_c": uno_concordance(risk, time, event, self.tau, weights),
+        }
+
+    def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
+        """Harrell's C."""
+        once = np.ones((1, labels.shape[1]))
+        return np.array(
+            [concordance(prediction[:, 0], self.time[own], self.event[own], once)[0] for own in labels]
+        )
+
+    def places(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
+        """Martingale residuals of the null model: events seen less events to be expected (Therneau 1990)."""
+        return martingale_residuals(self.time[label], self.event[label], stratum)
+
+
