@@ -33,6 +33,7 @@ class Continuous(Outcome):
     spread: float
 
     kind: ClassVar[str] = "continuous"
+    linear_model: ClassVar[str] = "ridge"
     headline: ClassVar[str] = "spearman"
     chance: ClassVar[float] = 0.0
 
@@ -77,10 +78,15 @@ class Continuous(Outcome):
         strength: float,
         stratum: IntArray | None = None,
         weight: FloatArray | None = None,
+        start: LinearWeights | None = None,
     ) -> LinearWeights:
         """Ridge regression (Hoerl & Kennard 1970)."""
         coef, intercept = fit_ridge(x, self.standardised[label], strength, weight)
         return LinearWeights(coef[None], np.array([intercept]))
+
+    def targets(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
+        """The numbers themselves."""
+        return self.values[label]
 
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """What is left to explain."""

@@ -20,6 +20,8 @@ EVENT, CENSORED = "event", "censored"
 FOLD_BINS = 3
 """Parts of the follow-up that are spread over the folds, of events and of censored patients each."""
 FEWEST_EVENTS, FEW_EVENTS = 10, 20
+REFIT_STEPS = 3
+"""Newton steps towards the optimum of a draw, from that of all patients."""
 LARGEST_LOG_HAZARD = 10.0
 """Log hazards beyond it count as that in a loss, so that one patient never decides alone."""
 
@@ -43,8 +45,10 @@ class Survival(Outcome):
     tau: float
 
     kind: ClassVar[str] = "survival"
+    linear_model: ClassVar[str] = "cox"
     headline: ClassVar[str] = "c_index"
     chance: ClassVar[float] = 0.5
+    ends: ClassVar[tuple[str, str]] = ("late", "early")
 
     @functools.cached_property
     def time(self) -> FloatArray:
@@ -113,10 +117,16 @@ class Survival(Outcome):
         strength: float,
         stratum: IntArray | None = None,
         weight: FloatArray | None = None,
+        start: LinearWeights | None = None,
     ) -> LinearWeights:
         """Cox regression with Efron's ties and a ridge penalty, each stratum with a baseline hazard of its own."""
-        coef = fit_cox(x, self.time[label], self.event[label], 1 / strength, stratum, weight)
+        near = {} if start is None else {"start": start.coef[0], "steps": REFIT_STEPS}
+        coef = fit_cox(x, self.time[label], self.event[label], 1 / strength, stratum, weight, **near)
         return LinearWeights(coef[None], -(coef[None] @ x.mean(axis=0)))
+
+    def targets(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
+        """Martingale residuals, as a risk that any regression can learn (Therneau 1990)."""
+        return self.places(label, stratum)
 
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """Derivatives of the log partial likelihood: martingale residuals."""
@@ -151,7 +161,7 @@ class Survival(Outcome):
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
         return {
             "c_index": concordance(risk, time, event, weights),
-            "uno_c": uno_concordance(risk, time, event, self.tau, weights),
+            "uno_c": uno_concordance(risk, time, event, weights, self.tau),
         }
 
     def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
