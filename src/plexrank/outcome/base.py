@@ -11,7 +11,6 @@ import numpy as np
 
 from plexrank.arrays import Array, FloatArray, IntArray
 
-
 MEASURE_NAMES = {
     "auc": "AUC",
     "balanced_accuracy": "balanced accuracy",
@@ -220,7 +219,7 @@ class Outcome(ABC):
 
     @abstractmethod
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Measures of predictions (row, column), for every row of weights (draw, row): (draw,) each, NaN if undefined."""
+        """Measures (draw,) of predictions (row, column) for every row of weights (draw, row); NaN where undefined."""
 
     @abstractmethod
     def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:

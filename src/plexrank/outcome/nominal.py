@@ -110,7 +110,7 @@ class Nominal(Outcome):
         return log_loss(prediction, label)
 
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Accuracy, balanced accuracy, and area under the ROC curve, for more than two classes of one against the rest."""
+        """Accuracy, balanced accuracy, and area under the ROC curve, for more than two classes that of each against all."""
         correct = (prediction.argmax(axis=1) == label).astype(np.float64)
         own = np.equal(label[:, None], np.arange(len(self))).astype(np.float64)
         recall = (weights * correct) @ own / (weights @ own)
@@ -155,10 +155,7 @@ class Nominal(Outcome):
 
 def class_groups(classes: tuple[str, ...]) -> tuple[Group, ...]:
     """Each class: held out, and trained on, by every fold."""
-    return tuple(
-        Group(name, f"patient of class {name!r}", least_held_out=1, is_trained_on=True)
-        for name in classes
-    )
+    return tuple(Group(name, f"patient of class {name!r}", least_held_out=1, is_trained_on=True) for name in classes)
 
 
 def probability_columns(classes: tuple[str, ...], probability: FloatArray, predicted: IntArray) -> dict[str, Array]:

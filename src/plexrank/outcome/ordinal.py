@@ -128,5 +128,3 @@ def weighted_kappa(predicted: IntArray, label: IntArray, weights: FloatArray) ->
     observed = weights @ (a - b) ** 2 / total
     result: FloatArray = 1 - np.divide(observed, expected, out=np.full(len(weights), np.nan), where=expected > 1e-12)
     return result
-
-

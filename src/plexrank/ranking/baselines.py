@@ -141,7 +141,7 @@ def anova(values: Array, label: Array) -> tuple[Array, Array]:
 
 
 def linear_trend(values: Array, places: Array) -> tuple[Array, Array]:
-    """Regression of every column on numbers (sample,): F (channel,) and p (channel,); arguments as for :func:`anova`."""
+    """Regression of every column on numbers (sample,), otherwise as :func:`anova`."""
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=0), 3)
     along = np.where(known, places[:, None], np.nan)
@@ -157,7 +157,8 @@ def baseline_table(
 ) -> pd.DataFrame:
     """baselines.csv: a row a channel in the order of the panel, with the position that every baseline gives it.
 
-    Columns ``channel, anova_f, anova_p, anova_position`` (of a regression where the outcome has an order) and for each model ``<name>_importance, <name>_position``.
+    Columns ``channel, anova_f, anova_p, anova_position``, of a regression where the outcome has an order, and for each
+    model ``<name>_importance, <name>_position``.
     """
     places = samples.places()
     ratio, p = anova(mean_intensity, samples.label) if places is None else linear_trend(mean_intensity, places)

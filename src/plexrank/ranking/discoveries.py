@@ -93,7 +93,7 @@ def _intensity_tests(
     tests: dict[str, Tested] = {"intensity": association_test(values, samples, draws, rng)}
     if order is not None:
         place = stats.rankdata(order[samples.label])
-        tests["mean_intensity_trend"] = trend_test(values, place, samples.exchange_of_samples(), draws, rng)
+        tests["mean_intensity_trend"] = trend_test(values, samples.order(place), draws, rng)
     return tests
 
 
@@ -102,7 +102,7 @@ def association_test(values: Array, samples: Samples, draws: int, rng: np.random
     places = samples.places()
     if places is None:
         return rank_test(values, samples.exchange(), draws, rng)
-    return trend_test(values, places, samples.exchange_of_samples(), draws, rng)
+    return trend_test(values, samples.order(places), draws, rng)
 
 
 def _model_tests(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> dict[str, Tested]:

@@ -51,9 +51,9 @@ def rank_features(
 
     The tests and columns are those of ``ranking.csv`` (docs/columns.md): ``channel`` holds the feature's name,
     ``intensity_*`` the exact permutation test of the feature, within sites where these are given; ``reliance`` and
-    ``adds`` are measured on a linear model (logistic, proportional odds, ridge or Cox regression) that is fitted in each fold to the other patients. Columns of trained
-    embeddings (``pattern_*``, ``reads``) are empty. Rows are matched by place; pandas objects with an index of names
-    must have the same one.
+    ``adds`` are measured on a linear model (logistic, proportional odds, ridge or Cox regression) that is fitted in
+    each fold to the other patients. Columns of trained embeddings (``pattern_*``, ``reads``) are empty. Rows are
+    matched by place; pandas objects with an index of names must have the same one.
 
     Args:
         values: (patient, feature) real numbers, NaN where unknown. The columns of a DataFrame name the features.
@@ -223,8 +223,8 @@ def _survival_levels(outcome: Any) -> list[str | None]:
             levels.append(None)
         elif event not in (0, 1) or not float(time) > 0:
             raise StudyError(
-                f"outcome: row {row} has time {time!r} and event {event!r}; give a time above 0, and 1 for the event or "
-                "0 for censored"
+                f"outcome: row {row} has time {time!r} and event {event!r}; give a time above 0, and 1 for the "
+                "event or 0 for censored"
             )
         else:
             levels.append(survival_level(str(float(time)), bool(event)))
@@ -244,7 +244,7 @@ def _outcome(kind: Kind, labels: Sequence[str], order: Sequence[str]) -> Outcome
     if len(set(labels)) < 2:
         raise StudyError(f"outcome: found only {', '.join(set(labels)) or 'empty entries'}; give two groups or more")
     if kind == "nominal" and (measured := why_measured(Counter(labels))) is not None:
-        raise StudyError(f"outcome: {measured}")
+        raise StudyError(f"outcome: {measured}; give kind='continuous', or divide them into groups")
     return make_outcome(kind, labels, [grade for grade in order if grade in labels])
 
 

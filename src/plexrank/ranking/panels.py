@@ -25,9 +25,10 @@ class SmallPanel:
     Attributes:
         channels: its channels, those that the units choose first on average; none where no panel of up to
             :data:`LARGEST_PANEL` keeps it.
-        curve: headline measure, held out, with panels of 1, 2, … channels, each unit choosing its own from its training samples.
+        curve: headline measure, held out, with panels of 1, 2, … channels, each unit choosing its own from its
+            training samples.
         full: the same with all channels.
-        tolerance: by how much the AUC may be below that of all channels: the standard error of that AUC.
+        tolerance: by how much the measure may be below that of all channels: its standard error.
     """
 
     channels: tuple[str, ...]

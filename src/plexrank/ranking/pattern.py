@@ -164,5 +164,5 @@ def _along(
         own = training_places(samples.label[rows], samples.stratum[rows])
         if own is not None:
             slope[seed, samples.fold == fold] = trend_slope(r, own, samples.stratum[rows])
-    exchange = samples.exchange_of_samples(within_folds=True)
-    return trend_pattern_test(values.held_out, slope, place, samples.fold, exchange, variance, draws, rng)
+    order = samples.order(place, within_folds=True)
+    return trend_pattern_test(values.held_out, slope, samples.fold, order, variance, draws, rng)

@@ -103,9 +103,7 @@ def _increase(r: Array, explained: Array, ensemble: _Ensemble, label: Array, wan
     return np.where(np.abs(increase) <= LOSS_ROUNDING, 0.0, increase)
 
 
-def _increase_of(
-    channel: int, r: Array, stays: Array, ensemble: _Ensemble, label: Array, undisturbed: Array
-) -> Array:
+def _increase_of(channel: int, r: Array, stays: Array, ensemble: _Ensemble, label: Array, undisturbed: Array) -> Array:
     """(sample,) mean rise of the loss over the shifts.
 
     Args:

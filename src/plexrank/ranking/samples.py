@@ -10,7 +10,7 @@ import numpy as np
 from plexrank.arrays import Array
 from plexrank.errors import StudyError
 from plexrank.outcome import Outcome, make_outcome
-from plexrank.statistics.exchange import Exchange
+from plexrank.statistics.exchange import Exchange, Order
 
 UNKNOWN_SITE = -1
 
@@ -82,13 +82,14 @@ class Samples:
         """(sample,) numbers along which channels may rise or fall; ``None`` where labels have no order."""
         return self.outcome.places(self.label, self.stratum)
 
+    def order(self, places: Array, *, within_folds: bool = False) -> Order:
+        """How numbers (sample,) are exchanged where they mean nothing, as :meth:`exchange` does labels."""
+        different, number = np.unique(places, return_inverse=True)
+        return Order(different, self._exchange(number.ravel(), within_folds))
+
     def exchange(self, *, within_folds: bool = False) -> Exchange:
         """How labels are exchanged where they mean nothing: whole patients, within sites, and folds if asked."""
         return self._exchange(self.label, within_folds)
-
-    def exchange_of_samples(self, *, within_folds: bool = False) -> Exchange:
-        """The same with the number of each sample as its label: what it has beside its label moves along."""
-        return self._exchange(np.arange(len(self)), within_folds)
 
     def _exchange(self, label: Array, within_folds: bool) -> Exchange:
         site = self.stratum

@@ -29,7 +29,8 @@ class Sanity:
             same embedding with labels permuted over patients; near 0 where the order comes from the labels; None
             where one of them gives all channels the same weight.
         sizes: numbers of channels.
-        retrained: headline measure, held out, of models refitted to so many of the first channels in each unit's own order.
+        retrained: headline measure, held out, of models refitted to so many of the first channels in each unit's own
+            order.
         retrained_random: the same for random orders, mean over these.
     """
 

@@ -126,7 +126,13 @@ class Summary:
         plain = {name: _plain(value) for name, value in asdict(self).items()}
         plain |= {name: getattr(self, name).to_dict() for name in ("held_out", "mean_intensity", "forest")}
         main = self.held_out.headline
-        named = {"difference": f"{main}_difference", "headline": main, "p": f"{main}_p", "curve": main, "full": f"full_{main}"}
+        named = {
+            "difference": f"{main}_difference",
+            "headline": main,
+            "p": f"{main}_p",
+            "curve": main,
+            "full": f"full_{main}",
+        }
         for part in ("null", "panel"):
             if plain[part] is not None:
                 plain[part] = {named.get(key, key): value for key, value in plain[part].items()}
@@ -180,7 +186,11 @@ def make_summary(
         mean_intensity=mean_intensity,
         forest=forest,
         difference=difference,
-        outcome={"kind": samples.outcome.kind, "described": samples.outcome.describe(levels_of(samples)), "linear_model": samples.outcome.linear_model},
+        outcome={
+            "kind": samples.outcome.kind,
+            "described": samples.outcome.describe([samples.outcome.levels[label] for label in samples.label]),
+            "linear_model": samples.outcome.linear_model,
+        },
         at_chance=is_at_chance(held_out),
         confounded=held_out.p_value is None,
         fdr=fdr,
@@ -203,11 +213,6 @@ def make_summary(
 def is_at_chance(performance: Performance) -> bool:
     """Whether prediction is not shown to be better than chance; not so where there is no p-value."""
     return performance.p_value is not None and performance.p_value > CHANCE_P
-
-
-def levels_of(samples: Samples) -> list[str]:
-    """The level of every sample."""
-    return [samples.outcome.levels[label] for label in samples.label]
 
 
 def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:

@@ -199,7 +199,7 @@ def by_class_table(channels: Sequence[str], included: Array, tables: SampleTable
 
 
 def importance_per_patient(channels: Sequence[str], tables: SampleTables, samples: Samples) -> pd.DataFrame:
-    """importance_per_patient.parquet: ``patient_id, label`` (or ``time, event``) ``, fold, channel, importance``, mean over seeds.
+    """importance_per_patient.parquet: ``patient_id``, the outcome, ``fold, channel, importance``, mean over seeds.
 
     There is no row for a channel that the patient's images lack.
     """

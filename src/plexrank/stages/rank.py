@@ -66,7 +66,8 @@ def _warnings(plan: Plan, table: TileTable) -> list[str]:
     warnings = [*plan.cohort.warnings, *plan.channels.warnings]
     if plan.cohort.unlabelled:
         warnings.append(
-            f"{counted(plan.cohort.unlabelled, 'image', 'is')} left out: {' or '.join(plan.study.cohort.outcome_columns)} is empty"
+            f"{counted(plan.cohort.unlabelled, 'image', 'is')} left out: "
+            f"{' or '.join(plan.study.cohort.outcome_columns)} is empty"
         )
     warnings += brightness_warnings(plan.cohort.images, table.signal)
     if unknown := unknown_pixel_sizes(notes.pixel_size_um for notes in plan.image_notes.values()):

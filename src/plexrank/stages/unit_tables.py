@@ -11,8 +11,8 @@ import torch
 
 from plexrank.attribution.store import AttributionStore
 from plexrank.models.channel_embedding import ChannelEmbedding
-from plexrank.planning.plan import Plan
 from plexrank.outcome import LinearWeights
+from plexrank.planning.plan import Plan
 from plexrank.ranking.aggregate import Classify, TileBlock, UnitTable, aggregate_unit
 from plexrank.ranking.null_unit import NullUnit, read_null_unit
 from plexrank.readout.linear import LinearClassifier

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plexrank.arrays import Array
-from plexrank.statistics.exchange import Exchange, columns_alike
+from plexrank.statistics.exchange import Exchange, Order, columns_alike
 from plexrank.statistics.rank_tests import aligned_ranks
 
 SHARED_ENCODER, OWN_ENCODERS = 1.5, 2.0
@@ -103,9 +103,8 @@ def pattern_test(
 def trend_pattern_test(
     held_out: Array,
     slope: Array,
-    place: Array,
     fold: Array,
-    exchange: Exchange,
+    order: Order,
     variance: float,
     draws: int,
     rng: np.random.Generator,
@@ -115,13 +114,12 @@ def trend_pattern_test(
     Args:
         held_out, fold, variance, draws: as for :func:`pattern_test`.
         slope: (seed, sample, column), :func:`trend_slope` of the unit that held the sample out.
-        place: (sample,) numbers, which move along with the samples.
-        exchange: of samples, whose labels are their own numbers.
+        order: the numbers; strata are folds, or parts of them such as sites.
     """
     effect, z, p = np.full((3, held_out.shape[2]), np.nan)
-    for rows, columns, among in columns_alike(held_out[0], exchange):
+    for rows, columns, among in columns_alike(held_out[0], order.exchange):
         own = held_out[:, rows][..., columns], slope[:, rows][..., columns], fold[rows]
-        found = _trend_pattern_test(*own, place, among, variance, draws, rng)
+        found = _trend_pattern_test(*own, order.place, among, variance, draws, rng)
         effect[columns], z[columns], p[columns] = found.effect, found.z, found.p
     return PatternTest(effect, z, p)
 
@@ -164,7 +162,7 @@ def _trend_pattern_test(
     draws: int,
     rng: np.random.Generator,
 ) -> PatternTest:
-    """Args: as for :func:`trend_pattern_test`, without NaN; ``place`` is that of all samples."""
+    """Args: as for :func:`trend_pattern_test`, without NaN; ``place`` (label,)."""
     terms = np.zeros(held_out.shape[1:])
     spread = np.zeros(held_out.shape[2])
     deviation = place - place[exchange.label].mean()

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from plexrank.arrays import Array
-from plexrank.statistics.exchange import Exchange, Labellings, columns_alike
+from plexrank.statistics.exchange import Exchange, Labellings, Order, columns_alike
 from plexrank.statistics.means import known_mean
 
 ROUNDING = 1e-9
@@ -142,24 +142,23 @@ def _rank_test(
     return RankTest(effect, _p_values(labellings, reached, count, spread))
 
 
-def trend_test(values: Array, place: Array, exchange: Exchange, draws: int, rng: np.random.Generator) -> RankTest:
+def trend_test(values: Array, order: Order, draws: int, rng: np.random.Generator) -> RankTest:
     """Whether values rise or fall along numbers of the samples: correlation of aligned ranks with them, by permutation.
 
     With ranks for the numbers it is Spearman's ρ; with martingale residuals the score test of Cox regression on ranks.
 
     Args:
         values: (sample, column), NaN takes no part.
-        place: (sample,) numbers, which move along with the samples.
-        exchange: of samples, whose labels are their own numbers.
+        order: the numbers, and how they may be exchanged.
 
     Returns:
         The two-sided p-value; the effect's sign says in which direction.
     """
 
     def test(rows: Array, columns: Array, among: Exchange) -> RankTest:
-        return _trend_test(values[rows][:, columns], place, among, draws, rng)
+        return _trend_test(values[rows][:, columns], order.place, among, draws, rng)
 
-    return RankTest.of_columns(values, exchange, test)
+    return RankTest.of_columns(values, order.exchange, test)
 
 
 def _trend_test(values: Array, place: Array, exchange: Exchange, draws: int, rng: np.random.Generator) -> RankTest:
