@@ -7,8 +7,8 @@ however often it was drawn. Results are NaN where nothing is comparable.
 
 Inverse probabilities of censoring (IPCW) come from one Kaplan-Meier estimate G of the time to censoring, of all samples
 and without weights. An event at T was seen because censoring did not come before: it weighs 1 / G(T−). scikit-survival
-0.2x and torchsurv 0.2 take G(T), which differs where an event and a censoring have the same time; there G(T) would
-leave out the chance of being censored at T itself, before which events come.
+0.28 and torchsurv 0.2 take G(T), as the papers write it for times without ties. It differs where an event and a
+censoring have the same time: G(T) takes the event, which comes first, for one that this censoring could have hidden.
 """
 
 from __future__ import annotations
