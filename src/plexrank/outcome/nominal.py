@@ -110,7 +110,7 @@ class Nominal(Outcome):
         return log_loss(prediction, label)
 
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Accuracy, balanced accuracy, area under the ROC curve; of more than two classes the mean of each against all."""
+        """Accuracy, balanced accuracy, area under the ROC curve (of more than two classes: mean of each against all)."""
         correct = (prediction.argmax(axis=1) == label).astype(np.float64)
         own = np.equal(label[:, None], np.arange(len(self))).astype(np.float64)
         recall = (weights * correct) @ own / (weights @ own)
