@@ -54,7 +54,8 @@ class Nominal(Outcome):
     def weights(self, label: IntArray) -> FloatArray:
         """n / (K · n_k), so that all classes that occur weigh the same."""
         counts = np.bincount(label, minlength=len(self))
-        return (len(label) / ((counts > 0).sum() * np.maximum(counts, 1)))[label]
+        weights: FloatArray = len(label) / ((counts > 0).sum() * np.maximum(counts, 1))
+        return weights[label]
 
     def balance(self, label: IntArray) -> IntArray:
         """The class."""
@@ -110,7 +111,7 @@ class Nominal(Outcome):
         return log_loss(prediction, label)
 
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Accuracy, balanced accuracy, area under the ROC curve (of more than two classes: mean of each against all)."""
+        """Accuracy, balanced accuracy, area under the ROC curve (with more than two classes of each against all)."""
         correct = (prediction.argmax(axis=1) == label).astype(np.float64)
         own = np.equal(label[:, None], np.arange(len(self))).astype(np.float64)
         recall = (weights * correct) @ own / (weights @ own)

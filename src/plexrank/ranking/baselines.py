@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -200,8 +200,13 @@ class MeansTraining:
 
     def among(self, rows: Array) -> MeansTraining:
         """Some of the rows only."""
-        columns = (self.features, self.label, self.patient, self.stratum)
-        return MeansTraining(*(column[rows] for column in columns), self.outcome)
+        return replace(
+            self,
+            features=self.features[rows],
+            label=self.label[rows],
+            patient=self.patient[rows],
+            stratum=self.stratum[rows],
+        )
 
 
 def best_strength(training: MeansTraining, seed: int) -> float:

@@ -78,7 +78,7 @@ def rank_features(
     """
     _check_numbers(folds, fdr, bootstrap, seed)
     names, table = _checked_values(values, features)
-    given = {"outcome": outcome, "patient": patient, **({} if site is None else {"site": site})}
+    given: dict[str, Any] = {"outcome": outcome, "patient": patient, **({} if site is None else {"site": site})}
     _check_indices({"values": values, **given})
     if kind == "survival":
         given["outcome"] = _survival_levels(outcome)

@@ -144,7 +144,8 @@ def rises_in_arrangement(
     """
 
     def places(label: Array, stratum: Array) -> Array:
-        return order[label]
+        own: Array = order[label]
+        return own
 
     return _along(order[samples.label], places, values, samples, variance, draws, rng)
 

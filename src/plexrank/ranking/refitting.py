@@ -99,7 +99,8 @@ def refitted_coefficients(
     refit = outcome.refitting(fitted, x, label, stratum)
     parts = [weights[start : start + DRAWS_AT_ONCE] for start in range(0, len(weights), DRAWS_AT_ONCE)]
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return np.concatenate(list(pool.map(refit, parts))) / spread
+        coef: Array = np.concatenate(list(pool.map(refit, parts))) / spread
+    return coef
 
 
 def implied_strength(
