@@ -75,9 +75,8 @@ def test_a_fit_is_where_loss_and_penalty_pull_alike_and_tells_its_strength(kind:
 def test_refits_to_drawn_rows_are_close_to_fits_of_these_rows(kind: str) -> None:
     outcome, x, label = cohort(kind)
     fitted = outcome.fit(x, label, 0.3)
-    weights = (
-        np.random.default_rng(0).multinomial(len(label), np.full(len(label), 1 / len(label)), size=4).astype(float)
-    )
+    rows = len(label)
+    weights = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=4).astype(float)
     drawn = outcome.refitting(fitted, x, label)(np.vstack([np.ones(rows), weights]))
     np.testing.assert_allclose(drawn[0], fitted.coef, atol=2e-4)
     for weight, coef in zip(weights, drawn[1:], strict=True):

@@ -70,6 +70,27 @@ def test_concordance_is_never_turned_round() -> None:
     assert outcome.headline_of(risk[:, None], label[None])[0] > 0.6
 
 
+def test_measures_of_survival_know_good_predictions_from_bad_ones() -> None:
+    levels, risk = survival_cohort(5, patients=200)
+    outcome = make_outcome("survival", levels)
+    good, none, bad = (
+        outcome.measures(k * risk[:, None], outcome.labels(levels), np.ones((1, 200))) for k in (1, 0, -1)
+    )
+    for name in ("c_index", "uno_c", "dynamic_auc"):
+        assert good[name][0] > 0.65
+        assert none[name][0] == pytest.approx(0.5)
+        assert bad[name][0] == pytest.approx(1 - good[name][0])
+    assert good["brier"][0] < none["brier"][0] < bad["brier"][0]
+
+
+def test_measures_that_need_several_event_times_are_left_open() -> None:
+    levels = [survival_level("5", n < 12) for n in range(20)] + [survival_level("9", False)]
+    outcome = make_outcome("survival", levels)
+    measures = outcome.measures(np.arange(21.0)[:, None], outcome.labels(levels), np.ones((1, 21)))
+    assert np.isfinite(measures["c_index"]).all()
+    assert np.isnan(measures["brier"]).all()
+
+
 def test_a_patients_loss_in_survival_is_least_at_its_hazard() -> None:
     levels, risk = survival_cohort(1, patients=400)
     outcome = make_outcome("survival", levels)

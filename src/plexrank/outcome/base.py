@@ -20,6 +20,8 @@ MEASURE_NAMES = {
     "r2": "R²",
     "c_index": "Harrell's C",
     "uno_c": "Uno's C",
+    "dynamic_auc": "time-dependent AUC",
+    "brier": "integrated Brier score (lower is better)",
 }
 """What measures are called in reports, headline measures first."""
 

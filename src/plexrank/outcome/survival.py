@@ -13,8 +13,9 @@ from scipy import stats
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.statistics.cox import fit_cox, partial_likelihood
+from plexrank.statistics.means import known_mean
 from plexrank.statistics.survival import martingale_residuals, median_follow_up
-from plexrank.statistics.survival_metrics import concordance, uno_concordance
+from plexrank.statistics.survival_metrics import concordance, dynamic_auc, integrated_brier_score, uno_concordance
 
 EVENT, CENSORED = "event", "censored"
 FOLD_BINS = 3
@@ -157,12 +158,31 @@ class Survival(Outcome):
         return result
 
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Harrell's C, and Uno's C up to τ; neither is ever turned round after a look at it."""
+        """Harrell's C, Uno's C up to τ, and over the events until then the mean dynamic AUC and the Brier score.
+
+        None is ever turned round after a look at it. The chances to survive behind the Brier score are those of the
+        cohort's cumulative hazard, times exp(log hazard).
+        """
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
-        return {
+        times, hazard = self._until_tau
+        measures = {
             "c_index": concordance(risk, time, event, weights),
             "uno_c": uno_concordance(risk, time, event, weights, self.tau),
         }
+        if len(times) < 2:
+            return measures | dict.fromkeys(("dynamic_auc", "brier"), np.full(len(weights), np.nan))
+        survival = np.exp(-hazard * np.exp(np.clip(risk, -LARGEST_LOG_HAZARD, LARGEST_LOG_HAZARD))[:, None])
+        return measures | {
+            "dynamic_auc": known_mean(dynamic_auc(risk, time, event, weights, times), axis=1),
+            "brier": integrated_brier_score(survival, time, event, weights, times),
+        }
+
+    @functools.cached_property
+    def _until_tau(self) -> tuple[FloatArray, FloatArray]:
+        """Times (time,) of events up to τ, and the cohort's cumulative hazard at each."""
+        times, first = np.unique(self.time, return_index=True)
+        is_used = np.isin(times, self.time[self.event]) & (times <= self.tau)
+        return times[is_used], self.expected[first][is_used]
 
     def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
         """Harrell's C."""

@@ -46,8 +46,14 @@ class Performance:
         return self.measures[self.headline]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types for JSON."""
-        return {**{name: asdict(value) for name, value in self.measures.items()}, "p_value": self.p_value}
+        """Plain types for JSON; what is not defined is None."""
+        plain = {name: {key: _defined(number) for key, number in asdict(value).items()}
+                 for name, value in self.measures.items()}  # fmt: skip
+        return {**plain, "p_value": self.p_value}
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def headline(prediction: Array, samples: Samples) -> float:
