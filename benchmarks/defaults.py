@@ -158,7 +158,7 @@ def trained_units(plan: Plan, cohort: TiledCohort) -> Iterator[Trained]:
         trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
         network = trained.network(torch.device("cpu"))
         torch.manual_seed(1000 * fold + seed)
-        fresh = build_network(trained.settings, len(trained.channel_names), len(trained.class_names)).eval()
+        fresh = build_network(trained.settings, len(trained.channel_names), len(trained.output_names)).eval()
         if not isinstance(network, ChannelEmbedding) or not isinstance(fresh, ChannelEmbedding):
             raise SystemExit(f"{plan.rundir.path}: its networks have no channel embedding")
         of_role = {role: cohort.tiles_of(plan.images(fold, role)) for role in ("training", "validation", "held_out")}

@@ -25,6 +25,7 @@ from plexrank.attribution.methods import METHODS
 from plexrank.distributed import ProcessInfo, process_group
 from plexrank.evaluation.truth import evaluate
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.outcome import make_outcome
 from plexrank.settings import IntensitySettings, ModelSettings, TrainSettings
 from plexrank.simulate.cohort import SimulatedCohort
 from plexrank.simulate.paper import paper_cohort
@@ -131,15 +132,15 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
 def _tiles(cohort: SimulatedCohort, fitted_on: NDArray[np.int64]) -> TrainingTiles:
     labels = cohort.outcome.columns["label"]
     settings = IntensitySettings(transform="linear", clip_percentile=100)
-    classes = sorted(set(labels))
+    outcome = make_outcome("nominal", labels)
     return TrainingTiles(
         cohort.draw,
         fit_intensity((cohort.draw(image) for image in fitted_on.tolist()), settings),
-        labels=np.array([classes.index(label) for label in labels]),
+        labels=outcome.labels(labels),
         image_index=np.arange(len(labels)),
         patient_ids=np.array([f"p{image}" for image in range(len(labels))]),
         channel_names=[f"C{channel}" for channel in range(len(cohort.plants))],
-        class_names=classes,
+        outcome=outcome,
         cache_bytes=2**36,
     )
 

@@ -163,7 +163,8 @@ def _bare(plan: Plan, info: ProcessInfo, logits_of: Callable[[ChannelEmbedding, 
     index = _unit(plan, cohort).train_index
     inputs = model_input(next(tiles.batches([index]))).to(info.device)
     labels = torch.from_numpy(tiles.labels[index]).to(info.device)
-    network = build_network(plan.study.model, len(cohort.channels), len(tiles.class_names)).to(info.device).train()
+    network = build_network(plan.study.model, len(cohort.channels), len(tiles.outcome.output_names))
+    network = network.to(info.device).train()
     assert isinstance(network, ChannelEmbedding)
     optimiser = make_optimiser(network, plan.study.train.learning_rate)
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The network of the paper: every channel becomes one number, and the numbers are classified."""
+"""The network of the paper: every channel becomes one number, and from the numbers it predicts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from plexrank.models.encoders import make_encoder
+from plexrank.models.ordered import last_layer
 from plexrank.models.standardizer import Standardizer
 
 HIDDEN_UNITS = 200
@@ -21,11 +22,12 @@ class ChannelEmbedding(nn.Module):
 
     Args:
         num_channels: N, at least 1.
-        num_classes: K, at least 2.
+        num_outputs: K, at least 1.
         backbone: ``resnet18`` (the paper's), ``resnet3d18`` (convolves across channels, of the paper's ablation) or
             ``shallow``.
         standardize: whether r is standardised before it is classified.
         independent: whether what turns features into a number is another for each channel.
+        ordered: whether the outputs are one score and thresholds that fall.
 
     Raises:
         ValueError: the numbers are too small or the backbone is unknown.
@@ -34,16 +36,17 @@ class ChannelEmbedding(nn.Module):
     def __init__(
         self,
         num_channels: int,
-        num_classes: int,
+        num_outputs: int,
         backbone: str = "resnet18",
         standardize: bool = True,
         independent: bool = False,
+        ordered: bool = False,
     ) -> None:
         super().__init__()
-        if num_channels < 1 or num_classes < 2:
-            raise ValueError(f"needs ≥ 1 channel and ≥ 2 classes, got {num_channels} and {num_classes}")
+        if num_channels < 1 or num_outputs < 1:
+            raise ValueError(f"needs ≥ 1 channel and ≥ 1 output, got {num_channels} and {num_outputs}")
         self.num_channels = num_channels
-        self.num_classes = num_classes
+        self.num_outputs = num_outputs
         self.encoder = make_encoder(backbone, independent, num_channels)
         self.standardizer = Standardizer(num_channels) if standardize else None
         self.classifier = nn.Sequential(
@@ -51,7 +54,7 @@ class ChannelEmbedding(nn.Module):
             nn.ReLU(),
             nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS),
             nn.ReLU(),
-            nn.Linear(HIDDEN_UNITS, num_classes),
+            last_layer(HIDDEN_UNITS, num_outputs, ordered),
         )
 
     def embed(self, tiles: Tensor, present: Tensor | None = None) -> Tensor:
@@ -84,7 +87,7 @@ class ChannelEmbedding(nn.Module):
             self.standardizer.recenter(mean, variance)
 
     def classify(self, r: Tensor) -> Tensor:
-        """r (B, N) float32 → logits (B, K) float32, whatever the autocast; NaN counts as 0."""
+        """r (B, N) float32 → outputs (B, K) float32, whatever the autocast; NaN counts as 0."""
         return self._classify(r.masked_fill(r.isnan(), 0))
 
     def _classify(self, r: Tensor) -> Tensor:
@@ -92,6 +95,6 @@ class ChannelEmbedding(nn.Module):
             return cast(Tensor, self.classifier(r))
 
     def forward(self, tiles: Tensor, present: Tensor | None = None) -> Tensor:
-        """Logits (B, K) of tiles; unlike in :meth:`classify`, an r that is NaN where a channel is present shows."""
+        """Outputs (B, K) of tiles; unlike in :meth:`classify`, an r that is NaN where a channel is present shows."""
         r = self._embed(tiles, present)
         return self._classify(r if present is None else r.masked_fill(~present, 0))

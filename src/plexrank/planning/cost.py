@@ -70,7 +70,8 @@ def measure_cost(path: Path, overrides: Sequence[str], result: CheckResult) -> C
     if cost is None:
         return result
     study = load_study(path, overrides)
-    trial = try_training(study, cost.n_channels, cost.n_classes)
+    classes = cost.n_classes or 1
+    trial = try_training(study, cost.n_channels, classes - 1 if study.cohort.outcome == "ordinal" else classes)
     if trial is None:
         note = "memory and time of training could not be measured on this machine: memory_gb counts its tiles only"
         return replace(result, warnings=(*result.warnings, note))

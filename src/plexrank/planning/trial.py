@@ -47,13 +47,14 @@ class Trial:
         return seconds * max(1.0, tiles / num)
 
 
-def try_training(study: Study, num_channels: int, num_classes: int) -> Trial | None:
+def try_training(study: Study, num_channels: int, num_outputs: int) -> Trial | None:
     """Measure training steps of a study; ``None`` where that cannot be, as on a login node without torch."""
     side = min(study.train.crop_px, study.tile.tile_px)
     asked = {
         "model": study.model.model_copy(update={"weights": "none", "first_conv": "fresh"}).model_dump(mode="json"),
         "num_channels": num_channels,
-        "num_classes": num_classes,
+        "num_outputs": num_outputs,
+        "ordered": study.cohort.outcome == "ordinal",
         "side_px": side,
         "batch_tiles": -(-study.train.batch_tiles // study.train.accumulate),
         "seconds": SECONDS,

@@ -5,6 +5,7 @@ Source: Ilse, Tomczak & Welling 2018 (attention-based deep multiple instance lea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,11 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from plexrank.arrays import IntArray
+from plexrank.models.ordered import last_layer
 
 ATTENTION_UNITS = 16
 STEPS = 200
 LEARNING_RATE = 0.01
 WEIGHT_DECAY = 0.01
+
+ImageLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Outputs (image, output), labels and strata (image,) int64 → the mean loss ()."""
 
 
 class AttentionPooling(nn.Module):
@@ -54,67 +59,72 @@ class Bags:
         r: (tile, channel) float32, NaN where absent.
         image: (tile,) int64, 0…I − 1; every number occurs.
         labels: (image,) int64.
+        stratum: (image,) int64, such as sites.
     """
 
     r: Tensor
     image: Tensor
     labels: Tensor
+    stratum: Tensor
 
 
-def make_bags(r: NDArray[np.float32], image_index: IntArray, labels: IntArray) -> Bags:
-    """Bags of tiles: r (tile, channel), the image of each (tile,) as any number, and its label (tile,)."""
+def make_bags(r: NDArray[np.float32], image_index: IntArray, labels: IntArray, stratum: IntArray) -> Bags:
+    """Bags of tiles: r (tile, channel), the image of each (tile,) as any number, its label and stratum (tile,)."""
     _, first, image = np.unique(image_index, return_index=True, return_inverse=True)
-    return Bags(torch.from_numpy(r), torch.from_numpy(image.astype(np.int64)), torch.from_numpy(labels[first]))
+    of_image = (torch.from_numpy(values) for values in (image.astype(np.int64), labels[first], stratum[first]))
+    return Bags(torch.from_numpy(r), *of_image)
 
 
-def fit_attention(training: Bags, validation: Bags, num_classes: int, seed: int) -> AttentionPooling:
-    """Train attention and a linear classifier on it together; keep the step with the least validation loss.
+def fit_attention(
+    training: Bags, validation: Bags, num_outputs: int, seed: int, loss: ImageLoss, ordered: bool = False
+) -> AttentionPooling:
+    """Train attention and a linear model on it together; keep the step with the least validation loss.
 
     The first candidate is the plain mean, so that attention is kept only where it predicts images of other patients
     better than the mean does. Deterministic; the global random state is left alone.
 
     Args:
         training, validation: of different patients.
-        num_classes: K.
+        num_outputs: of the linear model.
         seed: of the initial weights.
+        loss: of images.
+        ordered: whether the outputs are one score and thresholds that fall.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         attention = AttentionPooling(training.r.shape[1])
-        classifier = nn.Linear(training.r.shape[1], num_classes)
+        classifier = last_layer(training.r.shape[1], num_outputs, ordered)
         nn.init.zeros_(classifier.weight)
     best, best_loss = _state(attention), float("inf")
-    _fit_classifier(attention, classifier, training)
+    _fit_classifier(attention, classifier, training, loss)
     parameters = [*attention.parameters(), *classifier.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     for _ in range(STEPS):
         with torch.no_grad():
-            loss = float(_loss(attention, classifier, validation))
-        if loss < best_loss:
-            best, best_loss = _state(attention), loss
+            found = float(_loss(attention, classifier, validation, loss))
+        if found < best_loss:
+            best, best_loss = _state(attention), found
         optimiser.zero_grad()
-        _loss(attention, classifier, training).backward()  # type: ignore[no-untyped-call]
+        _loss(attention, classifier, training, loss).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     attention.load_state_dict(best)
     return attention.requires_grad_(False).eval()
 
 
-def _fit_classifier(attention: AttentionPooling, classifier: nn.Linear, bags: Bags) -> None:
-    """Bring the classifier of the plain mean near its optimum, so that what attention adds is attention's."""
+def _fit_classifier(attention: AttentionPooling, classifier: nn.Linear, bags: Bags, loss: ImageLoss) -> None:
+    """Bring the linear model of the plain mean near its optimum, so that what attention adds is attention's."""
     optimiser = torch.optim.Adam(classifier.parameters(), lr=10 * LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     for _ in range(STEPS):
         optimiser.zero_grad()
-        _loss(attention, classifier, bags).backward()  # type: ignore[no-untyped-call]
+        _loss(attention, classifier, bags, loss).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
-def _loss(attention: AttentionPooling, classifier: nn.Linear, bags: Bags) -> Tensor:
-    """Cross-entropy of the images, every class with the same weight."""
+def _loss(attention: AttentionPooling, classifier: nn.Linear, bags: Bags, loss: ImageLoss) -> Tensor:
     shares = attention(bags.r, bags.image, len(bags.labels))
     r = bags.r.nan_to_num(nan=0)
     pooled = r.new_zeros(len(bags.labels), r.shape[1]).index_add(0, bags.image, shares[:, None] * r)
-    counts = torch.bincount(bags.labels, minlength=classifier.out_features).clamp(min=1)
-    return nn.functional.cross_entropy(classifier(pooled), bags.labels, weight=1 / counts.to(r))
+    return loss(classifier(pooled), bags.labels, bags.stratum)
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
     tiles = cohort.training_tiles(trained.intensity, cache_bytes=0 if passes_once else CACHE_BYTES)
     methods = plan.study.attribute.methods
     unit = ExplainedUnit(
-        fold, seed, trained.channel_names, trained.class_names, file_digest(checkpoint), tuple(methods)
+        fold, seed, trained.channel_names, trained.output_names, file_digest(checkpoint), tuple(methods)
     )
     num_tiles = len(held_out_tiles(trained, cohort))
     with ExitStack() as first:
@@ -67,10 +67,15 @@ def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: 
 
 
 def _refuse_another_cohort(checkpoint: Path, trained: TrainedUnit, cohort: TiledCohort, plan: Plan, fold: int) -> None:
-    """Raise RunDirError where a network was trained on other channels, classes or folds, saying what differs."""
+    """Raise RunDirError where a network was trained on other channels, labels or folds, saying what differs."""
+    outcome = plan.cohort.outcome
     for what, found, wanted in (
         ("channels", trained.channel_names, cohort.channels),
-        ("classes", trained.class_names, plan.cohort.classes),
+        (
+            "classes" if outcome.output_names == outcome.levels else "outputs",
+            trained.output_names,
+            outcome.output_names,
+        ),
     ):
         if tuple(found) != tuple(wanted):
             differ = sorted(set(found) ^ set(wanted)) or ["their order"]

@@ -1,4 +1,4 @@
-"""What a trained network says of the tiles that it held out: embedding, logits and importances."""
+"""What a trained network says of the tiles that it held out: embedding, outputs and importances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plexrank.readout.pooling import tile_weights
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.training.checkpoint import TrainedUnit
 from plexrank.training.data import TrainingTiles
-from plexrank.training.embedding import embed_tiles, logits_of_tiles
+from plexrank.training.embedding import embed_tiles, outputs_of_tiles
 from plexrank.training.explain import explain_tiles
 
 
@@ -46,7 +46,7 @@ def explain_held_out(
         else:
             weight = np.ones(len(block), dtype=np.float32)
             embedding = np.full((len(block), network.num_channels), np.nan, dtype=np.float32)
-            logits = logits_of_tiles(network, tiles, block, info)
+            logits = outputs_of_tiles(network, tiles, block, info)
             values = explain_tiles(network, tiles, block, methods, info)
         yield AttributionBlock(
             tile_id=block,
@@ -80,7 +80,7 @@ def _explain_embedding(
     methods: Sequence[str],
     info: ProcessInfo,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Logits and importances of tiles, from the embedding and the small classifier alone."""
+    """Outputs and importances of tiles, from the embedding and the small classifier alone."""
     classify = trained.classify(network)
     r = torch.from_numpy(embedding).to(info.device)
     background = torch.from_numpy(trained.embedding_mean).to(info.device)

@@ -72,17 +72,18 @@ class TiledCohort(TileTable):
     def training_tiles(self, intensity: IntensityFit, cache_bytes: int = CACHE_BYTES) -> TrainingTiles:
         """The tiles with their labels, as the network is fed them."""
         _ = self.stores  # opened here, and not by the threads that read
-        images = [self.plan.cohort.images[image] for image in self.image_of_tile]
-        classes = self.plan.cohort.classes
+        cohort, image = self.plan.cohort, self.image_of_tile
+        sites = np.unique([record.site or "" for record in cohort.images], return_inverse=True)[1]
         return TrainingTiles(
             read=self.read,
             intensity=intensity,
-            labels=np.array([classes.index(image.label) for image in images]),
-            image_index=self.image_of_tile,
-            patient_ids=np.array([image.patient_id for image in images]),
+            labels=cohort.labels[image],
+            image_index=image,
+            patient_ids=np.array([record.patient_id for record in cohort.images])[image],
             channel_names=self.channels,
-            class_names=classes,
-            present=self.present[self.image_of_tile],
+            outcome=cohort.outcome,
+            present=self.present[image],
             channel_means=self.channel_means,
+            stratum=sites[image],
             cache_bytes=cache_bytes,
         )

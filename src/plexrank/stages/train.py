@@ -23,6 +23,7 @@ from plexrank.stages.todo import units_to_do
 from plexrank.stages.unit_tables import image_means
 from plexrank.training.checkpoint import TrainedUnit, previous_path, read_unit
 from plexrank.training.data import TrainingTiles
+from plexrank.training.history import score_in_words
 from plexrank.training.loop import train_unit
 from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult
 
@@ -76,7 +77,7 @@ class _Trainer:
         on_first(lambda: work.finish(device=self.info.hardware), self.info)
         return (
             f"fold {fold} seed {seed}: best of {result.epochs} epochs is {result.best_epoch + 1},"
-            f" validation AUC {result.validation_auc:.2f}"
+            f" {score_in_words(result.headline, result.validation_score)}"
         )
 
     def train_null(self, tiles: TrainingTiles, fold: int, labelling: int) -> None:
@@ -97,7 +98,7 @@ class _Trainer:
         unit = NullUnit(
             labelling=labelling,
             channel_names=trained.channel_names,
-            class_names=trained.class_names,
+            class_names=trained.output_names,
             labels=self.plan.null_labels[labelling],
             method=self.plan.study.rank.by,
             table=table,

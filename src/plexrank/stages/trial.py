@@ -1,7 +1,7 @@
 """Times a few steps of a study's training on made-up tiles, as a process of its own, and says what they took.
 
-Reads a JSON object from standard input (``model``, ``num_channels``, ``num_classes``, ``side_px``, ``batch_tiles``,
-``seconds``) and writes one: see :class:`plexrank.planning.trial.Trial`.
+Reads a JSON object from standard input (``model``, ``num_channels``, ``num_outputs``, ``ordered``, ``side_px``,
+``batch_tiles``, ``seconds``) and writes one: see :class:`plexrank.planning.trial.Trial`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
         importlib.import_module(f"plexrank.stages.{stage}")  # what a run has loaded
     keep_freed_memory()
     channels, side, whole = asked["num_channels"], asked["side_px"], asked["batch_tiles"]
-    network = build_network(ModelSettings(**asked["model"]), channels, asked["num_classes"])
+    network = build_network(ModelSettings(**asked["model"]), channels, asked["num_outputs"], asked["ordered"])
     optimiser = make_optimiser(network, 1e-3)
     room = SHARE_OF_MEMORY * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     steps: list[tuple[int, float, int]] = []
@@ -63,7 +63,7 @@ def _step(network: Network, optimiser: torch.optim.Optimizer, images: torch.Tens
     began = time.process_time()
     optimiser.zero_grad()
     network.train()
-    labels = torch.arange(len(images)) % network.num_classes
+    labels = torch.arange(len(images)) % network.num_outputs
     nn.functional.cross_entropy(network(images, None), labels).backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return time.process_time() - began

@@ -43,7 +43,7 @@ class TrainedUnit:
         key: digest of the settings and inputs it was trained with.
         epoch: the epoch with the lowest validation loss, from 0.
         channel_names: N names in the order of r.
-        class_names: K names in the order of the logits.
+        output_names: K names in the order of the outputs.
         model_state: of the plain network.
         classifier: the refitted one, or ``None`` where the network's own is used.
         embedding_images: (image,) int64, the images of training and validation.
@@ -51,6 +51,7 @@ class TrainedUnit:
             image lacks, and all through where the network has no embedding.
         attention: what weighs the tiles of an image, ``None`` where they count alike.
         blend: what takes intensities into r, ``None`` where the embedding is r alone.
+        has_ordered_outputs: whether the network's outputs are one score and thresholds that fall.
     """
 
     key: str
@@ -58,7 +59,7 @@ class TrainedUnit:
     seed: int
     epoch: int
     channel_names: tuple[str, ...]
-    class_names: tuple[str, ...]
+    output_names: tuple[str, ...]
     intensity: IntensityFit
     settings: ModelSettings
     model_state: Mapping[str, Tensor]
@@ -67,15 +68,16 @@ class TrainedUnit:
     embedding_mean: NDArray[np.float32]
     attention: AttentionPooling | None = None
     blend: IntensityBlend | None = None
+    has_ordered_outputs: bool = False
 
     def network(self, device: torch.device) -> Network:
         """The network with these weights, in evaluation mode."""
-        model = build_network(self.settings, len(self.channel_names), len(self.class_names))
+        model = build_network(self.settings, len(self.channel_names), len(self.output_names), self.has_ordered_outputs)
         model.load_state_dict(dict(self.model_state))
         return model.to(device).eval()
 
     def classify(self, network: ChannelEmbedding) -> Callable[[Tensor], Tensor]:
-        """What turns r (tile, channel) into logits (tile, class), on the network's device."""
+        """What turns r (tile, channel) into outputs (tile, output), on the network's device."""
         if self.classifier is None:
             return network.classify
         return self.classifier.to(next(network.parameters()).device)
@@ -175,7 +177,7 @@ def read_progress(path: Path) -> Progress | None:
 def write_unit(path: Path, unit: TrainedUnit) -> None:
     """Write ``best.pt``."""
     plain = {entry.name: getattr(unit, entry.name) for entry in dataclasses.fields(unit)}
-    plain["channel_names"], plain["class_names"] = list(unit.channel_names), list(unit.class_names)
+    plain["channel_names"], plain["output_names"] = list(unit.channel_names), list(unit.output_names)
     plain["intensity"] = {
         "transform": unit.intensity.transform,
         "cofactor": float(unit.intensity.cofactor),
@@ -204,7 +206,7 @@ def read_unit(path: Path) -> TrainedUnit:
         return TrainedUnit(
             **{name: state[name] for name in ("key", "fold", "seed", "epoch", "model_state")},
             channel_names=tuple(state["channel_names"]),
-            class_names=tuple(state["class_names"]),
+            output_names=tuple(state["output_names"] if "output_names" in state else state["class_names"]),
             intensity=IntensityFit(
                 intensity["transform"], intensity["cofactor"], np.array(intensity["scale"], dtype=np.float32)
             ),
@@ -214,6 +216,7 @@ def read_unit(path: Path) -> TrainedUnit:
             embedding_mean=state["embedding_mean"].numpy(),
             attention=_attention(state["attention"]),
             blend=_blend(state.get("blend")),
+            has_ordered_outputs=state.get("has_ordered_outputs", False),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDirError(f"{path}: no trained unit ({first_line(error)}); delete it and train again") from error

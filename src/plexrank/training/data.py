@@ -24,6 +24,7 @@ from torch import Tensor
 
 from plexrank.arrays import FloatArray, IntArray
 from plexrank.machine.cores import usable_cores
+from plexrank.outcome import Outcome
 from plexrank.settings import CACHE_BYTES
 from plexrank.tiles.intensity import IntensityFit
 
@@ -59,13 +60,15 @@ class TrainingTiles:
     Args:
         read: tile index → raw counts (channel, y, x), square and of one size; called from threads.
         intensity: what turns counts into intensities in 0–1.
-        labels: (tile,) class of the tile's image, 0…K−1.
+        labels: (tile,) label of the tile's image, its place among the levels of the outcome.
         image_index: (tile,) which image it is from.
         patient_ids: (tile,) whose image it is.
         channel_names: N names, in the order of the channel axis.
-        class_names: K names, in the order of ``labels``.
+        outcome: of the cohort.
         present: (tile, channel) bool, which channels the tile's image holds; all if absent.
         channel_means: (tile, channel) mean counts, NaN where absent; needed where intensities are blended into r.
+        stratum: (tile,) int, the site of the tile's image, each with a baseline of its own where the outcome knows one;
+            all alike if absent.
         cache_bytes: memory for intensities that are kept.
 
     Raises:
@@ -80,9 +83,10 @@ class TrainingTiles:
         image_index: IntArray,
         patient_ids: NDArray[np.str_],
         channel_names: Sequence[str],
-        class_names: Sequence[str],
+        outcome: Outcome,
         present: NDArray[np.bool_] | None = None,
         channel_means: NDArray[np.floating] | None = None,
+        stratum: IntArray | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if not len(labels) == len(image_index) == len(patient_ids):
@@ -93,8 +97,9 @@ class TrainingTiles:
         self.image_index = np.asarray(image_index, dtype=np.int64)
         self.patient_ids = np.asarray(patient_ids)
         self.channel_names = tuple(channel_names)
-        self.class_names = tuple(class_names)
+        self.outcome = outcome
         self.channel_means = channel_means
+        self.stratum = np.zeros(len(labels), np.int64) if stratum is None else np.asarray(stratum, dtype=np.int64)
         self.intensity = intensity
         self._present = None if present is None or present.all() else np.asarray(present, dtype=bool)
         self._read = read
@@ -230,6 +235,7 @@ def draw_epoch(
     batch_tiles: int,
     entropy: Sequence[int],
     disturbance: Disturbance = UNDISTURBED,
+    spread: NDArray[np.bool_] | None = None,
 ) -> list[Batch]:
     """The batches of one epoch.
 
@@ -244,11 +250,12 @@ def draw_epoch(
         batch_tiles: the most a batch holds (one more where that avoids a single tile).
         entropy: whole numbers that name the unit and the epoch.
         disturbance: what else to draw.
+        spread: (tile,) which tiles all batches get as many of as can be, such as those of patients with an event.
     """
     order, weights = _draw_tiles(image_index, tile_weights, np.random.default_rng([*entropy, 0]))
     n_batches = min(-(-len(order) // batch_tiles), max(1, len(order) // 2))
     batches = []
-    for number, chosen in enumerate(np.array_split(order, n_batches)):
+    for number, chosen in enumerate(_cut(order, n_batches, None if spread is None else spread[order])):
         generator = np.random.default_rng([*entropy, 1, number])
         batches.append(
             Batch(
@@ -277,6 +284,17 @@ def _draw_tiles(
         weights[kept] /= len(kept)
         drawn.append(kept)
     return generator.permutation(np.concatenate(drawn)), weights
+
+
+def _cut(order: IntArray, number: int, spread: NDArray[np.bool_] | None) -> list[IntArray]:
+    """So many parts of about equal length, each with about as many of the tiles that are ``spread``, in their order."""
+    if spread is None:
+        return np.array_split(order, number)
+    places, others = np.array_split(np.flatnonzero(spread), number), np.flatnonzero(~spread)
+    sizes = [len(part) for part in np.array_split(order, number)]
+    rest = np.cumsum([size - len(part) for size, part in zip(sizes, places, strict=True)])[:-1]
+    pairs = zip(places, np.split(others, rest), strict=True)
+    return [order[np.sort(np.concatenate(pair))] for pair in pairs]
 
 
 def evenly_spaced(index: IntArray, most: int) -> IntArray:

@@ -30,9 +30,9 @@ def embed_tiles(
     return over_tiles(model, model.embed, (model.num_channels,), tiles, index, info)
 
 
-def logits_of_tiles(model: Network, tiles: TrainingTiles, index: IntArray, info: ProcessInfo) -> NDArray[np.float32]:
-    """Logits (tile, class) float32 of whole tiles; see :func:`over_tiles`."""
-    return over_tiles(model, model, (model.num_classes,), tiles, index, info)
+def outputs_of_tiles(model: Network, tiles: TrainingTiles, index: IntArray, info: ProcessInfo) -> NDArray[np.float32]:
+    """Outputs (tile, output) float32 of whole tiles; see :func:`over_tiles`."""
+    return over_tiles(model, model, (model.num_outputs,), tiles, index, info)
 
 
 @torch.inference_mode()

@@ -32,10 +32,10 @@ def _own_scaled(network: Baseline, tiles: Tensor, present: Tensor | None) -> Ten
 
 @torch.no_grad()
 def removal(network: Baseline, tiles: Tensor, present: Tensor | None) -> Tensor:
-    """logit_k − logit_k of the tile without channel c (Zeiler & Fergus 2014, with channels as patches).
+    """output_k − output_k of the tile without channel c (Zeiler & Fergus 2014, with channels as patches).
 
     Returns:
-        (tile, channel, class), NaN where a tile's image lacks the channel.
+        (tile, channel, output), NaN where a tile's image lacks the channel.
     """
     held = torch.ones(tiles.shape[:2], dtype=torch.bool, device=tiles.device) if present is None else present
     whole, without = network(tiles, present), []
@@ -55,13 +55,13 @@ TILE_METHODS: Mapping[str, TileMethod] = MappingProxyType(
 def explain_tiles(
     network: Baseline, tiles: TrainingTiles, index: IntArray, methods: Sequence[str], info: ProcessInfo
 ) -> dict[str, NDArray[np.float32]]:
-    """Per method (tile, channel, class) of whole tiles, NaN where a tile's image lacks the channel.
+    """Per method (tile, channel, output) of whole tiles, NaN where a tile's image lacks the channel.
 
     ``gradient`` is the network's own importance, ``gradient_paper`` the same scaled to 0–1 for every tile, and
-    ``occlusion`` the change of the logit when the channel is taken away. A collective, see
+    ``occlusion`` the change of the output when the channel is taken away. A collective, see
     :func:`plexrank.training.embedding.over_tiles`.
     """
-    shape = (network.num_channels, network.num_classes)
+    shape = (network.num_channels, network.num_outputs)
     on_tiles = {name: METHODS[name].on_tiles for name in methods}
     computed = {
         name: over_tiles(network, partial(TILE_METHODS[name], network), shape, tiles, index, info)

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, float]
-"""One epoch: ``epoch`` from 1, losses, accuracy, AUC, learning rate, seconds."""
+"""One epoch: ``epoch`` from 1, losses, accuracy, the headline measure, learning rate, seconds."""
 EVENTS = "events.out.tfevents.*"
+SCORES = {"auc": "AUC", "spearman": "Spearman correlation", "c_index": "C-index"}
+"""Headline measures in words."""
 
 
 class History:
@@ -76,11 +78,20 @@ def step_line(epoch: int, epochs: int, n_tiles: int, n_left: int, seconds: float
     return f"epoch {epoch} of up to {epochs}, {rate:.0f} tiles/s, {lasting(n_left / rate)} to the epoch's end"
 
 
-def progress_line(row: Row, epochs: int, n_tiles: float) -> str:
-    """An epoch in words, with tiles a second and the time left."""
+def score_in_words(headline: str, score: float) -> str:
+    """The headline measure of validation images, such as ``validation AUC 0.81``."""
+    return f"validation {SCORES.get(headline, headline)} {score:.2f}"
+
+
+def progress_line(row: Row, epochs: int, n_tiles: float, headline: str) -> str:
+    """An epoch in words, with tiles a second and the time left.
+
+    Args:
+        headline: measure of the validation images.
+    """
     most = lasting(row["seconds"] * (epochs - row["epoch"]))
     return (
         f"epoch {row['epoch']:.0f} of up to {epochs}, training loss {row['train_loss']:.3f}, "
-        f"validation loss {row['validation_loss']:.3f}, validation AUC {row['validation_auc']:.2f}, "
+        f"validation loss {row['validation_loss']:.3f}, {score_in_words(headline, row[f'validation_{headline}'])}, "
         f"{n_tiles / max(row['seconds'], 1e-3):.0f} tiles/s, at most {most} left"
     )

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
 import torch
-from scipy.special import softmax
-from torch import Tensor, nn
+from torch import Tensor
 
 from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, copy_buffers_of_first, on_first, unwrap, wrap
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
@@ -31,20 +30,13 @@ from plexrank.training.checkpoint import (
     write_progress,
     write_unit,
 )
-from plexrank.training.data import (
-    Batch,
-    Disturbance,
-    TrainingTiles,
-    augment,
-    draw_epoch,
-    held_channels,
-    model_input,
-)
+from plexrank.training.data import Disturbance, TrainingTiles, draw_epoch
 from plexrank.training.history import History, progress_line, step_line
+from plexrank.training.losses import Loss, make_loss
 from plexrank.training.memory import activation_bytes, free_bytes, naming_what_fits, should_recompute
-from plexrank.training.metrics import area_under_curve, class_weights, weighted_log_loss
 from plexrank.training.optimiser import make_optimiser, make_scheduler
 from plexrank.training.readout import Readout
+from plexrank.training.step import Stepper
 from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult, describe
 from plexrank.training.weights import load_pretrained
 
@@ -76,12 +68,13 @@ def train_unit(
         seconds_between_saves: an epoch that ends sooner after the last save is not saved; all are by default.
 
     Raises:
-        StudyError: the training tiles lack a class or are fewer than two, or there is nothing to validate on.
+        StudyError: the training tiles lack a class or an event or are fewer than two, or there is nothing to validate
+            on.
         StoppedEarly: on request; the same call goes on bitwise as if it had not been stopped (on CPUs).
         MissingInputError: the pretrained weights are not there.
         PlexrankError: the loss became infinite or undefined.
     """
-    _check(tiles, unit)
+    _check(tiles, unit, make_loss(tiles.outcome))
     training = UnitTraining(tiles, unit, model, train, info, paths, key, report)
     training.start_or_resume()
     while not training.finished:
@@ -95,21 +88,29 @@ def train_unit(
         epochs=training.progress.epoch,
         best_epoch=training.progress.best_epoch,
         validation_loss=best["validation_loss"],
-        validation_auc=best["validation_auc"],
+        headline=tiles.outcome.headline,
+        validation_score=best[f"validation_{tiles.outcome.headline}"],
     )
 
 
-def _check(tiles: TrainingTiles, unit: TrainingUnit) -> None:
-    labels = tiles.labels[unit.train_index]
-    missing = [name for label, name in enumerate(tiles.class_names) if label not in labels]
+def _check(tiles: TrainingTiles, unit: TrainingUnit, loss: Loss) -> None:
+    labels, outcome = tiles.labels[unit.train_index], tiles.outcome
+    held = set(outcome.group_of(labels).tolist())
+    missing = [group for place, group in enumerate(outcome.groups) if group.is_trained_on and place not in held]
     name = f"fold {unit.fold}"
     if missing:
-        raise StudyError(f"{name}: no training tile of class {', '.join(missing)}; lower train.folds or add patients")
+        lacks = f"training tile of class {', '.join(group.name for group in missing)}"
+        what = lacks if outcome.has_classes else f"{missing[0].one} to train on"
+        raise StudyError(f"{name}: no {what}; lower train.folds or add patients")
     if len(labels) < 2 or len(unit.validation_index) == 0:
         raise StudyError(
             f"{name}: {len(labels)} training and {len(unit.validation_index)} validation tiles, expected at least "
             "2 and 1; lower train.folds or add patients"
         )
+    held_back = tiles.labels[unit.validation_index]
+    alike = np.zeros((len(held_back), len(outcome.output_names)))
+    if math.isnan(loss.of_validation(alike, held_back, loss.label_weights(labels))):
+        raise StudyError(f"{name}: no {outcome.groups[0].one} to validate on; lower train.folds or add patients")
 
 
 class UnitTraining:
@@ -130,7 +131,8 @@ class UnitTraining:
         self.info, self.paths, self.report = info, paths, report
         self.progress = Progress(key, describe(tiles, unit, model, train))
         first = np.unique(tiles.image_index[unit.train_index], return_index=True)[1]
-        self.class_weights = class_weights(tiles.labels[unit.train_index][first], len(tiles.class_names))
+        self.loss = make_loss(tiles.outcome)
+        self.label_weights = self.loss.label_weights(tiles.labels[unit.train_index][first])
         self.bf16 = _use_bf16(train.precision, info.device)
         self.tile_bytes = 0
         self.tiles_at_once = -(-train.batch_tiles // (info.world_size * train.accumulate))
@@ -155,6 +157,7 @@ class UnitTraining:
         self.wrapped = wrap(network, self.info, self.train.sync_batch_norm)
         self.optimiser = make_optimiser(self.wrapped, self.train.learning_rate)
         self.scheduler = make_scheduler(self.optimiser)
+        self.stepper = Stepper(self.wrapped, self.optimiser, self.loss, self.tiles, self.train, self.info, self.bf16)
         if found is not None:
             self.progress = found
             self.network.load_state_dict(found.model)
@@ -174,7 +177,12 @@ class UnitTraining:
     def _fresh_network(self, load_weights: bool) -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.SeedSequence(self.unit.entropy).generate_state(1)[0]))
-            network = build_network(self.settings, len(self.tiles.channel_names), len(self.tiles.class_names))
+            network = build_network(
+                self.settings,
+                len(self.tiles.channel_names),
+                len(self.tiles.outcome.output_names),
+                self.loss.has_ordered_outputs,
+            )
         if load_weights:
             load_pretrained(self.settings, network)
         return network
@@ -199,18 +207,19 @@ class UnitTraining:
         batches = draw_epoch(
             index,
             self.tiles.image_index[index],
-            self.class_weights[self.tiles.labels[index]],
+            self.label_weights[self.tiles.labels[index]],
             self.train.batch_tiles,
             [*self.unit.entropy, progress.epoch],
             Disturbance(len(self.tiles.channel_names), self.train.jitter, self.train.channel_dropout),
+            self.loss.spread(self.tiles.labels[index]),
         )[progress.batch :]
-        shares = [self._shares(batch) for batch in batches]
+        shares = [self.stepper.shares(batch) for batch in batches]
         sums = torch.zeros(4, dtype=torch.float64, device=self.info.device)
         n_passed, n_tiles, began = 0, sum(len(batch.tiles) for batch in batches), time.monotonic()
         self.wrapped.train()
         loaded = self.tiles.batches(share.tiles for of_step in shares for share in of_step)
         for batch, of_step in zip(batches, shares, strict=True):
-            sums += self._step(of_step, loaded, float(batch.weights.sum()))
+            sums += self.stepper.step(batch, of_step, loaded)
             progress.batch += 1
             n_passed += len(batch.tiles)
             self._report_step(n_passed, n_tiles - n_passed, began)
@@ -234,45 +243,10 @@ class UnitTraining:
             self._report(step_line(self.progress.epoch + 1, self.train.epochs, n_tiles, n_left, moment - began))
             self.said = moment
 
-    def _shares(self, batch: Batch) -> list[Batch]:
-        """What this process passes of a step, one part after the other."""
-        parts = batch.parts(self.train.accumulate)
-        fewest = min(len(part.tiles) for part in parts)
-        if fewest < self.info.world_size and not self.train.sync_batch_norm:
-            raise StudyError(
-                f"train.sync_batch_norm: false needs a tile for each process at once, found {fewest} for "
-                f"{self.info.world_size} processes; set it to true, lower train.accumulate or start fewer processes"
-            )
-        return [part.share(self.info.process_rank, self.info.world_size) for part in parts]
-
     def _add(self, sums: Tensor) -> None:
         total = all_reduce_sum(sums, self.info).tolist()
         self.progress.sums = [before + new for before, new in zip(self.progress.sums, total, strict=True)]
         self.progress.seconds = time.monotonic() - self.started
-
-    def _step(self, shares: list[Batch], loaded: Iterator[Tensor], weight_of_step: float) -> Tensor:
-        """One optimiser step; the weighted loss, the weight, the right tiles and the tiles of this process."""
-        self.optimiser.zero_grad()
-        sums = torch.zeros(4, dtype=torch.float64, device=self.info.device)
-        for share in shares:
-            sums += self._pass(share, next(loaded), weight_of_step)
-        self.optimiser.step()
-        return sums
-
-    def _pass(self, share: Batch, intensities: Tensor, weight_of_step: float) -> Tensor:
-        """Forward and backward; the loss is normalised by the weight of the whole step, so that shares count right."""
-        device = self.info.device
-        images = model_input(augment(intensities.to(device, non_blocking=True), share, self.train.crop_px))
-        labels = torch.from_numpy(self.tiles.labels[share.tiles]).to(device)
-        weights = torch.from_numpy(share.weights).to(device, torch.float32)
-        held = held_channels(self.tiles.present(share.tiles), share.kept)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.wrapped(images, None if held is None else held.to(device))
-        loss = (nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
-        (loss * (self.info.world_size / weight_of_step)).backward()  # type: ignore[no-untyped-call]
-        right = (logits.detach().argmax(dim=1) == labels).sum()
-        tiles = torch.tensor(float(len(labels)), device=device)
-        return torch.stack([loss.detach(), weights.sum(), right, tiles]).double()
 
     def validate(self) -> None:
         """Judge the epoch on the validation images, and close it."""
@@ -280,36 +254,43 @@ class UnitTraining:
         loss_sum, weight_sum, right, n_tiles = progress.sums
         if not math.isfinite(loss_sum):
             raise self._diverged()
-        labels, logits = self._readout().image_logits(self.unit.validation_index)
-        loss = weighted_log_loss(labels, logits, self.class_weights)
+        labels, outputs = self._readout().image_outputs(self.unit.validation_index)
+        loss = self.loss.of_validation(outputs, labels, self.label_weights)
         if not math.isfinite(loss):
             raise self._diverged()
-        auc = area_under_curve(labels, softmax(logits, axis=-1))
+        score, headline = self.loss.score(outputs, labels), self.tiles.outcome.headline
         progress.history.append(
             {
                 "epoch": progress.epoch + 1,
                 "train_loss": loss_sum / weight_sum,
-                "train_accuracy": right / n_tiles,
+                **({"train_accuracy": right / n_tiles} if self.loss.counts_right else {}),
                 "validation_loss": loss,
-                "validation_auc": auc,
+                f"validation_{headline}": score,
                 "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
                 "seconds": round(time.monotonic() - self.started, 3),
             }
         )
         progress.devices.append(self.info.hardware)
-        self.scheduler.step(-loss if math.isnan(auc) else auc)
+        self.scheduler.step(-loss if math.isnan(score) else score)
         progress.stale_epochs += 1
         if loss < progress.best_loss:
             progress.best_loss, progress.best_epoch, progress.stale_epochs = loss, progress.epoch, 0
             progress.best_model = self._state()
         progress.epoch, progress.batch, progress.sums, progress.seconds = progress.epoch + 1, 0, [0.0] * 4, 0.0
         on_first(lambda: self.history.write(progress.history, progress.devices), self.info)
-        self._report(progress_line(progress.history[-1], self.train.epochs, n_tiles))
+        self._report(progress_line(progress.history[-1], self.train.epochs, n_tiles, headline))
         self.said = time.monotonic()
 
     def _readout(self) -> Readout:
         return Readout(
-            self.network, self.settings, self.tiles, self.unit.train_index, self.unit.seed, self.info, self._diverged
+            self.network,
+            self.settings,
+            self.tiles,
+            self.loss,
+            self.unit.train_index,
+            self.unit.seed,
+            self.info,
+            self._diverged,
         )
 
     def _diverged(self) -> PlexrankError:
@@ -351,7 +332,8 @@ class UnitTraining:
                 seed=self.unit.seed,
                 epoch=progress.best_epoch,
                 channel_names=tiles.channel_names,
-                class_names=tiles.class_names,
+                output_names=tiles.outcome.output_names,
+                has_ordered_outputs=self.loss.has_ordered_outputs,
                 intensity=tiles.intensity,
                 settings=self.settings,
                 model_state=self._state(),

@@ -13,5 +13,5 @@ def make_optimiser(network: nn.Module, learning_rate: float) -> Optimizer:
 
 
 def make_scheduler(optimiser: Optimizer) -> ReduceLROnPlateau:
-    """Lowers the rate to 0.65 of it where the validation AUC has not risen for six epochs, then waits for three."""
+    """Lowers the rate to 0.65 of it where the validation score has not risen for six epochs, then waits for three."""
     return ReduceLROnPlateau(optimiser, mode="max", factor=0.65, patience=6, cooldown=3, threshold_mode="abs")

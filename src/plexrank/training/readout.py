@@ -15,11 +15,12 @@ from plexrank.errors import PlexrankError
 from plexrank.models.build import Network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.readout.blending import IntensityBlend, fit_blend, log_means, mean_offset
-from plexrank.readout.linear import FALLBACK_STRENGTH, LinearClassifier, fit_linear_classifier
-from plexrank.readout.pooling import AttentionPooling, fit_attention, make_bags, tile_weights
+from plexrank.readout.linear import FALLBACK_STRENGTH, LinearClassifier, fit_readout
+from plexrank.readout.pooling import AttentionPooling, Bags, fit_attention, make_bags, tile_weights
 from plexrank.settings import PROBE_TILES, ModelSettings
 from plexrank.training.data import TrainingTiles, evenly_spaced
-from plexrank.training.embedding import embed_tiles, logits_of_tiles, mean_over_images
+from plexrank.training.embedding import embed_tiles, mean_over_images, outputs_of_tiles
+from plexrank.training.losses import Loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Readout:
     """A network, and the tiles it is judged by. Its methods are collectives.
 
     Attributes:
+        loss: by which attention is trained.
         train_index: (tile,) tile indices that the classifier may be fitted to.
         seed: of the classifier's inner splits.
         diverged: the error that says that the network no longer gives finite numbers.
@@ -54,28 +56,29 @@ class Readout:
     network: Network
     settings: ModelSettings
     tiles: TrainingTiles
+    loss: Loss
     train_index: IntArray
     seed: int
     info: ProcessInfo
     diverged: Callable[[], PlexrankError]
 
-    def image_logits(self, index: IntArray) -> tuple[IntArray, FloatArray]:
-        """Labels (image,) and logits averaged per image (image, class), by the kind of classifier that will be used.
+    def image_outputs(self, index: IntArray) -> tuple[IntArray, FloatArray]:
+        """Labels (image,) and outputs averaged per image (image, output), by the kind of classifier that will be used.
 
         Raises:
             PlexrankError: the embedding is not finite.
         """
-        _, first, logits = mean_over_images(self._tile_logits(index), self.tiles.image_index[index])
-        return self.tiles.labels[index][first], from_first(logits, self.info)
+        _, first, outputs = mean_over_images(self._tile_outputs(index), self.tiles.image_index[index])
+        return self.tiles.labels[index][first], from_first(outputs, self.info)
 
-    def _tile_logits(self, index: IntArray) -> NDArray[np.float32]:
+    def _tile_outputs(self, index: IntArray) -> NDArray[np.float32]:
         if not isinstance(self.network, ChannelEmbedding):
-            return logits_of_tiles(self.network, self.tiles, index, self.info)
+            return outputs_of_tiles(self.network, self.tiles, index, self.info)
         r = torch.from_numpy(self._finite_embedding(self.network, index)).to(self.info.device)
         classify = self._probe(self.network).to(self.info.device) if self.settings.refits else self.network.classify
         with torch.inference_mode():
-            logits: NDArray[np.float32] = classify(r).cpu().numpy()
-        return logits
+            outputs: NDArray[np.float32] = classify(r).cpu().numpy()
+        return outputs
 
     def _finite_embedding(self, network: ChannelEmbedding, index: IntArray) -> NDArray[np.float32]:
         r = embed_tiles(network, self.tiles, index, self.info)
@@ -85,17 +88,20 @@ class Readout:
         return r
 
     def _probe(self, network: ChannelEmbedding) -> LinearClassifier:
-        """A linear classifier of at most :data:`PROBE_TILES` training tiles, every class with as many where it can."""
-        labels = self.tiles.labels[self.train_index]
-        per_class = PROBE_TILES // len(self.tiles.class_names)
-        chosen = [evenly_spaced(self.train_index[labels == label], per_class) for label in np.unique(labels)]
+        """A linear classifier of at most :data:`PROBE_TILES` training tiles, every group with as many where it can."""
+        group = self.tiles.outcome.group_of(self.tiles.labels[self.train_index])
+        per_group = PROBE_TILES // len(self.tiles.outcome.groups)
+        chosen = [evenly_spaced(self.train_index[group == one], per_group) for one in np.unique(group)]
         index = np.sort(np.concatenate(chosen))
         r = self._finite_embedding(network, index)
         _, first, mean = mean_over_images(r, self.tiles.image_index[index])
-        seen = index[first]
-        return fit_linear_classifier(
-            mean, self.tiles.labels[seen], self.tiles.patient_ids[seen], self.seed, FALLBACK_STRENGTH
-        )
+        return self._fit(index[first], mean, FALLBACK_STRENGTH)
+
+    def _fit(self, seen: IntArray, mean: FloatArray, strength: float | None = None) -> LinearClassifier:
+        """A linear classifier of mean embeddings (image, channel); ``seen`` (image,) is a tile of each image."""
+        tiles = self.tiles
+        labels, patients, stratum = tiles.labels[seen], tiles.patient_ids[seen], tiles.stratum[seen]
+        return fit_readout(tiles.outcome, mean, labels, patients, self.seed, strength, stratum)
 
     def recenter(self, index: IntArray) -> None:
         """Standardise r by the images of these tiles: the scale on which channels are compared and classified."""
@@ -125,13 +131,18 @@ class Readout:
         attention = None
         if self.settings.pooling == "attention":
             held = np.isin(index, validation_index)
-            bags = [make_bags(r[rows], image[rows], self.tiles.labels[index[rows]]) for rows in (~held, held)]
-            attention = fit_attention(bags[0], bags[1], len(self.tiles.class_names), self.seed)
+            training, validation = (self._bags(index[rows], r[rows]) for rows in (~held, held))
+            outputs, ordered = len(self.tiles.outcome.output_names), self.loss.has_ordered_outputs
+            attention = fit_attention(training, validation, outputs, self.seed, self.loss.of_images, ordered)
         weights = tile_weights(attention, r, image)
         blend = self._fit_blend(index, r, weights) if self.settings.blends else None
         if blend is not None:
             r = blend.apply(r, self._channel_means(index))
         return ImageEmbedding(*mean_over_images(r, image, weights), attention, blend)
+
+    def _bags(self, index: IntArray, r: NDArray[np.float32]) -> Bags:
+        tiles = self.tiles
+        return make_bags(r, tiles.image_index[index], tiles.labels[index], tiles.stratum[index])
 
     def _fit_blend(self, index: IntArray, r: NDArray[np.float32], weights: NDArray[np.float32]) -> IntensityBlend:
         image, means = self.tiles.image_index[index], self._channel_means(index)
@@ -147,5 +158,4 @@ class Readout:
 
     def fit_classifier(self, index: IntArray, embedding: ImageEmbedding) -> LinearClassifier:
         """The linear classifier of the images of these tiles; not a collective."""
-        seen = index[embedding.first]
-        return fit_linear_classifier(embedding.mean, self.tiles.labels[seen], self.tiles.patient_ids[seen], self.seed)
+        return self._fit(index[embedding.first], embedding.mean)

@@ -17,7 +17,7 @@ class TrainingUnit:
 
     Attributes:
         study_seed: the seed of the whole study.
-        train_index: (tile,) tile indices the gradients come from; every class occurs.
+        train_index: (tile,) tile indices the gradients come from; every class, or an event, occurs.
         validation_index: (tile,) tile indices of other patients that choose the epoch.
         labelling: which labels it has in the place of the cohort's, ``None`` for those.
     """
@@ -53,20 +53,27 @@ class UnitPaths:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """How a unit's training ended; ``best_epoch`` counts from 0, ``epochs`` is how many were trained."""
+    """How a unit's training ended.
+
+    Attributes:
+        epochs: how many were trained.
+        best_epoch: from 0.
+        headline: the measure of the validation images that ``validation_score`` is.
+    """
 
     epochs: int
     best_epoch: int
     validation_loss: float
-    validation_auc: float
+    headline: str
+    validation_score: float
 
 
 def describe(tiles: TrainingTiles, unit: TrainingUnit, model: ModelSettings, train: TrainSettings) -> dict[str, Json]:
     """What a training rests on, in words that tell a user what differs; long lists as digests."""
     return {
         "channels": list(tiles.channel_names),
-        "classes": list(tiles.class_names),
-        "labels": digest(tiles.labels.tolist()),
+        "outcome": {"kind": tiles.outcome.kind, "outputs": list(tiles.outcome.output_names)},
+        "labels": digest([tiles.outcome.levels[label] for label in tiles.labels]),
         "training tiles": digest(unit.train_index.tolist()),
         "validation tiles": digest(unit.validation_index.tolist()),
         "intensity": {
