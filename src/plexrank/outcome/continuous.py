@@ -14,6 +14,7 @@ from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.statistics.correlation import spearman, weighted_spearman
 from plexrank.statistics.ridge import fit_ridge
+from plexrank.wording import counted
 
 FOLD_BINS = 5
 """Quantiles that are spread over the folds."""
@@ -61,6 +62,14 @@ class Continuous(Outcome):
         """Fifths by size."""
         ranks = stats.rankdata([float(level) for level in levels], method="ordinal") - 1
         return [str(int(rank * FOLD_BINS // len(levels))) for rank in ranks]
+
+    def describe(self, levels: Sequence[str]) -> str:
+        """How many numbers, from where to where."""
+        if not levels:
+            return "no patient"
+        values = np.array([float(level) for level in levels])
+        extent = f"{values.min():g} to {values.max():g}, median {np.median(values):g}"
+        return f"numbers of {counted(len(values), 'patient')}: {extent}"
 
     @property
     def output_names(self) -> tuple[str, ...]:
