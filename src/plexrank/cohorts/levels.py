@@ -173,7 +173,7 @@ def _several(table: Table, settings: CohortSettings, levels: Sequence[str | None
     if not several:
         return []
     shown = [
-        f"{patient} ({', '.join(f'{level} on line {_listed(lines)}' for level, lines in own.items())})"
+        f"{patient} ({'; '.join(f'{level} on line {_listed(lines)}' for level, lines in own.items())})"
         for patient, own in several.items()
     ]
     what = "times or events" if settings.outcome == "survival" else "values"

@@ -74,8 +74,8 @@ def _grade_problems(settings: CohortSettings, levels: set[str]) -> list[Plexrank
             return []
         return [
             StudyError(
-                f"cohort.order is missing: {settings.where} has the grades {', '.join(sorted(levels))}, which are no "
-                "numbers; name each once, the lowest first"
+                f"cohort.order is missing: {settings.where} has the grades {', '.join(sorted(levels))}, not all of "
+                "which are numbers; name each once, the lowest first"
             )
         ]
     without = [grade for grade in settings.order if grade not in levels]
@@ -108,8 +108,8 @@ def _number_problems(
     settings: CohortSettings, outcome: Outcome, members: Sequence[tuple[str, str]], folds: int | None
 ) -> list[PlexrankError]:
     if len({level for level, _ in members}) < 2:
-        found = f"only {members[0][0]!r}" if members else "no value at all"
-        return [StudyError(f"{settings.where} has {found}; two different values or more are needed")]
+        found = f"nothing but {members[0][0]!r}" if members else "no value at all"
+        return [StudyError(f"{settings.where}: {found}; two different values or more are needed")]
     counts = patients_of_groups(members, outcome)
     too_few, _ = outcome.shortcomings(counts)
     odd, _ = outcome.oddities(_levels_of_patients(members))

@@ -68,11 +68,11 @@ def summarise_outcome(
     members = sorted({(record.label, record.patient_id) for record in records})
     levels = [level for level, _ in members]
     groups = count_classes(outcome, records)
-    described = outcome.describe(levels)
+    described = outcome.describe(levels) if levels else ""
     if not described:
         return OutcomeSummary(settings.outcome, (), groups)
     lines = [f"{settings.outcome}: {described}"]
-    if isinstance(outcome, Survival) and levels:
+    if isinstance(outcome, Survival):
         lines.append(_coding(settings, outcome, levels))
     if has_folds and not outcome.has_classes:
         lines += _of_folds(study, cohort)
