@@ -304,9 +304,9 @@ def evaluate(
     if truth is not None:
         evaluation = compare(*read_ranking_and_truth(plan, truth), str(truth))
     else:
+        label = class_column or _class_column(plan)
         ranking = read_ranking(plan)
         channels = ranking.loc[ranking["position"].notna(), "channel"]
-        label = class_column or _class_column(plan)
         evaluation = compare(ranking, single_cell_truth(cast(Path, single_cell), label, list(channels)))
     print(json.dumps(evaluation.to_dict(), indent=1) if as_json else evaluation.to_text())
 
