@@ -62,6 +62,11 @@ class Continuous(Outcome):
         ranks = stats.rankdata([float(level) for level in levels], method="ordinal") - 1
         return [str(int(rank * FOLD_BINS // len(levels))) for rank in ranks]
 
+    def describe(self, levels: Sequence[str]) -> str:
+        """How many values, their median and range."""
+        values = np.array([float(level) for level in levels])
+        return f"{len(values)} values from {values.min():g} to {values.max():g}, median {np.median(values):g}"
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """The number."""

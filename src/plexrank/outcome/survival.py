@@ -97,9 +97,10 @@ class Survival(Outcome):
         """How many events, and how long patients were followed."""
         label = self.labels(levels)
         time, event = self.time[label], self.event[label]
+        median = median_follow_up(time, event)
+        reached = f"{median:g}" if np.isfinite(median) else "not reached"
         return (
-            f"{int(event.sum())} events among {len(label)} patients, median follow-up "
-            f"{median_follow_up(time, event):g} (reverse Kaplan-Meier)"
+            f"{int(event.sum())} events among {len(label)} patients, median follow-up {reached} (reverse Kaplan-Meier)"
         )
 
     @property
