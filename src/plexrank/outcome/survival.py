@@ -151,18 +151,14 @@ class Survival(Outcome):
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
         return {
             "c_index": concordance(risk, time, event, weights),
-            "uno_c": uno_concordance(risk, time, event, self.tau, weights),
+            "uno_c": uno_concordance(risk, time, event, weights, self.tau),
         }
 
     def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
         """Harrell's C."""
         once = np.ones((1, labels.shape[1]))
-        return np.array(
-            [concordance(prediction[:, 0], self.time[own], self.event[own], once)[0] for own in labels]
-        )
+        return np.array([concordance(prediction[:, 0], self.time[own], self.event[own], once)[0] for own in labels])
 
     def places(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
         """Martingale residuals of the null model: events seen less events to be expected (Therneau 1990)."""
         return martingale_residuals(self.time[label], self.event[label], stratum)
-
-
