@@ -244,18 +244,23 @@ def sample_warnings(samples: Samples) -> list[str]:
     known = samples.site != UNKNOWN_SITE
     if len(np.unique(samples.site[known])) > 1:
         tied = _classes_tied_to_sites if samples.outcome.has_classes else _outcome_tied_to_sites
-        warnings += tied(samples, known)
+        warnings += tied(samples, known, samples.site[known])
     if not known.all():
         unknown = len(np.unique(samples.patient[~known]))
         warnings.append(f"{counted(unknown, 'patient', 'has')} no site; they count as one site of their own")
     return [*warnings, *small]
 
 
-def _outcome_tied_to_sites(samples: Samples, known: np.ndarray) -> list[str]:
-    """A warning where numbers or times, in a few steps by size, are confounded with the site of samples (sample,)."""
+def _outcome_tied_to_sites(samples: Samples, known: np.ndarray, site: np.ndarray) -> list[str]:
+    """A warning where numbers or times, in a few steps by size, are confounded with the site.
+
+    Args:
+        known: (sample,) bool, which samples have a site.
+        site: (known sample,).
+    """
     levels = [samples.outcome.levels[label] for label in samples.label]
     step = np.unique(samples.outcome.strata(levels), return_inverse=True)[1]
-    v, p = cramers_v(step[known], samples.site[known])
+    v, p = cramers_v(step[known], site)
     if v < TIED_CRAMERS_V or p >= CHANCE_P:
         return []
     return [
@@ -264,9 +269,9 @@ def _outcome_tied_to_sites(samples: Samples, known: np.ndarray) -> list[str]:
     ]
 
 
-def _classes_tied_to_sites(samples: Samples, known: np.ndarray) -> list[str]:
+def _classes_tied_to_sites(samples: Samples, known: np.ndarray, site: np.ndarray) -> list[str]:
     """A warning where the label, or one class against the others, is confounded with the site; p times the classes."""
-    label, site = samples.group[known], samples.site[known]
+    label = samples.group[known]
     v, p = cramers_v(label, site)
     if v >= TIED_CRAMERS_V and p < CHANCE_P:
         return [
