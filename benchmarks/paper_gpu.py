@@ -130,15 +130,15 @@ def _draw(arguments: argparse.Namespace, seed: int, info: ProcessInfo) -> dict[s
 
 
 def _tiles(cohort: SimulatedCohort, fitted_on: NDArray[np.int64]) -> TrainingTiles:
-    images = len(cohort.labels)
+    labels = cohort.outcome.columns["label"]
     settings = IntensitySettings(transform="linear", clip_percentile=100)
-    outcome = make_outcome("nominal", cohort.labels)
+    outcome = make_outcome("nominal", labels)
     return TrainingTiles(
         cohort.draw,
         fit_intensity((cohort.draw(image) for image in fitted_on.tolist()), settings),
-        labels=outcome.labels(cohort.labels),
-        image_index=np.arange(images),
-        patient_ids=np.array([f"p{image}" for image in range(images)]),
+        labels=outcome.labels(labels),
+        image_index=np.arange(len(labels)),
+        patient_ids=np.array([f"p{image}" for image in range(len(labels))]),
         channel_names=[f"C{channel}" for channel in range(len(cohort.plants))],
         outcome=outcome,
         cache_bytes=2**36,

@@ -8,7 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from plexrank.ranking.aggregate import LinearWeights, UnitTable, class_contrast
+from plexrank.outcome import LinearWeights
+from plexrank.outcome.nominal import Nominal
+from plexrank.ranking.aggregate import UnitTable
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.readout.linear import fit_linear_classifier
 
@@ -75,7 +77,7 @@ def fitted_cohort(
             units.append(unit_table(r, coef, intercept, linear, fold, f, s, np.exp(content[:, :, 0] / 4)))
     names = CLASS_NAMES[:classes]
     ids = [f"p{i:03d}" for i in range(patients)]
-    return units, make_samples(ids, [names[k] for k in label], fold.tolist(), class_names=names)
+    return units, make_samples(ids, [names[k] for k in label], fold.tolist(), outcome=Nominal(tuple(names)))
 
 
 def without(units: list[UnitTable], absent: np.ndarray) -> list[UnitTable]:
@@ -144,7 +146,7 @@ def unit_table(
         logits=np.where(held_out, logits, np.nan),
         mean_intensity=np.where(held_out, intensity, np.nan),
         importance={"gradient": np.where(held_out, predicted.sum(axis=2), np.nan)},
-        contrast={"gradient": np.where(held_out[..., None], class_contrast(gradient), np.nan)},
+        contrast={"gradient": np.where(held_out[..., None], Nominal(()).contrasts(gradient), np.nan)},
         training_embedding=np.where(held_out, np.nan, r),
         linear=linear,
         importance_by_class={"gradient": np.where(held_out[..., None], predicted, np.nan)},

@@ -37,7 +37,6 @@ OWNERS = {
     "dask_jobqueue": {"launch/allocation"},
     "scipy.stats": {"ranking", "evaluation", "statistics", "outcome"},
     "torch": {"models", "training", "attribution", "readout", "distributed", "machine/devices", "stages"},
-    "torchsurv": {"training/losses"},
     "submitit": {"launch"},
     "anndata": {"api/annotated", "api/opened_run"},
 }

@@ -30,7 +30,7 @@ class CohortSettings(Section):
     root: Path | None = Field(None, description="where image paths start and must stay")
     label: str | None = Field(None, description="the samplesheet column that holds the outcome, unless it is survival")
     outcome: Kind = Field("nominal", description="classes, grades in order, numbers, or times to an event")
-    order: tuple[str, ...] = Field((), description="of ordinal: the grades, lowest first; those that are numbers need none")
+    order: tuple[str, ...] = Field((), description="of ordinal: the grades, lowest first; numbers need none")
     time: str | None = Field(None, description="of survival: the column of times to the event or the last visit")
     event: str | None = Field(None, description="of survival: the column that says 1 for the event, 0 for censored")
     event_values: dict[str, Literal[0, 1]] = Field(

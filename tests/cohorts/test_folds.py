@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from test_cohort import GOOD_ROWS, sheet
 
-from plexrank.cohorts.cohort import class_problems, read_cohort
+from plexrank.cohorts.cohort import read_cohort
 from plexrank.cohorts.folds import deal_folds, most_folds, patient_strata
+from plexrank.cohorts.outcomes import class_problems
+from plexrank.outcome import make_outcome
 from plexrank.settings import CohortSettings
 
 
@@ -34,7 +36,7 @@ def test_a_patient_of_two_sites_is_told(tmp_path: Path) -> None:
 def test_a_patient_with_two_labels_is_one_stratum(tmp_path: Path) -> None:
     rows = GOOD_ROWS.replace("i2,b.tiff,p2,low", "i2,b.tiff,p3,low") + "i6,f.tiff,p6,low,x\n"
     cohort = read_cohort(sheet(tmp_path, rows), folds=2)
-    assert patient_strata(cohort.images)["p3"] == ("high|low", "x|y")
+    assert patient_strata(cohort.images, cohort.outcome)["p3"] == ("high|low", "x|y")
     assert cohort.warnings[0].endswith(
         "sheet.csv: 1 patient has images of several values of 'grade': p3 (lines 3, 4); "
         "each such patient counts once per value"
@@ -57,7 +59,7 @@ def members(**classes: int) -> list[tuple[str, str]]:
     ],
 )
 def test_as_many_folds_as_the_smallest_class_allows(classes: dict[str, int], folds: int | None) -> None:
-    assert most_folds(members(**classes), 5) == folds
+    assert most_folds(members(**classes), 5, make_outcome("nominal", [*classes])) == folds
 
 
 @pytest.mark.parametrize(
@@ -85,8 +87,8 @@ def test_as_many_folds_as_the_smallest_class_allows(classes: dict[str, int], fol
         ),
         (
             {str(n / 4): 1 for n in range(12)},
-            "column 'grade' has 12 different numbers for 12 patients; plexrank compares groups: divide it into groups, "
-            "such as below and above the median, in another column",
+            "column 'grade' has 12 different numbers for 12 patients, which make no classes; set cohort.outcome: "
+            "continuous, or divide them into groups in another column",
         ),
         (
             {f"g{n}": 1 for n in range(9)},
@@ -96,16 +98,16 @@ def test_as_many_folds_as_the_smallest_class_allows(classes: dict[str, int], fol
 )
 def test_small_classes_are_named_together_with_what_is_possible(classes: dict[str, int], message: str) -> None:
     settings = CohortSettings(samplesheet=Path("s.csv"), label="grade")
-    (problem,) = class_problems(settings, sorted(classes), members(**classes), 5)
+    (problem,) = class_problems(settings, make_outcome("nominal", [*classes]), members(**classes), 5)
     assert message in str(problem)
     assert ("set train.folds" in str(problem)) == ("set train.folds" in message)
 
 
 def test_few_grades_in_numbers_are_groups() -> None:
     settings = CohortSettings(samplesheet=Path("s.csv"), label="grade")
-    assert class_problems(settings, ["1", "2", "3"], members(**{"1": 5, "2": 6, "3": 5}), 5) == []
+    assert class_problems(settings, make_outcome("nominal", "123"), members(**{"1": 5, "2": 6, "3": 5}), 5) == []
     grades = {str(grade): 9 for grade in range(1, 7)} | {"33": 1}
-    (problem,) = class_problems(settings, sorted(grades), members(**grades), 5)
+    (problem,) = class_problems(settings, make_outcome("nominal", [*grades]), members(**grades), 5)
     assert "class '33' has 1 patient, fewer than the 5 folds; empty the label of these images (or correct" in str(
         problem
     )

@@ -11,6 +11,7 @@ from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.folds import split_patients
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
+from plexrank.outcome.nominal import Nominal
 from plexrank.planning.image_units import ImageUnits
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import RunDir, digest
@@ -18,6 +19,8 @@ from plexrank.settings import Study
 from plexrank.study import load_study
 
 SITES = ["north", "south", "east"]
+
+OUTCOME = Nominal(("ill", "well"))
 
 
 def images(**columns: list[str | None]) -> list[ImageRecord]:
@@ -54,9 +57,9 @@ def study(split: object, folds: int = 3) -> Study:
 
 
 def plan(chosen: Study, of: list[ImageRecord]) -> Plan:
-    cohort = Cohort(tuple(of), ("ill", "well"), None, 0, ())
+    cohort = Cohort(tuple(of), OUTCOME, None, 0, ())
     rundir = RunDir(Path("/run"))
-    return Plan(rundir, chosen, cohort, split_patients(chosen, of), ImageUnits(rundir, chosen.tile))
+    return Plan(rundir, chosen, cohort, split_patients(chosen, of, OUTCOME), ImageUnits(rundir, chosen.tile))
 
 
 def test_one_site_is_left_out_at_a_time() -> None:
@@ -130,7 +133,7 @@ def test_a_given_split_is_taken_in_the_order_of_its_values() -> None:
 )
 def test_splits_that_cannot_be_are_refused(split: str, folds: int, columns: dict, message: str) -> None:
     with pytest.raises(StudyError, match=message):
-        split_patients(study(split, folds), images(**columns))
+        split_patients(study(split, folds), images(**columns), OUTCOME)
 
 
 def write_splits(folder: Path, tests: list[list[int]], changed: dict[int, str] | None = None) -> Path:
@@ -179,14 +182,14 @@ def test_clam_files_that_do_not_partition_are_refused(
     tmp_path: Path, tests: list[list[int]], changed: dict[int, str], error: type[PlexrankError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        split_patients(study(write_splits(tmp_path, tests, changed)), images())
+        split_patients(study(write_splits(tmp_path, tests, changed)), images(), OUTCOME)
 
 
 def test_a_misspelt_split_is_told_with_the_choices(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("name: s\ncohort: {samplesheet: s.csv, label: g}\ntrain: {split: sites}\n")
     with pytest.raises(MissingInputError, match="sites: no such folder; give folds, site, given"):
-        split_patients(load_study(path), images())
+        split_patients(load_study(path), images(), OUTCOME)
 
 
 def test_a_changed_file_of_splits_changes_the_key_of_its_fold(tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from plexrank.cohorts.folds import Split, split_patients
 from plexrank.cohorts.null_labels import permute_labels
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import StudyError
+from plexrank.outcome.nominal import Nominal
 from plexrank.planning.image_units import ImageUnits
 from plexrank.planning.plan import Plan
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 
 CLASSES = ("A", "B", "C")
+OUTCOME = Nominal(CLASSES)
 Row = tuple[str, str, str | None]
 """Patient, label and site of an image."""
 
@@ -57,7 +59,7 @@ def strata(images: list[ImageRecord], fold_of: dict[str, int], labels: list[str]
 def test_whole_patients_exchange_labels_within_folds_and_sites(seed: int) -> None:
     images, fold_of = cohort(seed)
     true = [image.label for image in images]
-    labellings = permute_labels(images, CLASSES, fold_of, seed=3, count=20)
+    labellings = permute_labels(images, OUTCOME, fold_of, seed=3, count=20)
     assert labellings.shape == (20, len(images))
     for labelling in labellings:
         labels = [CLASSES[index] for index in labelling]
@@ -72,19 +74,19 @@ def test_whole_patients_exchange_labels_within_folds_and_sites(seed: int) -> Non
 
 def test_a_labelling_depends_on_seed_and_number_alone() -> None:
     images, fold_of = cohort(0)
-    few, many = (permute_labels(images, CLASSES, fold_of, 7, count) for count in (3, 30))
+    few, many = (permute_labels(images, OUTCOME, fold_of, 7, count) for count in (3, 30))
     np.testing.assert_array_equal(few, many[:3])
     assert len(np.unique(many, axis=0)) == 30
-    assert (permute_labels(images, CLASSES, fold_of, 8, 3) != few).any(axis=1).all()
+    assert (permute_labels(images, OUTCOME, fold_of, 8, 3) != few).any(axis=1).all()
     order = np.random.default_rng(0).permutation(len(images))
-    shuffled = permute_labels([images[place] for place in order], CLASSES, fold_of, 7, 3)
+    shuffled = permute_labels([images[place] for place in order], OUTCOME, fold_of, 7, 3)
     np.testing.assert_array_equal(shuffled, few[:, order])
-    assert permute_labels(images, CLASSES, fold_of, 7, 0).shape == (0, len(images))
+    assert permute_labels(images, OUTCOME, fold_of, 7, 0).shape == (0, len(images))
 
 
 def test_all_labellings_are_drawn_alike_often_the_true_one_among_them() -> None:
     images = records([("a", "A", None), ("b", "A", None), ("c", "B", None), ("d", "B", None)])
-    labellings = permute_labels(images, ("A", "B"), dict.fromkeys("abcd", 0), 0, 600)
+    labellings = permute_labels(images, Nominal(("A", "B")), dict.fromkeys("abcd", 0), 0, 600)
     counts = Counter(map(tuple, labellings.tolist()))
     assert len(counts) == 6
     assert min(counts.values()) > 60
@@ -105,12 +107,12 @@ def test_all_labellings_are_drawn_alike_often_the_true_one_among_them() -> None:
 )
 def test_labels_that_cannot_be_exchanged_are_refused(rows: list[Row], is_fixed: bool) -> None:
     images, fold_of = records(rows), dict.fromkeys("abcd", 0)
-    permute_labels(images, CLASSES, fold_of, 0, 0)
+    permute_labels(images, OUTCOME, fold_of, 0, 0)
     if is_fixed:
         with pytest.raises(StudyError, match=r"rank\.null_trainings: the labels cannot be permuted: .* set rank\.null"):
-            permute_labels(images, CLASSES, fold_of, 0, 1)
+            permute_labels(images, OUTCOME, fold_of, 0, 1)
     else:
-        assert len(np.unique(permute_labels(images, CLASSES, fold_of, 0, 50), axis=0)) > 1
+        assert len(np.unique(permute_labels(images, OUTCOME, fold_of, 0, 50), axis=0)) > 1
 
 
 def plan_of(images: list[ImageRecord], split: Split | None = None) -> Plan:
@@ -123,9 +125,9 @@ def plan_of(images: list[ImageRecord], split: Split | None = None) -> Plan:
             "rank": {"null_trainings": 20},
         }
     )
-    labelled = Cohort(tuple(images), CLASSES, None, 0, ())
+    labelled = Cohort(tuple(images), OUTCOME, None, 0, ())
     rundir = RunDir(Path())
-    split = split or split_patients(study, images)
+    split = split or split_patients(study, images, OUTCOME)
     return Plan(rundir, study, labelled, split, ImageUnits(rundir, study.tile))
 
 
@@ -156,7 +158,9 @@ def test_given_roles_are_kept_and_every_class_is_trained_on() -> None:
     trained = [set(own[:3]) for own in inside]
     split = Split(fold_of, tuple(frozenset(set(own) - kept) for own, kept in zip(inside, trained, strict=True)))
     plan = plan_of(records([(patient, label, site) for patient, label, site in rows]), split)
-    plan = Plan(plan.rundir, plan.study, Cohort(plan.cohort.images, ("A", "B"), None, 0, ()), split, plan.image_units)
+    plan = Plan(
+        plan.rundir, plan.study, Cohort(plan.cohort.images, Nominal(("A", "B")), None, 0, ()), split, plan.image_units
+    )
     for labelling in range(20):
         permuted = plan.relabelled(labelling)
         for fold in range(4):
@@ -171,4 +175,4 @@ def test_roles_in_which_hardly_a_labelling_can_be_trained_are_refused(monkeypatc
     fold_of = {f"p{n}": 0 for n in range(60)}
     monkeypatch.setattr(null_labels, "MOST_DRAWS", 100)
     with pytest.raises(StudyError, match="100 permutations of the labels each leave a class without training images"):
-        permute_labels(images, ("A", "B"), fold_of, 0, 1, training=[[n, 30 + n] for n in range(30)])
+        permute_labels(images, Nominal(("A", "B")), fold_of, 0, 1, training=[[n, 30 + n] for n in range(30)])

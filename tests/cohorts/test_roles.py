@@ -9,6 +9,7 @@ import pytest
 from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.roles import role_findings
 from plexrank.cohorts.samplesheet import ImageRecord
+from plexrank.outcome.nominal import Nominal
 from plexrank.settings import CohortSettings, ModelSettings, Study, TrainSettings
 
 
@@ -34,7 +35,7 @@ def findings(num_a: int, num_b: int, folds: int, sites: str = "") -> tuple[list[
         model=ModelSettings(backbone="shallow", weights="none"),
         train=TrainSettings(folds=folds),
     )
-    problems, warnings = role_findings(study, Cohort(images, ("a", "b"), None, 0, ()))
+    problems, warnings = role_findings(study, Cohort(images, Nominal(("a", "b")), None, 0, ()))
     return [str(problem) for problem in problems], list(warnings)
 
 

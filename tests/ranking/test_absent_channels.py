@@ -12,12 +12,13 @@ from test_ranking import block
 
 from fitted_cohorts import fitted_cohort, without
 from plexrank.errors import RunDirError
+from plexrank.outcome.nominal import Nominal
 from plexrank.ranking.aggregate import aggregate_unit, gather_samples
 from plexrank.ranking.agreement import mean_agreement
-from plexrank.ranking.baselines import logistic_baseline
+from plexrank.ranking.baselines import linear_baseline
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.columns import RANKING_COLUMNS
-from plexrank.ranking.prediction import auc
+from plexrank.ranking.prediction import headline
 from plexrank.ranking.refitting import refitted_coefficients, refitted_scores
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
@@ -155,7 +156,9 @@ def test_refit_takes_the_centre_for_an_absent_channel() -> None:
     gaps = r.copy()
     gaps[:5, 0] = np.nan
     filled = np.where(np.isnan(gaps), np.nanmean(gaps, axis=0), gaps)
-    with_gaps, without_gaps = (refitted_coefficients(unit.linear, x, label, weights) for x in (gaps, filled))
+    with_gaps, without_gaps = (
+        refitted_coefficients(samples.outcome, unit.linear, x, label, weights) for x in (gaps, filled)
+    )
     assert np.isfinite(with_gaps).all()
     np.testing.assert_allclose(with_gaps[..., 1:], without_gaps[..., 1:], atol=0.05)
 
@@ -178,9 +181,9 @@ def test_baseline_takes_the_training_mean_for_an_absent_channel() -> None:
     means = np.exp(rng.normal(size=(48, 5)))
     means[:, 2] *= np.where(samples.label == 1, 8.0, 1.0)
     means[:12, 4] = np.nan
-    assert auc(logistic_baseline(means, samples, 0).probability, samples.label) > 0.85
+    assert headline(linear_baseline(means, samples, 0).prediction, samples) > 0.85
     means[:, 4] = np.nan
-    assert np.isfinite(logistic_baseline(means, samples, 0).probability).all()
+    assert np.isfinite(linear_baseline(means, samples, 0).prediction).all()
 
 
 def test_direction_leaves_out_a_class_without_the_channel() -> None:
@@ -208,7 +211,7 @@ def test_tiles_without_a_channel_leave_the_image_without_it() -> None:
     embedding = whole.embedding.copy()
     embedding[2, 1] = np.nan
     torn = dataclasses.replace(whole, embedding=embedding, mean_intensity=embedding, values=gone)
-    unit = aggregate_unit([torn], np.array([0, 0, 1]), 2, fold=0, seed=0, classify=np.asarray)
+    unit = aggregate_unit([torn], np.array([0, 0, 1]), 2, outcome=Nominal(()), fold=0, seed=0, classify=np.asarray)
     for table in (unit.embedding, unit.mean_intensity, unit.contrast["gradient"][..., 0]):
         assert np.isnan(table).tolist() == [[False, False], [False, True]]
 

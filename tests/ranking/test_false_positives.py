@@ -25,7 +25,7 @@ def p_values(cohorts: int, variance_factor: float, **kind: object) -> tuple[np.n
         rest = arrangement(units, tables, samples)
         rng = np.random.default_rng(seed)
         pattern.append(differs_in_arrangement(rest, samples, variance_factor, 500, rng).p)
-        prediction.append(prediction_p_value(tables.probability, samples, 200, np.random.default_rng(seed)))
+        prediction.append(prediction_p_value(tables.prediction, samples, 200, np.random.default_rng(seed)))
     return np.stack(reliance), np.stack(pattern), np.array(prediction)
 
 
@@ -69,7 +69,7 @@ def test_planted_channels_of_auc_09_are_found(free_directions) -> None:
         units, samples = fitted_cohort(seed, effects=(effect,) * 4, free_directions=free_directions)
         tables = gather_samples(units, samples, "gradient")
         measured = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples)
-        assert prediction_p_value(tables.probability, samples, 200, np.random.default_rng(0)) <= 0.01
+        assert prediction_p_value(tables.prediction, samples, 200, np.random.default_rng(0)) <= 0.01
         q = benjamini_hochberg(measured.p)
         found.append((q[:4] <= 0.1).mean())
         false.append((q[4:] <= 0.1).sum())

@@ -101,7 +101,10 @@ def test_patients_without_an_outcome_are_left_out_and_counted() -> None:
         ({"outcome": OUTCOME[:39]}, "outcome: 39 entries for 40 rows"),
         ({"outcome": ["a"] * 40}, "outcome: found only a; give two groups or more"),
         ({"outcome": [*["a"] * 39, "b"]}, "outcome: 'b' has one patient"),
-        ({"outcome": np.arange(40) / 7}, "outcome: has 40 different numbers for 40 patients; plexrank"),
+        (
+            {"outcome": np.arange(40) / 7},
+            "outcome: has 40 different numbers for 40 patients, which make no classes; give kind",
+        ),
         ({"values": table().assign(A="x")}, "values: column 'A' holds no numbers"),
         ({"values": table().replace(table().iloc[4, 2], np.inf)}, "values: row 4, column 'C' is infinite"),
         ({"values": np.zeros(40)}, "expected patients × features"),

@@ -31,8 +31,8 @@ def test_exact_p_values_count_the_observed_labels_among_all() -> None:
     np.testing.assert_allclose(largest, alone)
     assert np.isnan(null_of(399, [1.0, 2.0, 3.0]).p_values("reliance", EVERY)).all()
     assert np.isnan(null_of(199, [1.0, 2.0, 3.0]).p_values("score", EVERY)).all()
-    assert null_of(199, [0.0] * 3).auc_p() is None
-    assert null_of(399, [0.0] * 3).auc_p() == pytest.approx(395 / 400)
+    assert null_of(199, [0.0] * 3).headline_p() is None
+    assert null_of(399, [0.0] * 3).headline_p() == pytest.approx(395 / 400)
 
 
 def test_a_labelling_whose_networks_say_nothing_of_a_channel_counts_as_zero() -> None:
@@ -111,8 +111,8 @@ def test_null_trainings_reach_the_table_and_the_summary() -> None:
     )
     null = result.summary.null
     assert null is not None
-    assert (null.labellings, null.is_variance_measured, null.auc_p) == (12, True, None)
-    assert 0.3 < null.auc < 0.7
+    assert (null.labellings, null.is_variance_measured, null.p) == (12, True, None)
+    assert 0.3 < null.headline < 0.7
     assert result.summary.pattern_variance >= 1
     table = result.ranking
     ranked = table[~table["excluded"]]
@@ -127,5 +127,5 @@ def test_labels_of_images_become_labels_of_samples() -> None:
                         np.random.default_rng(0))  # fmt: skip
     assert same is not None
     np.testing.assert_allclose(same.score[0], same.observed.score)
-    assert same.auc[0] == same.observed.auc
+    assert same.headline[0] == same.observed.headline
     assert measure_null([], units, samples, "gradient", np.random.default_rng(0)) is None

@@ -15,7 +15,8 @@ from scipy import stats
 
 from fitted_cohorts import fitted_cohort
 from plexrank.errors import RunDirError, StudyError
-from plexrank.ranking.aggregate import aggregate_unit, class_contrast, gather_samples
+from plexrank.outcome.nominal import Nominal
+from plexrank.ranking.aggregate import aggregate_unit, gather_samples
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.columns import RANKING_COLUMNS
 from plexrank.ranking.samples import make_samples
@@ -90,7 +91,7 @@ def test_tables_beside_the_ranking(planted) -> None:
     pd.testing.assert_series_equal(mean[CHANNELS], by_channel[CHANNELS], check_names=False, rtol=1e-9)
     predictions = planted.predictions
     accuracy = (predictions["predicted"] == predictions["label"]).mean()
-    assert accuracy == planted.summary.held_out.accuracy.value
+    assert accuracy == planted.summary.held_out.measures["accuracy"].value
     total = predictions["probability_low"] + predictions["probability_high"]
     np.testing.assert_allclose(total, 1)
 
@@ -253,7 +254,7 @@ def block(tile_id: list[int], scale: float = 1.0) -> Block:
 
 def test_tiles_are_averaged_per_image_whatever_the_slices() -> None:
     image_of_tile = np.array([0, 0, 2, 2, 2, 1])
-    arguments = {"fold": 0, "seed": 0, "classify": np.asarray}
+    arguments = {"outcome": Nominal(()), "fold": 0, "seed": 0, "classify": np.asarray}
     whole = aggregate_unit([block([0, 1, 2, 3, 4])], image_of_tile, 4, **arguments)
     parts = aggregate_unit([block([3, 0]), block([]), block([1, 4, 2])], image_of_tile, 4, **arguments)
     assert whole.n_tiles.tolist() == [2, 0, 3, 0]
@@ -275,7 +276,7 @@ def test_tiles_are_averaged_per_image_whatever_the_slices() -> None:
 
 
 def test_contrast_is_own_class_against_the_mean_of_the_others() -> None:
-    contrast = class_contrast(np.array([[[1.0, -1.0, 0.0], [0.0, 2.0, 4.0]]]))
+    contrast = Nominal(()).contrasts(np.array([[[1.0, -1.0, 0.0], [0.0, 2.0, 4.0]]]))
     np.testing.assert_allclose(contrast, [[[1.5, 1.5, 0.0], [3.0, 0.0, 3.0]]])
 
 

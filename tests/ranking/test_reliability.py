@@ -12,19 +12,22 @@ from sklearn.linear_model import LogisticRegression
 
 from fitted_cohorts import CLASS_NAMES, fit_classifier, fitted_cohort, stratified_folds, unit_table
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import LinearWeights, UnitTable, gather_samples
+from plexrank.outcome import LinearWeights
+from plexrank.outcome.nominal import Nominal
+from plexrank.ranking.aggregate import UnitTable, gather_samples
 from plexrank.ranking.agreement import borda_points, measure_agreement, nogueira_stability
 from plexrank.ranking.audit import channel_groups, site_association
-from plexrank.ranking.baselines import anova, forest_baseline, logistic_baseline
+from plexrank.ranking.baselines import anova, forest_baseline, linear_baseline
 from plexrank.ranking.cohort_ranking import rank_cohort
 from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.controls import count_called, decoy_reliance_p, draw_donors
-from plexrank.ranking.logistic import fit_logistic, training_samples
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
-from plexrank.ranking.prediction import auc
+from plexrank.ranking.prediction import headline
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, make_samples
+from plexrank.ranking.training_samples import training_samples
 from plexrank.settings import RankSettings
+from plexrank.statistics.logistic import fit_logistic
 from plexrank.statistics.multiple import benjamini_hochberg
 
 CHANNELS = [f"C{i:02d}" for i in range(12)]
@@ -138,7 +141,7 @@ def cohort_at_two_sites(seed: int) -> tuple[list[UnitTable], Samples]:
         units.append(unit_table(r, *weights, LinearWeights(*weights), fold, f, 0, np.exp(r / 4)))
     names = [CLASS_NAMES[k] for k in label]
     sites = ["Basel" if k else "Bern" for k in site]
-    return units, make_samples([f"p{i:02d}" for i in range(80)], names, fold.tolist(), sites, CLASS_NAMES[:2])
+    return units, make_samples([f"p{i:02d}" for i in range(80)], names, fold.tolist(), sites, Nominal(CLASS_NAMES[:2]))
 
 
 def test_a_channel_that_differs_between_sites_only_is_not_called() -> None:
@@ -173,7 +176,7 @@ def test_fitted_weights_are_those_of_the_unit() -> None:
     units, samples = fitted_cohort(3, **STRONG)
     training = training_samples(units[0], samples)
     assert training.strength == pytest.approx(0.1, rel=1e-3)
-    weights = fit_logistic(training.r, training.label, training.strength)
+    weights = training.fit(training.r)
     np.testing.assert_allclose(weights.coef, units[0].linear.coef * training.spread, atol=1e-4)
 
 
@@ -183,7 +186,7 @@ def test_logistic_regression_is_that_of_sklearn(classes: int, strength: float) -
     rng = np.random.default_rng(0)
     label = np.concatenate([np.arange(classes), rng.integers(0, classes, 50)])
     x = rng.normal(size=(50 + classes, 7)) + 1.5 * np.outer(label == 1, np.arange(7) == 2)
-    weights = fit_logistic(x, label, strength)
+    weights = LinearWeights(*fit_logistic(x, label, strength))
     exact = LogisticRegression(C=strength, class_weight="balanced", tol=1e-9, max_iter=10_000).fit(x, label)
     shown = weights.coef[1:] - weights.coef[:1] if classes == 2 else weights.coef
     np.testing.assert_allclose(shown, exact.coef_, atol=2e-4 * max(1, strength**0.5))
@@ -249,13 +252,13 @@ def test_the_smallest_panel_holds_what_was_planted() -> None:
     panel = smallest_panel(units, tables, samples, CHANNELS, EVERY, 0.0)
     assert set(panel.channels[:2]) == {"C00", "C03"}
     assert len(panel.channels) <= 3
-    assert len(panel.auc) == 12
-    assert panel.auc[-1] == pytest.approx(panel.full_auc)
-    assert panel.auc[1] > 0.95
+    assert len(panel.curve) == 12
+    assert panel.curve[-1] == pytest.approx(panel.full)
+    assert panel.curve[1] > 0.95
     without = smallest_panel(units, tables, samples, CHANNELS, np.arange(12) != 0, 0.0)
     assert "C00" not in without.channels
     none = smallest_panel(units, tables, samples, CHANNELS, EVERY, -1.0)
-    assert (none.channels, none.auc) == ((), panel.auc)
+    assert (none.channels, none.curve) == ((), panel.curve)
 
 
 def test_faithful_curves_fall_and_rise_at_once_and_what_is_left_is_chance() -> None:
@@ -264,7 +267,7 @@ def test_faithful_curves_fall_and_rise_at_once_and_what_is_left_is_chance() -> N
         units, samples = fitted_cohort(seed, seeds=1, **STRONG)
         tables = gather_samples(units, samples, "gradient")
         curves = measure_faithfulness(tables, samples, EVERY, np.random.default_rng(0))
-        assert curves.deletion[0] == curves.insertion[-1] == pytest.approx(auc(tables.probability, samples.label))
+        assert curves.deletion[0] == curves.insertion[-1] == pytest.approx(headline(tables.prediction, samples))
         assert curves.deletion[-1] == curves.insertion[0] == 0.5
         deletion.append(curves.deletion)
         insertion.append(curves.insertion)
@@ -281,10 +284,10 @@ def test_baselines_find_what_differs_in_brightness() -> None:
     means = np.exp(rng.normal(size=(48, 5)))
     means[:, 2] *= np.where(samples.label == 1, 8.0, 1.0)
     means[:9, 4] = np.nan
-    for model in (logistic_baseline(means, samples, 0), forest_baseline(means, samples, 0)):
-        assert auc(model.probability, samples.label) > 0.85
+    for model in (linear_baseline(means, samples, 0), forest_baseline(means, samples, 0)):
+        assert headline(model.prediction, samples) > 0.85
         assert model.importance.argmax() == 2
-        np.testing.assert_allclose(model.probability.sum(axis=1), 1)
+        np.testing.assert_allclose(model.prediction.sum(axis=1), 1)
     ratio, p = anova(means, samples.label)
     expected = stats.f_oneway(*(means[samples.label == k, 2] for k in (0, 1)))
     assert (ratio[2], p[2]) == (pytest.approx(expected.statistic), pytest.approx(expected.pvalue))
@@ -314,7 +317,7 @@ def test_everything_reaches_the_tables() -> None:
     assert result.summary.controls.excluded == 1
     assert result.baselines["channel"].tolist() == CHANNELS
     assert result.baselines["anova_position"].isna().sum() == 1
-    assert result.summary.forest.auc.value > 0.8
+    assert result.summary.forest.measures["auc"].value > 0.8
     with pytest.raises(StudyError, match=r"rank\.ordered is low, but the classes are low, high"):
         rank_cohort(units, samples, CHANNELS, RankSettings(ordered=("low",)))
 

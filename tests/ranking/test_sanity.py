@@ -48,7 +48,7 @@ def at_sites(patients: int, tie: float, seed: int) -> Samples:
     site = np.arange(patients) % 2
     label = (rng.random(patients) < np.where(site == 1, 0.5 + tie / 2, 0.5 - tie / 2)).astype(int)
     names = [f"p{i:03d}" for i in range(patients)]
-    return make_samples(names, ["xy"[k] for k in label], [0] * patients, ["ab"[k] for k in site], ("x", "y"))
+    return make_samples(names, ["xy"[k] for k in label], [0] * patients, ["ab"[k] for k in site])
 
 
 def within_sites(values: np.ndarray, samples: Samples, draws: int = 999) -> np.ndarray:

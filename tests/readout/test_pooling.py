@@ -77,7 +77,7 @@ def test_weights_count_in_all_that_the_network_says_and_not_in_intensities() -> 
         values={"gradient": generator.normal(size=(4, 2, 2))},
     )
     image = np.array([0, 0, 1, 1])
-    table = aggregate_unit([block], image, 2, fold=0, seed=0, classify=np.asarray)
+    table = aggregate_unit([block], image, 2, outcome=Nominal(()), fold=0, seed=0, classify=np.asarray)
     alike = aggregate_unit(
         [dataclasses.replace(block, weight=np.ones(4))], image, 2, fold=0, seed=0, classify=np.asarray
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +15,23 @@ from plexrank.errors import StudyError
 from plexrank.images.open import open_image
 from plexrank.simulate import SCENARIOS, simulate
 from plexrank.simulate.cells import clustered, grow_tissue, scattered
-from plexrank.simulate.cohort import SimulatedCohort, image_generator
+from plexrank.simulate.cohort import SimulatedCohort, cohort_of_classes, image_generator
 from plexrank.study import load_study
+from simulated_cohorts import SMALL, digests, draw_all, rows, write
 
-SMALL = {
-    "demo": (16, 5, 48),
-    "null": (8, 3, 48),
-    "site": (20, 7, 48),
-    "hierarchy": (32, 5, 48),
-    "faint": (8, 7, 48),
-    "wide": (8, 9, 48),
-    "colocal": (8, 3, 48),
-    "gains": (12, 7, 140),
-    "redundant": (12, 16, 140),
-    "paper": (12, 7, 140),
-    "spatial": (12, 7, 48),
-}
+CLASSES = [name for name, scenario in SCENARIOS.items() if not scenario.maker.startswith("severity.")]
 
 
-def write(scenario: str, out: Path, seed: int = 3) -> Path:
-    images, channels, size_px = SMALL[scenario]
-    return simulate(scenario, out, images=images, channels=channels, size_px=size_px, seed=seed)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def draw_all(scenario: str, images: int, seed: int = 0) -> tuple[SimulatedCohort, np.ndarray]:
-    chosen = SCENARIOS[scenario]
-    cohort = chosen.make(images, chosen.channels, chosen.size_px, seed)
-    return cohort, np.stack([cohort.draw(index) for index in range(images)])
+def labels_of(cohort: SimulatedCohort) -> np.ndarray:
+    return np.array(cohort.outcome.columns["label"])
 
 
 def anova_p(cohort: SimulatedCohort, values: np.ndarray, channel: int) -> float:
-    labels = np.array(cohort.labels)
+    labels = labels_of(cohort)
     return float(scipy.stats.f_oneway(*(values[labels == name, channel] for name in np.unique(labels))).pvalue)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", CLASSES)
 def test_a_cohort_is_complete_and_its_study_loads(tmp_path: Path, scenario: str) -> None:
     study_path = write(scenario, tmp_path / "cohort")
     images, channels, size_px = SMALL[scenario]
@@ -77,7 +44,7 @@ def test_a_cohort_is_complete_and_its_study_loads(tmp_path: Path, scenario: str)
     assert (study.tile.tile_px, study.train.crop_px) == (side_px, side_px)
     assert len(sheet) == images
     assert len({row["patient_id"] for row in sheet}) == images // SCENARIOS[scenario].images_a_patient
-    assert {row["label"] for row in sheet} == set("ABC"[: SCENARIOS[scenario].num_classes])
+    assert {row["label"] for row in sheet} == set("ABC"[: SCENARIOS[scenario].patients_a_fold])
     assert [row["name"] for row in rows(tmp_path / "cohort/panel.csv")] == list(names)
     assert names[0] == "C01"
     assert len(names) == channels
@@ -91,13 +58,13 @@ def test_a_cohort_is_complete_and_its_study_loads(tmp_path: Path, scenario: str)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cohort"]
 
 
-@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "site"])
+@pytest.mark.parametrize("scenario", [name for name in CLASSES if name != "site"])
 def test_labels_are_balanced_and_unrelated_to_the_site(tmp_path: Path, scenario: str) -> None:
     write(scenario, tmp_path / "cohort")
     sheet = rows(tmp_path / "cohort/samplesheet.csv")
     counts = [
         sum((row["label"], row["site"]) == (label, site) for row in sheet)
-        for label in "ABC"[: SCENARIOS[scenario].num_classes]
+        for label in "ABC"[: SCENARIOS[scenario].patients_a_fold]
         for site in ("S1", "S2")
     ]
     assert set(counts) == {len(sheet) // len(counts)}
@@ -113,6 +80,17 @@ def test_the_same_arguments_write_the_same_bytes_and_another_seed_does_not(tmp_p
     assert all(first[name] != other[name] for name in first if name.startswith("images/"))
 
 
+def test_the_tables_and_the_study_of_a_seed_stay_as_they_are(tmp_path: Path) -> None:
+    write("demo", tmp_path / "cohort")
+    found = {name: digest[:16] for name, digest in digests(tmp_path / "cohort").items() if "/" not in name}
+    assert found == {
+        "panel.csv": "4978291de1c50e06",
+        "samplesheet.csv": "ca93ecf8c82209cd",
+        "study.yaml": "2e537cbaf8f19106",
+        "truth.csv": "ed5212720538039c",
+    }
+
+
 def test_in_spatial_every_histogram_is_exactly_the_same() -> None:
     _, pixels = draw_all("spatial", 12)
     ordered = np.sort(pixels.reshape(12 * 12, -1), axis=1)
@@ -124,7 +102,7 @@ def test_in_spatial_planted_channels_are_lumpier_in_their_class_alone() -> None:
     cohort, pixels = draw_all("spatial", 60)
     coarse = pixels[:, :, :60, :60].reshape(60, 12, 5, 12, 5, 12).mean((3, 5))
     lumpiness = coarse.std((2, 3))
-    labels = np.array(cohort.labels)
+    labels = labels_of(cohort)
     for channel, plant in enumerate(cohort.plants):
         if plant is None:
             assert anova_p(cohort, lumpiness, channel) > 1e-4
@@ -152,7 +130,7 @@ def test_in_demo_the_mean_sees_the_intensity_channels_alone() -> None:
 
 def test_in_paper_planted_channels_have_steady_means_in_their_class() -> None:
     cohort, pixels = draw_all("paper", 60)
-    labels = np.array(cohort.labels)
+    labels = labels_of(cohort)
     discs = pixels.max(axis=1) > 100
     level = np.stack([pixels[index][:, discs[index]].mean(axis=1) for index in range(60)])
     assert pixels.dtype == np.uint8
@@ -218,10 +196,10 @@ def test_in_redundant_partners_follow_their_channel_and_nothing_else() -> None:
 
 def test_in_site_the_batch_goes_with_the_label_in_four_of_five_images() -> None:
     cohort, pixels = draw_all("site", 80)
-    labels, sites = np.array(cohort.labels), np.array(cohort.sites)
+    labels, sites = labels_of(cohort), np.array(cohort.sites)
     assert [(sites[labels == name] == site).mean() for name, site in (("A", "S1"), ("B", "S2"))] == [0.8, 0.8]
     means = np.log(pixels.mean((2, 3)))
-    by_site = p_of_kind(SimulatedCohort(cohort.sites, cohort.plants, cohort.draw, {}), means)
+    by_site = p_of_kind(cohort_of_classes(cohort.sites, cohort.plants, cohort.draw, {}), means)
     assert max(by_site["batch"]) < 1e-4
     assert min(by_site["none"] + by_site["arrangement"]) > 1e-3
     within = means - np.where(sites == "S2", 1, 0)[:, None] * (
@@ -246,7 +224,7 @@ def test_in_hierarchy_patients_share_as_much_as_they_should() -> None:
 
 def test_in_faint_the_gains_fall_to_next_to_nothing() -> None:
     cohort, pixels = draw_all("faint", 96)
-    means, labels = np.log(pixels.mean((2, 3))), np.array(cohort.labels)
+    means, labels = np.log(pixels.mean((2, 3))), labels_of(cohort)
     for channel, plant in enumerate(cohort.plants):
         gain = plant.strength if plant and plant.strength else 1.0
         difference = means[labels == "A", channel].mean() - means[labels == "B", channel].mean()
@@ -259,7 +237,7 @@ def test_in_colocal_only_the_pair_shows_the_class() -> None:
     first, second = (channel for channel, plant in enumerate(cohort.plants) if plant)
     smooth = pixels[:, [first, second]].astype(float)
     together = np.array([np.corrcoef(*image.reshape(2, -1))[0, 1] for image in smooth])
-    own = np.array(cohort.labels) == "A"
+    own = labels_of(cohort) == "A"
     assert together[own].min() > together[~own].max() + 0.3
     flat = pixels.reshape(24, 12, -1)
     for values in (flat.mean(axis=2), flat.std(axis=2)):
@@ -281,10 +259,11 @@ def test_cells_never_overlap_and_bright_ones_are_as_many_when_clustered(size_px:
     ("scenario", "sizes", "message"),
     [
         ("nonsense", {}, "choose one of demo, null, site"),
-        ("hierarchy", {"images": 31}, "31 images; expected ≥ 32, one patient per class and fold"),
+        ("hierarchy", {"images": 31}, "31 images; expected ≥ 32, 2 patients for each of 4 folds"),
         ("demo", {"channels": 3}, "3 channels; expected at least the 4 planted"),
         ("paper", {"channels": 5}, "at least the 6 planted"),
         ("spatial", {"images": 11}, "11 images; expected ≥ 12"),
+        ("survival", {"images": 15}, "15 images; expected ≥ 16"),
         ("demo", {"images": -1}, "-1 images"),
         ("demo", {"size_px": 16}, "size of 16 pixels"),
         ("demo", {"size_px": 5000}, "size of 5000 pixels"),

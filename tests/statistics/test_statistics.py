@@ -12,13 +12,15 @@ from sklearn.metrics import roc_auc_score
 
 from fitted_cohorts import fitted_cohort
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import LinearWeights, gather_samples
+from plexrank.outcome import LinearWeights
+from plexrank.outcome.nominal import Nominal
+from plexrank.ranking.aggregate import gather_samples
 from plexrank.ranking.agreement import mean_agreement
-from plexrank.ranking.baselines import logistic_baseline
+from plexrank.ranking.baselines import linear_baseline
 from plexrank.ranking.moments import GroupMoments
 from plexrank.ranking.prediction import (
-    auc,
-    auc_difference,
+    headline,
+    headline_difference,
     is_confounded,
     measure_performance,
     prediction_p_value,
@@ -60,16 +62,16 @@ def test_images_of_one_patient_and_label_are_one_sample() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patients", "labels", "folds", "class_names", "message"),
+    ("patients", "labels", "folds", "outcome", "message"),
     [
         (["a", "a"], ["x", "y"], [0, 1], None, "patient a is held out by folds 0 and 1"),
         (["a", "b"], ["x", "x"], [0, 1], None, "two classes or more"),
-        (["a", "b"], ["x", "z"], [0, 1], ["x", "y"], "labels z are not among the classes x, y"),
+        (["a", "b"], ["x", "z"], [0, 1], Nominal(("x", "y")), "labels z are not among the classes x, y"),
     ],
 )
-def test_bad_samples_are_refused(patients, labels, folds, class_names, message) -> None:
+def test_bad_samples_are_refused(patients, labels, folds, outcome, message) -> None:
     with pytest.raises(StudyError, match=message):
-        make_samples(patients, labels, folds, class_names=class_names)
+        make_samples(patients, labels, folds, outcome=outcome)
 
 
 def test_moments_do_not_depend_on_the_split() -> None:
@@ -150,29 +152,30 @@ def test_auc_agrees_with_sklearn(classes) -> None:
         expected = roc_auc_score(label, probability[:, 1])
     else:
         expected = roc_auc_score(label, probability, multi_class="ovr", average="macro")
-    assert auc(probability, label) == pytest.approx(expected)
+    samples = plain_samples(45, classes)
+    assert headline(probability, samples.relabelled(label)) == pytest.approx(expected)
     performance = measure_performance(probability, plain_samples(45, classes), 100, 100, rng)
-    assert performance.auc.low <= performance.auc.value <= performance.auc.high
+    assert performance.main.low <= performance.main.value <= performance.main.high
 
 
 def test_performance_of_known_predictions() -> None:
     samples = plain_samples(40)
     perfect = np.eye(2)[samples.label]
     good = measure_performance(perfect, samples, 100, 199, np.random.default_rng(0))
-    assert (good.accuracy.value, good.balanced_accuracy.low, good.auc.value) == (1.0, 1.0, 1.0)
+    assert (good.measures["accuracy"].value, good.measures["balanced_accuracy"].low, good.main.value) == (1.0, 1.0, 1.0)
     assert good.p_value == 1 / 200
     constant = measure_performance(np.full((40, 2), 0.5), samples, 100, 199, np.random.default_rng(0))
-    assert (constant.balanced_accuracy.value, constant.auc.value, constant.p_value) == (0.5, 0.5, 1.0)
+    assert (constant.measures["balanced_accuracy"].value, constant.main.value, constant.p_value) == (0.5, 0.5, 1.0)
 
 
 def test_a_difference_of_aucs_is_paired() -> None:
     samples = plain_samples(40)
     rng = np.random.default_rng(0)
     probability = rng.dirichlet(np.ones(2), 40)
-    same = auc_difference(probability, probability, samples, 100, rng)
+    same = headline_difference(probability, probability, samples, 100, rng)
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
-    better = auc_difference(np.eye(2)[samples.label], probability, samples, 100, rng)
-    assert better.value == pytest.approx(1 - auc(probability, samples.label))
+    better = headline_difference(np.eye(2)[samples.label], probability, samples, 100, rng)
+    assert better.value == pytest.approx(1 - headline(probability, samples))
     assert better.low > 0
 
 
@@ -275,7 +278,7 @@ def test_refitted_coefficients_are_those_of_a_fit_to_the_drawn_images(classes) -
     linear = LinearWeights(fitted.coef.double().numpy(), fitted.intercept.double().numpy())
     spread = np.where(r.std(axis=0) > 0, r.std(axis=0), 1.0)
     weights = np.vstack([np.ones(48), patient_weights(plain_samples(48, classes), 5, rng)])
-    drawn = refitted_coefficients(linear, r, label, weights)
+    drawn = refitted_coefficients(Nominal(tuple("abc"[:classes])), linear, r, label, weights)
     np.testing.assert_allclose(drawn[0], linear.coef, atol=1e-5)
     for weight, coef in zip(weights, drawn, strict=True):
         rows = np.repeat(np.arange(48), weight.astype(int))
@@ -289,7 +292,9 @@ def test_a_draw_without_a_class_keeps_finite_coefficients() -> None:
     rng = np.random.default_rng(13)
     r, label = rng.normal(size=(12, 3)), np.arange(12) // 9
     linear = LinearWeights(np.array([[-0.2, 0.1, 0.0], [0.2, -0.1, 0.0]]), np.zeros(2))
-    assert np.isfinite(refitted_coefficients(linear, r, label, np.where(label == 1, 0.0, 1.0)[None])).all()
+    assert np.isfinite(
+        refitted_coefficients(Nominal(("a", "b")), linear, r, label, np.where(label == 1, 0.0, 1.0)[None])
+    ).all()
 
 
 @pytest.mark.parametrize("kind", [{}, {"free_directions": 8}, {"classes": 3}])
@@ -342,6 +347,6 @@ def test_baseline_sees_brightness_and_nothing_else() -> None:
     samples = plain_samples(48)
     rng = np.random.default_rng(10)
     means = np.exp(rng.normal(size=(48, 5)))
-    assert auc(logistic_baseline(means, samples, 0).probability, samples.label) < 0.75
+    assert headline(linear_baseline(means, samples, 0).prediction, samples) < 0.75
     means[:, 2] *= np.where(samples.label == 1, 8.0, 1.0)
-    assert auc(logistic_baseline(means, samples, 0).probability, samples.label) > 0.85
+    assert headline(linear_baseline(means, samples, 0).prediction, samples) > 0.85

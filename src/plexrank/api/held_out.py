@@ -13,8 +13,9 @@ import pandas as pd
 from plexrank.attribution.store import AttributionBlock, AttributionStore
 from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
+from plexrank.outcome import Outcome
 from plexrank.planning.plan import Plan
-from plexrank.ranking.aggregate import UnitTable, aggregate_unit, importance_of_tiles, importance_total
+from plexrank.ranking.aggregate import UnitTable, aggregate_unit, importance_total
 from plexrank.ranking.samples import image_means_to_samples
 from plexrank.stages.cohort_samples import cohort_samples
 from plexrank.stages.tile_table import TileTable
@@ -84,7 +85,7 @@ class HeldOut:
             scale = self._scale(kind, method, unit)
             store = AttributionStore(self._plan.rundir.attribution(*unit))
             for block in store.blocks(methods=[method] if kind == "importance" else []):
-                total[block.tile_id] += _values_of_block(kind, method, block) / scale
+                total[block.tile_id] += _values_of_block(kind, method, block, self._plan.cohort.outcome) / scale
                 count[block.tile_id] += 1
         return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
@@ -118,6 +119,7 @@ class HeldOut:
             AttributionStore(self._plan.rundir.attribution(fold, seed)).blocks(methods=[method]),
             self._tiles.image_of_tile,
             len(self._plan.cohort.images),
+            outcome=self._plan.cohort.outcome,
             fold=fold,
             seed=seed,
             classify=None,
@@ -133,7 +135,7 @@ class HeldOut:
             return pd.DataFrame(
                 {
                     "patient_id": samples.patient_ids,
-                    "label": [samples.class_names[k] for k in samples.label],
+                    **samples.outcome.columns(samples.label),
                     "site": [None if site is None or site < 0 else samples.site_names[site] for site in sites],
                     "fold": samples.fold,
                 }
@@ -142,7 +144,7 @@ class HeldOut:
             {
                 "image_id": [image.image_id for image in plan.cohort.images],
                 "patient_id": [image.patient_id for image in plan.cohort.images],
-                "label": [image.label for image in plan.cohort.images],
+                **plan.cohort.outcome.columns(plan.cohort.labels),
                 "site": [image.site for image in plan.cohort.images],
                 "fold": [plan.fold_of_patient[image.patient_id] for image in plan.cohort.images],
             }
@@ -168,9 +170,9 @@ class HeldOut:
         return [(fold, of_unit) for fold, of_unit in self._plan.fold_seeds if seed is None or of_unit == seed]
 
 
-def _values_of_block(kind: Kind, method: str, block: AttributionBlock) -> npt.NDArray[np.floating]:
+def _values_of_block(kind: Kind, method: str, block: AttributionBlock, outcome: Outcome) -> npt.NDArray[np.floating]:
     if kind == "importance":
-        return importance_of_tiles(block.values[method], block.logits.argmax(axis=1))
+        return outcome.importance(block.values[method], outcome.shown_output(block.logits))
     return block.embedding if kind == "embedding" else block.mean_intensity
 
 

@@ -7,9 +7,10 @@ Reading collects every problem of samplesheet and panel before it raises, so tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
+from plexrank.arrays import IntArray
 from plexrank.cohorts.outcomes import outcome_problems, outcome_warnings, read_outcome
 from plexrank.cohorts.panel import Panel, dates_for_names, read_panel, wrong_exclusions
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
@@ -119,7 +120,9 @@ def survey_cohort(
     left_out = ids | ({image.record.image_id for image in bad} if settings.skip_bad else set())
     outcome = read_outcome(settings, [(label, patient) for label, patient, _ in sheet.members])
     members = [(label, patient) for label, patient, image_id in sheet.members if image_id not in left_out]
-    problems += [*sheet.problems, *([] if sheet.wrong_levels else outcome_problems(settings, outcome, members, folds, len(left_out)))]
+    problems += sheet.problems
+    if not sheet.wrong_levels:
+        problems += outcome_problems(settings, outcome, members, folds, len(left_out))
     images = tuple(image for image in sheet.images if image.image_id not in ids)
     notes = [*_notice(settings, sheet, images), *outcome_warnings(settings, outcome, members)]
     cohort = Cohort(images, outcome, panel, sheet.unlabelled, tuple(notes))

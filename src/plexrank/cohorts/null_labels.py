@@ -59,8 +59,9 @@ def permute_labels(
         fold_of_patient: the fold that holds each patient out.
         seed: of the study.
         count: how many labellings.
-        training: (fold, image) indices of images among which every group that is trained on must be. What lacks one is drawn again:
-            labellings are then equally likely among those that can be trained on, the true one among them.
+        training: (fold, image) indices of images among which every group that is trained on must be. What
+            lacks one is drawn again: labellings are then equally likely among those that can be trained on, the true
+            one among them.
 
     Raises:
         StudyError: there is nothing to exchange, or hardly a labelling can be trained on.

@@ -12,6 +12,7 @@ from plexrank.outcome import Outcome, make_outcome
 from plexrank.settings import CohortSettings
 from plexrank.wording import counted
 
+NUMBERS_HELP = "set cohort.outcome: continuous, or divide them into groups in another column"
 _SHOWN = 5
 _MOST_NUMBERED_GROUPS = 5  # grades, subtypes
 
@@ -94,7 +95,9 @@ def _number_problems(
     if len({level for level, _ in members}) < 2:
         found = f"only {members[0][0]!r}" if members else "no value at all"
         return [StudyError(f"{settings.where} has {found}; two different values or more are needed")]
-    several = sorted(patient for patient, number in Counter(patient for _, patient in set(members)).items() if number > 1)
+    several = sorted(
+        patient for patient, number in Counter(patient for _, patient in set(members)).items() if number > 1
+    )
     if several:
         return [
             StudyError(
@@ -137,7 +140,7 @@ def class_problems(
     numbers = dict.fromkeys(classes, 0) | patients_of(members)
     measured = why_measured(numbers)
     if measured is not None:
-        return [StudyError(f"{where} {measured}")]
+        return [StudyError(f"{where} {measured}; {NUMBERS_HELP}")]
     needed = folds or 2
     few = {label: number for label, number in numbers.items() if number < needed}
     if not few:
@@ -170,8 +173,7 @@ def why_measured(patients: Mapping[str, int]) -> str | None:
     if len(patients) <= _MOST_NUMBERED_GROUPS or 2 * alone <= len(patients) or not all(map(reads_as_number, patients)):
         return None
     return (
-        f"has {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}, which make no "
-        "classes; set cohort.outcome: continuous, or divide them into groups in another column"
+        f"has {len(patients)} different numbers for {counted(sum(patients.values()), 'patient')}, which make no classes"
     )
 
 

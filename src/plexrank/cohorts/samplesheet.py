@@ -162,9 +162,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
     return Samplesheet(
         images=tuple(images),
         bad=tuple(bad),
-        members=tuple(
-            (level, row.get("patient_id") or row["image_id"], row["image_id"]) for row, level in labelled
-        ),
+        members=tuple((level, row.get("patient_id") or row["image_id"], row["image_id"]) for row, level in labelled),
         unlabelled=len(table.rows) - len(labelled),
         has_patients="patient_id" in table.columns,
         problems=tuple(problems),

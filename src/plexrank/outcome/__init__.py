@@ -4,7 +4,7 @@ What differs between the kinds is here and nowhere else: what folds keep even, w
 measures predictions are judged. Arrays in, arrays out.
 """
 
-from plexrank.outcome.base import Group, LinearWeights, Outcome
+from plexrank.outcome.base import LINEAR_MODELS, MEASURE_NAMES, Group, LinearWeights, Outcome
 from plexrank.outcome.kinds import KINDS, Kind, make_outcome
 
-__all__ = ["KINDS", "Group", "Kind", "LinearWeights", "Outcome", "make_outcome"]
+__all__ = ["KINDS", "LINEAR_MODELS", "MEASURE_NAMES", "Group", "Kind", "LinearWeights", "Outcome", "make_outcome"]

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from plexrank.arrays import Array, FloatArray, IntArray
+
+MEASURE_NAMES = {
+    "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "spearman": "Spearman's ρ",
+    "kappa": "quadratic-weighted kappa",
+    "accuracy": "accuracy",
+    "r2": "R²",
+    "c_index": "Harrell's C",
+    "uno_c": "Uno's C",
+    "dynamic_auc": "time-dependent AUC",
+    "brier": "integrated Brier score (lower is better)",
+}
+"""What measures are called in reports, headline measures first."""
+
+
+LINEAR_MODELS = {
+    "logistic": "logistic regression",
+    "proportional_odds": "proportional odds regression",
+    "ridge": "ridge regression",
+    "cox": "Cox regression",
+}
+"""What linear models are called in reports."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +84,18 @@ class Outcome(ABC):
     levels: tuple[str, ...]
 
     kind: ClassVar[str]
+    linear_model: ClassVar[str]
+    """What :meth:`fit` fits, one of :data:`LINEAR_MODELS`."""
     headline: ClassVar[str]
     """The measure by which predictions are compared."""
     chance: ClassVar[float]
     """The headline measure of predictions that know nothing."""
     has_classes: ClassVar[bool] = False
     """Whether the levels are a few classes, each with several patients."""
+    shares_slope: ClassVar[bool] = False
+    """Whether all outputs have the same coefficients."""
+    ends: ClassVar[tuple[str, str]] = ("low", "high")
+    """What the lower and the upper half of the patients are called, where labels have an order."""
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -119,6 +148,10 @@ class Outcome(ABC):
         """How much each label (row,) counts in what is fitted, 1 on average."""
         return np.ones(len(label))
 
+    def balance(self, label: IntArray) -> IntArray:
+        """Groups (row,) of labels that count alike in means over patients, however many patients each has."""
+        return np.zeros(len(label), dtype=np.int64)
+
     @abstractmethod
     def fit(
         self,
@@ -127,6 +160,7 @@ class Outcome(ABC):
         strength: float,
         stratum: IntArray | None = None,
         weight: FloatArray | None = None,
+        start: LinearWeights | None = None,
     ) -> LinearWeights:
         """The linear model that minimises C × loss + ½ ‖coef‖².
 
@@ -136,7 +170,32 @@ class Outcome(ABC):
             strength: C, above 0.
             stratum: (row,) rows with a baseline of their own where the kind knows one, such as sites.
             weight: (row,) how often each row counts; once if absent.
+            start: a model nearby; then a few steps are enough, as for a bootstrap.
         """
+
+    def refitting(
+        self, fitted: LinearWeights, x: FloatArray, label: IntArray, stratum: IntArray | None = None
+    ) -> Callable[[FloatArray], FloatArray]:
+        """What turns weights (draw, row) into coefficients (draw, output, column) of models fitted with these.
+
+        Args:
+            fitted: the model of all rows, from which each draw starts; it tells C.
+            x, label, stratum: as for :meth:`fit`.
+        """
+        strength = self.implied_strength(fitted, x, label, stratum)
+
+        def refit(weights: FloatArray) -> FloatArray:
+            return np.stack([self.fit(x, label, strength, stratum, own, fitted).coef for own in weights])
+
+        return refit
+
+    def implied_strength(
+        self, fitted: LinearWeights, x: FloatArray, label: IntArray, stratum: IntArray | None = None
+    ) -> float:
+        """C for which the gradient of what :meth:`fit` minimises vanishes at its result, along the coefficients."""
+        along = float((self.slope(fitted.outputs(x), label, stratum).T @ x * fitted.coef).sum())
+        squares = float((fitted.coef**2).sum()) / (len(fitted.coef) if self.shares_slope else 1)
+        return squares / along if along > 0 and squares > 0 else 1.0
 
     @abstractmethod
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
@@ -162,7 +221,7 @@ class Outcome(ABC):
 
     @abstractmethod
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Measures of predictions (row, column), for every row of weights (draw, row): (draw,) each, NaN if undefined."""
+        """Measures (draw,) of predictions (row, column) for every row of weights (draw, row); NaN where undefined."""
 
     @abstractmethod
     def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
@@ -178,6 +237,10 @@ class Outcome(ABC):
             label: (row,).
             stratum: (row,) such as sites, each with a baseline of its own where the kind knows one.
         """
+
+    def targets(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
+        """Numbers (row,) that a regression may learn in the place of the outcome; ``None`` for classes."""
+        return None
 
     # Importances.
 

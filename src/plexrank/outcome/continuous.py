@@ -33,6 +33,7 @@ class Continuous(Outcome):
     spread: float
 
     kind: ClassVar[str] = "continuous"
+    linear_model: ClassVar[str] = "ridge"
     headline: ClassVar[str] = "spearman"
     chance: ClassVar[float] = 0.0
 
@@ -61,6 +62,11 @@ class Continuous(Outcome):
         ranks = stats.rankdata([float(level) for level in levels], method="ordinal") - 1
         return [str(int(rank * FOLD_BINS // len(levels))) for rank in ranks]
 
+    def describe(self, levels: Sequence[str]) -> str:
+        """How many values, their median and range."""
+        values = np.array([float(level) for level in levels])
+        return f"{len(values)} values from {values.min():g} to {values.max():g}, median {np.median(values):g}"
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """The number."""
@@ -77,10 +83,15 @@ class Continuous(Outcome):
         strength: float,
         stratum: IntArray | None = None,
         weight: FloatArray | None = None,
+        start: LinearWeights | None = None,
     ) -> LinearWeights:
         """Ridge regression (Hoerl & Kennard 1970)."""
         coef, intercept = fit_ridge(x, self.standardised[label], strength, weight)
         return LinearWeights(coef[None], np.array([intercept]))
+
+    def targets(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
+        """The numbers themselves."""
+        return self.values[label]
 
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """What is left to explain."""

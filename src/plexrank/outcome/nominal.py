@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from scipy.special import softmax
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.statistics.logistic import fit_logistic
+from plexrank.statistics.logistic_refit import LogisticRefit
 
 SMALLEST_PROBABILITY = 1e-9
 
@@ -22,6 +23,7 @@ class Nominal(Outcome):
     """Classes; every one weighs the same in what is fitted, and has a logit of its own."""
 
     kind: ClassVar[str] = "nominal"
+    linear_model: ClassVar[str] = "logistic"
     headline: ClassVar[str] = "auc"
     chance: ClassVar[float] = 0.5
     has_classes: ClassVar[bool] = True
@@ -52,7 +54,12 @@ class Nominal(Outcome):
     def weights(self, label: IntArray) -> FloatArray:
         """n / (K · n_k), so that all classes that occur weigh the same."""
         counts = np.bincount(label, minlength=len(self))
-        return (len(label) / ((counts > 0).sum() * np.maximum(counts, 1)))[label]
+        weights: FloatArray = len(label) / ((counts > 0).sum() * np.maximum(counts, 1))
+        return weights[label]
+
+    def balance(self, label: IntArray) -> IntArray:
+        """The class."""
+        return label
 
     def fit(
         self,
@@ -61,9 +68,23 @@ class Nominal(Outcome):
         strength: float,
         stratum: IntArray | None = None,
         weight: FloatArray | None = None,
+        start: LinearWeights | None = None,
     ) -> LinearWeights:
         """Multinomial logistic regression with balanced classes; every class occurs."""
         return LinearWeights(*fit_logistic(x, label, strength, weight))
+
+    def refitting(
+        self, fitted: LinearWeights, x: FloatArray, label: IntArray, stratum: IntArray | None = None
+    ) -> Callable[[FloatArray], FloatArray]:
+        """Of all draws at once."""
+        return LogisticRefit(fitted.coef, fitted.intercept, x, label).refit
+
+    def implied_strength(
+        self, fitted: LinearWeights, x: FloatArray, label: IntArray, stratum: IntArray | None = None
+    ) -> float:
+        """The same; two classes share out one logit, whose square is twice the sum of theirs."""
+        penalty = float(LogisticRefit(fitted.coef, fitted.intercept, x, label).penalty[0])
+        return (2.0 if len(self) == 2 else 1.0) / penalty
 
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """(1 of the own class − probability) × weight."""
@@ -90,7 +111,7 @@ class Nominal(Outcome):
         return log_loss(prediction, label)
 
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Accuracy, balanced accuracy, and area under the ROC curve, for more than two classes of one against the rest."""
+        """Accuracy, balanced accuracy, area under the ROC curve (with more than two classes of each against all)."""
         correct = (prediction.argmax(axis=1) == label).astype(np.float64)
         own = np.equal(label[:, None], np.arange(len(self))).astype(np.float64)
         recall = (weights * correct) @ own / (weights @ own)
@@ -135,10 +156,7 @@ class Nominal(Outcome):
 
 def class_groups(classes: tuple[str, ...]) -> tuple[Group, ...]:
     """Each class: held out, and trained on, by every fold."""
-    return tuple(
-        Group(name, f"patient of class {name!r}", least_held_out=1, is_trained_on=True)
-        for name in classes
-    )
+    return tuple(Group(name, f"patient of class {name!r}", least_held_out=1, is_trained_on=True) for name in classes)
 
 
 def probability_columns(classes: tuple[str, ...], probability: FloatArray, predicted: IntArray) -> dict[str, Array]:

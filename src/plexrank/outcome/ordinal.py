@@ -24,9 +24,11 @@ class Ordinal(Outcome):
     """
 
     kind: ClassVar[str] = "ordinal"
+    linear_model: ClassVar[str] = "proportional_odds"
     headline: ClassVar[str] = "spearman"
     chance: ClassVar[float] = 0.0
     has_classes: ClassVar[bool] = True
+    shares_slope: ClassVar[bool] = True
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -58,9 +60,11 @@ class Ordinal(Outcome):
         strength: float,
         stratum: IntArray | None = None,
         weight: FloatArray | None = None,
+        start: LinearWeights | None = None,
     ) -> LinearWeights:
         """Proportional odds; every grade occurs."""
-        coef, thresholds = fit_proportional_odds(x, label, len(self), strength, weight)
+        near = None if start is None else (start.coef[0], start.intercept)
+        coef, thresholds = fit_proportional_odds(x, label, len(self), strength, weight, near)
         return LinearWeights(np.tile(coef, (len(thresholds), 1)), thresholds)
 
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
@@ -124,5 +128,3 @@ def weighted_kappa(predicted: IntArray, label: IntArray, weights: FloatArray) ->
     observed = weights @ (a - b) ** 2 / total
     result: FloatArray = 1 - np.divide(observed, expected, out=np.full(len(weights), np.nan), where=expected > 1e-12)
     return result
-
-

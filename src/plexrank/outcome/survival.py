@@ -13,13 +13,16 @@ from scipy import stats
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.statistics.cox import fit_cox, partial_likelihood
+from plexrank.statistics.means import known_mean
 from plexrank.statistics.survival import martingale_residuals, median_follow_up
-from plexrank.statistics.survival_metrics import concordance, uno_concordance
+from plexrank.statistics.survival_metrics import concordance, dynamic_auc, integrated_brier_score, uno_concordance
 
 EVENT, CENSORED = "event", "censored"
 FOLD_BINS = 3
 """Parts of the follow-up that are spread over the folds, of events and of censored patients each."""
 FEWEST_EVENTS, FEW_EVENTS = 10, 20
+REFIT_STEPS = 3
+"""Newton steps towards the optimum of a draw, from that of all patients."""
 LARGEST_LOG_HAZARD = 10.0
 """Log hazards beyond it count as that in a loss, so that one patient never decides alone."""
 
@@ -43,8 +46,10 @@ class Survival(Outcome):
     tau: float
 
     kind: ClassVar[str] = "survival"
+    linear_model: ClassVar[str] = "cox"
     headline: ClassVar[str] = "c_index"
     chance: ClassVar[float] = 0.5
+    ends: ClassVar[tuple[str, str]] = ("late", "early")
 
     @functools.cached_property
     def time(self) -> FloatArray:
@@ -92,9 +97,10 @@ class Survival(Outcome):
         """How many events, and how long patients were followed."""
         label = self.labels(levels)
         time, event = self.time[label], self.event[label]
+        median = median_follow_up(time, event)
+        reached = f"{median:g}" if np.isfinite(median) else "not reached"
         return (
-            f"{int(event.sum())} events among {len(label)} patients, median follow-up "
-            f"{median_follow_up(time, event):g} (reverse Kaplan-Meier)"
+            f"{int(event.sum())} events among {len(label)} patients, median follow-up {reached} (reverse Kaplan-Meier)"
         )
 
     @property
@@ -113,10 +119,16 @@ class Survival(Outcome):
         strength: float,
         stratum: IntArray | None = None,
         weight: FloatArray | None = None,
+        start: LinearWeights | None = None,
     ) -> LinearWeights:
         """Cox regression with Efron's ties and a ridge penalty, each stratum with a baseline hazard of its own."""
-        coef = fit_cox(x, self.time[label], self.event[label], 1 / strength, stratum, weight)
+        near = {} if start is None else {"start": start.coef[0], "steps": REFIT_STEPS}
+        coef = fit_cox(x, self.time[label], self.event[label], 1 / strength, stratum, weight, **near)
         return LinearWeights(coef[None], -(coef[None] @ x.mean(axis=0)))
+
+    def targets(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
+        """Martingale residuals, as a risk that any regression can learn (Therneau 1990)."""
+        return self.places(label, stratum)
 
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """Derivatives of the log partial likelihood: martingale residuals."""
@@ -147,12 +159,31 @@ class Survival(Outcome):
         return result
 
     def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Harrell's C, and Uno's C up to τ; neither is ever turned round after a look at it."""
+        """Harrell's C, Uno's C up to τ, and over the events until then the mean dynamic AUC and the Brier score.
+
+        None is ever turned round after a look at it. The chances to survive behind the Brier score are those of the
+        cohort's cumulative hazard, times exp(log hazard).
+        """
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
-        return {
+        times, hazard = self._until_tau
+        measures = {
             "c_index": concordance(risk, time, event, weights),
             "uno_c": uno_concordance(risk, time, event, weights, self.tau),
         }
+        if len(times) < 2:
+            return measures | dict.fromkeys(("dynamic_auc", "brier"), np.full(len(weights), np.nan))
+        survival = np.exp(-hazard * np.exp(np.clip(risk, -LARGEST_LOG_HAZARD, LARGEST_LOG_HAZARD))[:, None])
+        return measures | {
+            "dynamic_auc": known_mean(dynamic_auc(risk, time, event, weights, times), axis=1),
+            "brier": integrated_brier_score(survival, time, event, weights, times),
+        }
+
+    @functools.cached_property
+    def _until_tau(self) -> tuple[FloatArray, FloatArray]:
+        """Times (time,) of events up to τ, and the cohort's cumulative hazard at each."""
+        times, first = np.unique(self.time, return_index=True)
+        is_used = np.isin(times, self.time[self.event]) & (times <= self.tau)
+        return times[is_used], self.expected[first][is_used]
 
     def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
         """Harrell's C."""

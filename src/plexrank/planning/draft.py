@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plexrank.cohorts.outcomes import patients_of
 from plexrank.cohorts.folds import NO_FOLDS_HELP, most_folds
+from plexrank.cohorts.outcomes import patients_of
 from plexrank.cohorts.panel import Channel, Panel, read_panel
 from plexrank.cohorts.panel_match import locate_channels
 from plexrank.errors import MissingInputError, PlexrankError, StudyError

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from plexrank.cohorts.outcomes import patients_of, why_measured
+from plexrank.cohorts.outcomes import NUMBERS_HELP, patients_of, why_measured
 from plexrank.cohorts.samplesheet import COLUMN_ALIASES
 from plexrank.cohorts.spelling import fold_spelling, reads_as_number, reads_missing
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
@@ -112,7 +112,7 @@ def join_labels(
     labels = [column for column in sources if column not in _NO_LABELS | {by, given.patient, given.site}]
     measured = {column: why_measured(patients_of(_members(joined, column, patient))) for column in labels}
     if given.label is not None and measured.get(given.label):
-        raise StudyError(f"{path}: column {given.label!r} {measured[given.label]}")
+        raise StudyError(f"{path}: column {given.label!r} {measured[given.label]}; {NUMBERS_HELP}")
     if given.label is None and any(measured.values()):
         shown = ", ".join(repr(column) for column, why in measured.items() if why)
         notes.append(("labels", f"columns of measurements, which make no groups: {shown}"))

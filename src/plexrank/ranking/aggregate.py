@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from scipy.special import softmax
 
 from plexrank.arrays import Array
 from plexrank.errors import RunDirError
+from plexrank.outcome import LinearWeights, Outcome
 from plexrank.ranking.moments import GroupMoments
 from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
@@ -36,7 +36,7 @@ class TileBlock(Protocol):
 
     @property
     def logits(self) -> Array:
-        """(tile, class)."""
+        """(tile, output), logits where these are classes."""
 
     @property
     def mean_intensity(self) -> Array:
@@ -48,24 +48,7 @@ class TileBlock(Protocol):
 
     @property
     def values(self) -> Mapping[str, Array]:
-        """Per method (tile, channel, class), signed."""
-
-
-@dataclass(frozen=True)
-class LinearWeights:
-    """The weights of a classifier that is linear in r: ``coef`` (class, channel), ``intercept`` (class,), float64.
-
-    ``center`` (channel,) is what an absent channel counts as, 0 if absent.
-    """
-
-    coef: Array
-    intercept: Array
-    center: Array | float = 0.0
-
-    def logits(self, r: Array) -> Array:
-        """Logits (row, class) of r (row, channel), NaN where a channel is absent."""
-        result: Array = np.where(np.isnan(r), self.center, r) @ self.coef.T + self.intercept
-        return result
+        """Per method (tile, channel, output), signed."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +59,19 @@ class UnitTable:
 
     Attributes:
         fold, seed: which unit.
-        classify: its classifier, r (row, channel) → logits (row, class); it takes NaN as an absent channel. ``None``
+        classify: its last part, r (row, channel) → outputs (row, output); it takes NaN as an absent channel. ``None``
             where the network has no channel embedding, and ``embedding`` is NaN all through.
         n_tiles: (image,) tiles seen, 0 for images that were not held out.
         embedding: (image, channel); this and the following are NaN where n_tiles is 0.
-        logits: (image, class).
+        logits: (image, output), what the network says, logits where these are classes.
         mean_intensity: (image, channel).
         importance: per method (image, channel).
-        contrast: per method (image, channel, class), |own class − mean of the others|.
+        contrast: per method (image, channel, contrast), |own class − mean of the others| where there are classes.
         training_embedding: (image, channel) of the images it was trained on, NaN elsewhere.
         linear: the weights of ``classify`` where it is linear and was fitted to ``training_embedding``.
-        importance_by_class: per method (image, channel, class), the part of the importance that comes from tiles
-            predicted as the class; its sum over classes is the importance.
+        importance_by_class: per method (image, channel, output), the part of the importance that comes from tiles
+            predicted as the class; its sum over classes is the importance, which is all in the first output where
+            there are none.
     """
 
     fold: int
@@ -104,32 +88,12 @@ class UnitTable:
     importance_by_class: Mapping[str, Array] = field(default_factory=dict)
 
 
-def class_contrast(values: Array) -> Array:
-    """|v_k − mean of the other classes' v| for signed importances v (tile, channel, class), same shape."""
-    classes = values.shape[-1]
-    total = values[..., 0].copy()
-    for k in range(1, classes):  # a sum along so short an axis is slow
-        total += values[..., k]
-    contrast = values * (classes / (classes - 1))
-    contrast -= (total / (classes - 1))[..., None]
-    result: Array = np.abs(contrast, out=contrast)
-    return result
-
-
-def importance_of_tiles(values: Array, predicted: Array) -> Array:
-    """|v| for the class predicted for each tile, (tile,) int, of signed importances v (tile, channel, class)."""
-    of_class = values[..., 0].copy()
-    for k in range(1, values.shape[-1]):  # a selection along so short an axis is slow
-        np.copyto(of_class, values[..., k], where=(predicted == k)[:, None])
-    result: Array = np.abs(of_class, out=of_class)
-    return result
-
-
 def aggregate_unit(
     blocks: Iterable[TileBlock],
     image_of_tile: Array,
     num_images: int,
     *,
+    outcome: Outcome,
     fold: int,
     seed: int,
     classify: Classify | None,
@@ -147,6 +111,7 @@ def aggregate_unit(
         blocks: the unit's held-out tiles.
         image_of_tile: (all tiles,) int, indexed by tile id.
         num_images: images of the cohort.
+        outcome: of the cohort.
         classify: r (row, channel) → logits (row, class), numpy to numpy; ``None`` where there is no embedding.
         training_images, training_embedding: (row,) int and (row, channel), where the checkpoint keeps them.
         linear: the classifier's weights, where it is linear.
@@ -157,22 +122,22 @@ def aggregate_unit(
     """
     sums: dict[tuple[str, str], GroupMoments] = {}
     area = np.ones(len(image_of_tile)) if tile_area is None else tile_area
-    num_classes = 0
+    num_outputs = 0
     for block in blocks:
-        num_classes = block.logits.shape[1]
+        num_outputs = block.logits.shape[1]
         highest = int(block.tile_id.max(initial=-1))
         if highest >= len(image_of_tile):
             raise RunDirError(
                 f"fold {fold}, seed {seed}: the attribution holds tile ids up to {highest}, but the cohort has "
                 f"{len(image_of_tile)} tiles; run the attribute stage again"
             )
-        _add(block, image_of_tile[block.tile_id], area[block.tile_id], sums, num_images)
+        _add(block, image_of_tile[block.tile_id], area[block.tile_id], sums, num_images, outcome)
     if not sums:
         raise RunDirError(f"fold {fold}, seed {seed}: the attribution holds no tile; run the attribute stage again")
     means = {key: moments.mean() for key, moments in sums.items()}
     embedding, n_tiles = means["embedding", ""], sums["embedding", ""].count
     by_class = {
-        method: _of_image_and_class(moments, n_tiles, num_classes)
+        method: _of_image_and_class(moments, n_tiles, num_outputs)
         for (kind, method), moments in sums.items()
         if kind == "by_class"
     }
@@ -206,7 +171,12 @@ def _still_constant(*tables: Array) -> None:
 
 
 def _add(
-    block: TileBlock, image: Array, area: Array, sums: dict[tuple[str, str], GroupMoments], num_images: int
+    block: TileBlock,
+    image: Array,
+    area: Array,
+    sums: dict[tuple[str, str], GroupMoments],
+    num_images: int,
+    outcome: Outcome,
 ) -> None:
     """Add the tiles of a block, ``TILES_AT_ONCE`` at a time, so that what is made of them stays in the cache."""
 
@@ -215,27 +185,27 @@ def _add(
             sums[key] = GroupMoments(num_images * groups, values.shape[1:])
         sums[key].update(group, values, weight)
 
-    num_classes = block.logits.shape[1]
+    num_outputs = block.logits.shape[1]
     add(("embedding", ""), image, block.embedding, block.weight)
     add(("logits", ""), image, block.logits, block.weight)
     add(("mean_intensity", ""), image, block.mean_intensity, area)
     for start in range(0, len(image), TILES_AT_ONCE):
         rows = slice(start, start + TILES_AT_ONCE)
-        predicted = block.logits[rows].argmax(axis=1)
+        predicted = outcome.shown_output(block.logits[rows])
         for method, values in block.values.items():
             add(
                 ("by_class", method),
-                image[rows] * num_classes + predicted,
-                importance_of_tiles(values[rows], predicted),
+                image[rows] * num_outputs + predicted,
+                outcome.importance(values[rows], predicted),
                 block.weight[rows],
-                num_classes,
+                num_outputs,
             )
-            add(("contrast", method), image[rows], class_contrast(values[rows]), block.weight[rows])
+            add(("contrast", method), image[rows], outcome.contrasts(values[rows]), block.weight[rows])
 
 
-def _of_image_and_class(moments: GroupMoments, n_tiles: Array, num_classes: int) -> Array:
+def _of_image_and_class(moments: GroupMoments, n_tiles: Array, num_outputs: int) -> Array:
     """(image, channel, class): sums of tiles predicted as each class over all tiles of the image, NaN without tiles."""
-    total = moments.sum.reshape(len(n_tiles), num_classes, -1).transpose(0, 2, 1)
+    total = moments.sum.reshape(len(n_tiles), num_outputs, -1).transpose(0, 2, 1)
     missing = np.isnan(total).any(axis=2) | (n_tiles == 0)[:, None]
     share: Array = np.divide(total, n_tiles[:, None, None], out=np.zeros_like(total), where=n_tiles[:, None, None] > 0)
     return np.where(missing[..., None], np.nan, share)
@@ -250,9 +220,9 @@ class SampleTables:
     Attributes:
         seeds: the seeds, in the order of the seed axis.
         embedding: (seed, sample, channel) as the unit's classifier takes it.
-        probability: (sample, class) of the ensemble: softmax of mean logits, mean over seeds.
+        prediction: (sample, column) of the ensemble: what the mean outputs mean, mean over seeds.
         mean_intensity: (sample, channel).
-        importance, contrast: (seed, sample, channel) and (seed, sample, channel, class), each unit scaled so
+        importance, contrast: (seed, sample, channel) and (seed, sample, channel, contrast), each unit scaled so
             that the mean over its samples sums to 1 over the channels (to their share of all channels where its
             samples have only some).
         unit_importance: (unit, channel) mean of the unscaled importance, units ordered by fold, then seed.
@@ -263,7 +233,7 @@ class SampleTables:
 
     seeds: tuple[int, ...]
     embedding: Array
-    probability: Array
+    prediction: Array
     mean_intensity: Array
     importance: Array
     contrast: Array
@@ -299,7 +269,7 @@ def gather_samples(units: Sequence[UnitTable], samples: Samples, method: str) ->
     return SampleTables(
         seeds=seeds,
         embedding=embedding,
-        probability=softmax(logits, axis=-1).mean(axis=0),
+        prediction=samples.outcome.predict(logits).mean(axis=0),
         mean_intensity=_per_seed(units, samples, seeds, lambda unit: unit.mean_intensity).mean(axis=0),
         importance=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.importance[method]), samples),
         contrast=_scaled(_per_seed(units, samples, seeds, lambda unit: unit.contrast[method]), samples),

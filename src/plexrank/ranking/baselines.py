@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import softmax
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import StratifiedGroupKFold
 
 from plexrank.arrays import Array
-from plexrank.ranking.logistic import DEFAULT_STRENGTH, fit_logistic
+from plexrank.outcome import Outcome
 from plexrank.ranking.pattern import log_intensities
-from plexrank.ranking.reliance import log_loss
 from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import positions
+from plexrank.ranking.training_samples import DEFAULT_STRENGTH, has_groups
 from plexrank.statistics.means import class_balanced_mean, known_mean
 
 MEANS_STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -33,62 +32,89 @@ class MeansModel:
     """A model of the channel means in the folds of the study.
 
     Attributes:
-        probability: (sample, class), out of fold.
-        importance: (channel,): mean |coefficient| over folds and classes of the standardised logistic regression;
-            class-balanced rise of the held-out log loss by permutation for the forest.
+        prediction: (sample, column), out of fold.
+        importance: (channel,): mean |coefficient| over folds and outputs of the standardised linear model;
+            rise of the held-out loss by permutation, classes counting alike, for the forest.
     """
 
-    probability: Array
+    prediction: Array
     importance: Array
 
 
-def logistic_baseline(mean_intensity: Array, samples: Samples, seed: int) -> MeansModel:
-    """Logistic regression on standardised log(mean + 0.01 m), m the channel's mean over the training samples.
+def linear_baseline(mean_intensity: Array, samples: Samples, seed: int) -> MeansModel:
+    """The outcome's linear model on standardised log(mean + 0.01 m), m the channel's mean over the training samples.
 
-    Negative means count as 0; L2 penalty, balanced classes, strength by inner folds grouped by patient. The
+    Negative means count as 0; L2 penalty, strength by inner folds grouped by patient. The
     logarithm makes a strong baseline, since abundance varies by ratios, and m makes it free of the unit. A channel
     that a sample lacks counts as the mean of the training samples.
 
     Args:
         mean_intensity: (sample, channel), NaN where a sample lacks the channel.
     """
-    probability = np.zeros((len(samples), samples.num_classes))
+    prediction = _empty_prediction(samples)
     importance = []
     for train, test in _folds(samples):
         features = _complete(log_intensities(mean_intensity, train), train)
-        classes, label = np.unique(samples.label[train], return_inverse=True)
-        strength = best_strength(features[train], label, samples.patient[train], seed)
-        predicted, coef = _predict(features[train], label, features[test], strength)
-        probability[np.ix_(test, classes)] = predicted
+        training = MeansTraining(
+            features[train], samples.label[train], samples.patient[train], samples.stratum[train], samples.outcome
+        )
+        strength = best_strength(training, seed)
+        prediction[test], coef = training.predict(features[test], strength)
         importance.append(np.abs(coef).mean(axis=0))
-    return MeansModel(probability, np.mean(importance, axis=0))
+    return MeansModel(prediction, np.mean(importance, axis=0))
+
+
+def _empty_prediction(samples: Samples) -> Array:
+    outputs = np.zeros((len(samples), len(samples.outcome.output_names)))
+    empty: Array = np.zeros_like(samples.outcome.predict(outputs))
+    return empty
 
 
 def forest_baseline(mean_intensity: Array, samples: Samples, seed: int) -> MeansModel:
     """Random forest (Breiman 2001) on the channel means, with permutation importance on the held-out samples.
 
-    Arguments as for :func:`logistic_baseline`.
+    Of classes it is told which; of other outcomes a number in their place, such as martingale residuals. Arguments as
+    for :func:`linear_baseline`.
     """
-    probability = np.zeros((len(samples), samples.num_classes))
+    prediction = _empty_prediction(samples)
     increase = np.zeros(mean_intensity.shape)
     rng = np.random.default_rng(seed)
     for train, test in _folds(samples):
         features = _complete(mean_intensity, train)
-        model = RandomForestClassifier(TREES, class_weight="balanced", random_state=seed)
-        model.fit(features[train], samples.label[train])
-        probability[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
+        predict = _grow_forest(features[train], samples, train, seed)
+        prediction[test] = predict(features[test])
         order = rng.permuted(np.tile(np.arange(len(test)), (REPEATS, 1)), axis=1)
         channels = features.shape[1]
         permuted = np.tile(features[test], (channels, REPEATS, 1, 1))
         for channel in range(channels):
             permuted[channel, :, :, channel] = features[test][order, channel]
-        voted = np.zeros((permuted.size // channels, samples.num_classes))
-        voted[:, model.classes_] = model.predict_proba(permuted.reshape(-1, channels))
         label = samples.label[test]
-        loss = log_loss(np.maximum(voted, LOWEST_PROBABILITY), np.tile(label, channels * REPEATS))
-        undisturbed = log_loss(np.maximum(probability[test], LOWEST_PROBABILITY), label)
+        loss = _loss(predict(permuted.reshape(-1, channels)), np.tile(label, channels * REPEATS), samples.outcome)
+        undisturbed = _loss(prediction[test], label, samples.outcome)
         increase[test] = loss.reshape(channels, REPEATS, len(test)).mean(axis=1).T - undisturbed[:, None]
-    return MeansModel(probability, class_balanced_mean(increase, samples.label))
+    return MeansModel(prediction, class_balanced_mean(increase, samples.balance))
+
+
+def _grow_forest(features: Array, samples: Samples, train: Array, seed: int) -> Callable[[Array], Array]:
+    """What predicts (row, column) of features (row, channel)."""
+    numbers = samples.outcome.targets(samples.label[train], samples.stratum[train])
+    if numbers is not None:
+        regression = RandomForestRegressor(TREES, random_state=seed).fit(features, numbers)
+        return lambda rows: regression.predict(rows)[:, None]
+    model = RandomForestClassifier(TREES, class_weight="balanced", random_state=seed)
+    model.fit(features, samples.label[train])
+
+    def vote(rows: Array) -> Array:
+        voted = np.zeros((len(rows), len(samples.outcome)))
+        voted[:, model.classes_] = model.predict_proba(rows)
+        return voted
+
+    return vote
+
+
+def _loss(prediction: Array, label: Array, outcome: Outcome) -> Array:
+    votes = np.maximum(prediction, LOWEST_PROBABILITY) if outcome.has_classes else prediction
+    return outcome.loss(votes, label)
 
 
 def anova(values: Array, label: Array) -> tuple[Array, Array]:
@@ -114,14 +140,28 @@ def anova(values: Array, label: Array) -> tuple[Array, Array]:
     return ratio, stats.f.sf(ratio, *free)
 
 
+def linear_trend(values: Array, places: Array) -> tuple[Array, Array]:
+    """Regression of every column on numbers (sample,), otherwise as :func:`anova`."""
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=0), 3)
+    along = np.where(known, places[:, None], np.nan)
+    x, y = along - known_mean(along), values - known_mean(values)
+    product, squares = known_mean(x * y) ** 2, known_mean(x**2) * known_mean(y**2)
+    share = np.divide(product, squares, out=np.zeros_like(product), where=squares > 0)
+    ratio = share * (count - 2) / np.maximum(1 - share, 1e-12)
+    return ratio, stats.f.sf(ratio, 1, count - 2)
+
+
 def baseline_table(
     channels: Sequence[str], included: Array, mean_intensity: Array, samples: Samples, models: dict[str, MeansModel]
 ) -> pd.DataFrame:
     """baselines.csv: a row a channel in the order of the panel, with the position that every baseline gives it.
 
-    Columns ``channel, anova_f, anova_p, anova_position`` and for each model ``<name>_importance, <name>_position``.
+    Columns ``channel, anova_f, anova_p, anova_position``, of a regression where the outcome has an order, and for each
+    model ``<name>_importance, <name>_position``.
     """
-    ratio, p = anova(mean_intensity, samples.label)
+    places = samples.places()
+    ratio, p = anova(mean_intensity, samples.label) if places is None else linear_trend(mean_intensity, places)
     columns: dict[str, object] = {"channel": list(channels), "anova_f": ratio, "anova_p": p}
     columns["anova_position"] = positions(ratio, included)
     for name, model in models.items():
@@ -141,37 +181,53 @@ def _complete(features: Array, train: Array) -> Array:
     return np.where(np.isnan(features), np.nan_to_num(known_mean(features[train])), features)
 
 
-def _predict(train: Array, label: Array, test: Array, strength: float) -> tuple[Array, Array]:
-    """Probabilities (row, class) of the test rows, and the coefficients (class, channel) of standardised channels."""
-    center, spread = train.mean(axis=0), train.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
-    weights = fit_logistic((train - center) / spread, label, strength)
-    return softmax(weights.logits((test - center) / spread), axis=-1), weights.coef
+@dataclass(frozen=True)
+class MeansTraining:
+    """Features (row, channel) of samples to learn from, with the label, patient and stratum (row,) int of each."""
+
+    features: Array
+    label: Array
+    patient: Array
+    stratum: Array
+    outcome: Outcome
+
+    def predict(self, features: Array, strength: float) -> tuple[Array, Array]:
+        """Predictions (row, column) of other features, and coefficients (output, channel) of standardised channels."""
+        center, spread = self.features.mean(axis=0), self.features.std(axis=0)
+        spread = np.where(spread > 0, spread, 1.0)
+        weights = self.outcome.fit((self.features - center) / spread, self.label, strength, self.stratum)
+        return self.outcome.predict(weights.outputs((features - center) / spread)), weights.coef
+
+    def among(self, rows: Array) -> MeansTraining:
+        """Some of the rows only."""
+        return replace(
+            self,
+            features=self.features[rows],
+            label=self.label[rows],
+            patient=self.patient[rows],
+            stratum=self.stratum[rows],
+        )
 
 
-def best_strength(features: Array, label: Array, patient: Array, seed: int) -> float:
-    """C of least held-out loss over inner folds of patients; :data:`DEFAULT_STRENGTH` where a class is too small.
-
-    Args:
-        features: (row, column).
-        label, patient: (row,) int.
-    """
-    classes = np.unique(label)
-    smallest = min(len(np.unique(patient[label == k])) for k in classes)
+def best_strength(training: MeansTraining, seed: int) -> float:
+    """C of least held-out loss over inner folds of patients; :data:`DEFAULT_STRENGTH` where a group is too small."""
+    outcome, label, patient = training.outcome, training.label, training.patient
+    group = outcome.group_of(label)
+    smallest = min(len(np.unique(patient[group == k])) for k in np.unique(group))
     if smallest < STRENGTH_FOLDS:
         return DEFAULT_STRENGTH
     splitter = StratifiedGroupKFold(STRENGTH_FOLDS, shuffle=True, random_state=seed)
-    splits = list(splitter.split(features, label, patient))
-    if any(len(np.unique(label[train])) < len(classes) for train, _ in splits):
+    splits = list(splitter.split(training.features, group, patient))
+    if any(not has_groups(outcome, label[train]) for train, _ in splits):
         return DEFAULT_STRENGTH
-    losses = [_inner_loss(strength, features, label, splits) for strength in MEANS_STRENGTHS]
+    losses = [_inner_loss(strength, training, splits) for strength in MEANS_STRENGTHS]
     return MEANS_STRENGTHS[int(np.argmin(losses))]
 
 
-def _inner_loss(strength: float, features: Array, label: Array, splits: Sequence[tuple[Array, Array]]) -> float:
-    losses = []
+def _inner_loss(strength: float, training: MeansTraining, splits: Sequence[tuple[Array, Array]]) -> float:
+    losses, outcome = [], training.outcome
     for train, test in splits:
-        probability, _ = _predict(features[train], label[train], features[test], strength)
-        losses.append(log_loss(probability, label[test]))
-    labels = np.concatenate([label[test] for _, test in splits])
-    return float(class_balanced_mean(np.concatenate(losses), labels))
+        prediction, _ = training.among(train).predict(training.features[test], strength)
+        losses.append(outcome.loss(prediction, training.label[test]))
+    labels = np.concatenate([training.label[test] for _, test in splits])
+    return float(class_balanced_mean(np.concatenate(losses), outcome.balance(labels)))

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 
 from plexrank.arrays import Array
-from plexrank.cohorts.cohort import order_problems
+from plexrank.cohorts.outcomes import order_problems
 from plexrank.errors import StudyError, raise_problems
 from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
 from plexrank.ranking.agreement import measure_agreement
 from plexrank.ranking.audit import channel_groups
-from plexrank.ranking.baselines import baseline_table, forest_baseline, logistic_baseline
+from plexrank.ranking.baselines import baseline_table, forest_baseline, linear_baseline
 from plexrank.ranking.controls import count_called, decoy_reliance_p
 from plexrank.ranking.discoveries import Discoveries, find_discoveries
 from plexrank.ranking.nulls import Null, NullUnits, measure_null
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
-from plexrank.ranking.prediction import Performance, auc_difference, measure_performance
+from plexrank.ranking.prediction import Performance, headline_difference, measure_performance
 from plexrank.ranking.reads import reads_table, sentences
 from plexrank.ranking.refitting import can_refit, refitted_scores
 from plexrank.ranking.reliance import can_measure_reliance
@@ -98,13 +98,14 @@ def rank_cohort(
     scores = score_channels(
         tables.importance, tables.unit_importance, samples, included, settings.bootstrap, rng, refit
     )
+    linear_model = samples.outcome.linear_model
     models = {
-        "logistic": logistic_baseline(tables.mean_intensity, samples, seed),
+        linear_model: linear_baseline(tables.mean_intensity, samples, seed),
         "forest": forest_baseline(tables.mean_intensity, samples, seed),
     }
-    held_out, logistic, forest = (
-        measure_performance(probability, samples, settings.bootstrap, settings.permutations, rng)
-        for probability in (tables.probability, *(model.probability for model in models.values()))
+    held_out, linear, forest = (
+        measure_performance(prediction, samples, settings.bootstrap, settings.permutations, rng)
+        for prediction in (tables.prediction, *(model.prediction for model in models.values()))
     )
     null = measure_null(null_units, units, samples, settings.by, rng)
     measured_variance = None if null is None else null.pattern_variance(included)
@@ -132,12 +133,12 @@ def rank_cohort(
         ranking=ranking,
         by_class=by_class_table(channels, included, tables, samples),
         importance_per_patient=importance_per_patient(channels, tables, samples),
-        predictions=predictions_table(tables.probability, models["logistic"].probability, samples),
+        predictions=predictions_table(tables.prediction, models[linear_model].prediction, samples),
         baselines=baseline_table(channels, included, tables.mean_intensity, samples, models),
         reads=reads,
         summary=make_summary(
-            held_out, logistic, forest,
-            auc_difference(tables.probability, models["logistic"].probability, samples, settings.bootstrap, rng),
+            held_out, linear, forest,
+            headline_difference(tables.prediction, models[linear_model].prediction, samples, settings.bootstrap, rng),
             findings, samples,
             fdr=settings.fdr,
             num_images=tables.n_images,
@@ -175,8 +176,8 @@ def _order_of_classes(ordered: Sequence[str], samples: Samples) -> Array | None:
     """(class,) place of each class, None where the classes have no order."""
     if not ordered:
         return None
-    raise_problems(order_problems(ordered, samples.class_names))
-    return np.array([ordered.index(name) for name in samples.class_names], dtype=np.float64)
+    raise_problems(order_problems("rank.ordered", ordered, samples.outcome.levels))
+    return np.array([ordered.index(name) for name in samples.outcome.levels], dtype=np.float64)
 
 
 def _found(ranking: pd.DataFrame) -> dict[str, list[str]]:
@@ -189,7 +190,7 @@ def _found(ranking: pd.DataFrame) -> dict[str, list[str]]:
 def _null_summary(null: Null | None, is_variance_measured: bool) -> NullSummary | None:
     if null is None:
         return None
-    return NullSummary(len(null), is_variance_measured, float(null.auc.mean()), null.auc_p())
+    return NullSummary(len(null), is_variance_measured, float(null.headline.mean()), null.headline_p())
 
 
 def _robustness(
@@ -204,7 +205,7 @@ def _robustness(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """What says how far to trust the order."""
-    one_error = (held_out.auc.high - held_out.auc.low) / (2 * 1.96)
+    one_error = (held_out.main.high - held_out.main.low) / (2 * 1.96)
     decoys = decoy_reliance_p(units, tables, samples, rng) if can_measure_reliance(tables, samples) else None
     return {
         "agreement": measure_agreement(tables.unit_importance[:, included], TOP),

@@ -8,8 +8,8 @@ import numpy as np
 
 from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
-from plexrank.ranking.logistic import TrainingSamples, training_samples
 from plexrank.ranking.samples import Samples
+from plexrank.ranking.training_samples import TrainingSamples, training_samples
 
 SHRINKAGE = 0.1
 """Share of the identity in the correlation matrix: keeps the regressions of many channels on few patients tame."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from plexrank.arrays import Array
 from plexrank.ranking.aggregate import Classify, SampleTables, UnitTable
-from plexrank.ranking.logistic import fit_logistic, training_samples
 from plexrank.ranking.reliance import measure_reliance
 from plexrank.ranking.samples import Samples, image_means_to_samples
+from plexrank.ranking.training_samples import training_samples
 from plexrank.statistics.multiple import benjamini_hochberg
 
 
@@ -40,7 +40,7 @@ def decoy_reliance_p(
 
     A decoy is a channel that every sample takes from another patient, the same one in all units, be it held out there
     or not: what it has in common with the labels by chance adds up over folds and seeds as that of a real channel
-    does. The logistic regression of every unit is refitted to channels and decoys together. A decoy tells what the
+    does. The linear model of every unit is refitted to channels and decoys together. A decoy tells what the
     classifier makes of nothing; what the encoder makes of nothing only a channel can tell that itself means nothing.
     """
     channels = tables.embedding.shape[2]
@@ -57,8 +57,7 @@ def decoy_reliance_p(
         r = (r - training.center) / training.spread
         both = np.hstack([r, np.take_along_axis(r, donor, axis=0)])
         embedding[seed, rows] = both[rows]
-        weights = fit_logistic(np.nan_to_num(both[training.sample]), training.label, training.strength)
-        classify[unit.fold, unit.seed] = weights.logits
+        classify[unit.fold, unit.seed] = training.fit(np.nan_to_num(both[training.sample])).outputs
     return measure_reliance(embedding, classify, tables.seeds, samples, range(channels, 2 * channels)).p[channels:]
 
 

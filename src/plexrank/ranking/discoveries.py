@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy import stats
 
 from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
 from plexrank.ranking.audit import site_association
 from plexrank.ranking.conditional import explained_by_others
-from plexrank.ranking.pattern import amounts, arrangement, differs_in_arrangement
+from plexrank.ranking.pattern import amounts, arrangement, differs_in_arrangement, rises_in_arrangement
 from plexrank.ranking.prediction import MIN_LABELLINGS, has_labellings, is_confounded
 from plexrank.ranking.reliance import FEWEST_PATIENTS, Reliance, can_measure_reliance, measure_reliance
 from plexrank.ranking.samples import Samples
@@ -70,7 +71,7 @@ def find_discoveries(
         if rest is not None and variance is not None:
             tests["pattern"] = differs_in_arrangement(rest, samples, variance, draws, rng)
             if order is not None:
-                tests["trend"] = differs_in_arrangement(rest, samples, variance, draws, rng, order)
+                tests["trend"] = rises_in_arrangement(rest, samples, order, variance, draws, rng)
         else:
             not_tested |= dict.fromkeys(
                 by_pattern, why_no_pattern or "the networks keep no embedding of their training"
@@ -88,12 +89,20 @@ def find_discoveries(
 def _intensity_tests(
     tables: SampleTables, samples: Samples, order: Array | None, draws: int, rng: np.random.Generator
 ) -> dict[str, Tested]:
-    exchange = samples.exchange()
     values = amounts(tables.mean_intensity)
-    tests: dict[str, Tested] = {"intensity": rank_test(values, exchange, draws, rng)}
+    tests: dict[str, Tested] = {"intensity": association_test(values, samples, draws, rng)}
     if order is not None:
-        tests["mean_intensity_trend"] = trend_test(values, order, exchange, draws, rng)
+        place = stats.rankdata(order[samples.label])
+        tests["mean_intensity_trend"] = trend_test(values, samples.order(place), draws, rng)
     return tests
+
+
+def association_test(values: Array, samples: Samples, draws: int, rng: np.random.Generator) -> RankTest:
+    """Whether columns (sample, column) differ between classes, or rise or fall along an outcome that has an order."""
+    places = samples.places()
+    if places is None:
+        return rank_test(values, samples.exchange(), draws, rng)
+    return trend_test(values, samples.order(places), draws, rng)
 
 
 def _model_tests(units: Sequence[UnitTable], tables: SampleTables, samples: Samples) -> dict[str, Tested]:
@@ -131,8 +140,10 @@ def _why_no_pattern(tables: SampleTables, samples: Samples, variance: float | No
 def _why_no_reliance(tables: SampleTables, samples: Samples) -> str:
     if not tables.classify:
         return "the network has no channel embedding"
-    smallest = int(samples.patients_of_class.argmin())
+    counts = samples.patients_per_group()
+    smallest = min(counts, key=lambda name: counts[name])
+    what = "class" if samples.outcome.has_classes else "group"
     return (
-        f"class {samples.class_names[smallest]} has {counted(samples.patients_of_class[smallest], 'patient')}, and the "
-        f"test needs {FEWEST_PATIENTS} of each class"
+        f"{what} {smallest} has {counted(counts[smallest], 'patient')}, and the test needs {FEWEST_PATIENTS} of each "
+        f"{what}"
     )

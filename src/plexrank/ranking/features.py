@@ -12,14 +12,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from plexrank.arrays import Array
-from plexrank.cohorts.cohort import why_measured
 from plexrank.cohorts.folds import deal_folds
+from plexrank.cohorts.outcomes import why_measured
+from plexrank.cohorts.spelling import reads_as_number
 from plexrank.errors import StudyError
-from plexrank.ranking.aggregate import UnitTable, class_contrast, gather_samples
+from plexrank.outcome import Kind, Outcome, make_outcome
+from plexrank.outcome.survival import survival_level
+from plexrank.ranking.aggregate import UnitTable, gather_samples
 from plexrank.ranking.audit import channel_groups
-from plexrank.ranking.baselines import best_strength
+from plexrank.ranking.baselines import MeansTraining, best_strength
 from plexrank.ranking.discoveries import find_discoveries
-from plexrank.ranking.logistic import fit_logistic
 from plexrank.ranking.refitting import refitted_scores
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.ranking.scores import score_channels
@@ -33,29 +35,34 @@ METHOD = "gradient"
 
 def rank_features(
     values: pd.DataFrame | npt.ArrayLike,
-    outcome: Sequence[object] | pd.Series,
+    outcome: Sequence[object] | pd.Series | pd.DataFrame,
     patient: Sequence[object] | pd.Series,
     site: Sequence[object] | pd.Series | None = None,
     *,
+    kind: Kind = "nominal",
+    order: Sequence[object] = (),
     features: Sequence[str] | None = None,
     folds: int = 5,
     fdr: float = 0.1,
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Which features of patients differ between groups, and which a held-out logistic regression relies on.
+    """Which features of patients differ between groups, or follow an outcome, and on which a held-out model relies.
 
     The tests and columns are those of ``ranking.csv`` (docs/columns.md): ``channel`` holds the feature's name,
     ``intensity_*`` the exact permutation test of the feature, within sites where these are given; ``reliance`` and
-    ``adds`` are measured on a logistic regression that is fitted in each fold to the other patients. Columns of trained
-    embeddings (``pattern_*``, ``reads``) are empty. Rows are matched by place; pandas objects with an index of names
-    must have the same one.
+    ``adds`` are measured on a linear model (logistic, proportional odds, ridge or Cox regression) that is fitted in
+    each fold to the other patients. Columns of trained embeddings (``pattern_*``, ``reads``) are empty. Rows are
+    matched by place; pandas objects with an index of names must have the same one.
 
     Args:
         values: (patient, feature) real numbers, NaN where unknown. The columns of a DataFrame name the features.
-        outcome: (patient,) label of each patient; patients without one (None, NaN, empty) are left out.
+        outcome: (patient,) class, grade or number of each patient, or for survival (patient, 2) the time and 1 for the
+            event, 0 for censored; patients without one (None, NaN, empty) are left out.
         patient: (patient,) ids, each once.
         site: (patient,) where each patient comes from; None, NaN or empty is unknown.
+        kind: of the outcome.
+        order: of ordinal grades, the lowest first; grades that are numbers need none.
         features: names, where ``values`` has none.
         folds: into how many parts patients are dealt, fewer where a class has fewer patients.
         fdr: false-discovery rate of ``significant``.
@@ -71,8 +78,10 @@ def rank_features(
     """
     _check_numbers(folds, fdr, bootstrap, seed)
     names, table = _checked_values(values, features)
-    given = {"outcome": outcome, "patient": patient, **({} if site is None else {"site": site})}
+    given: dict[str, Any] = {"outcome": outcome, "patient": patient, **({} if site is None else {"site": site})}
     _check_indices({"values": values, **given})
+    if kind == "survival":
+        given["outcome"] = _survival_levels(outcome)
     patients, labels, sites = _checked_rows(len(table), given)
     kept = np.array([label is not None for label in labels])
     chosen = np.array(
@@ -81,11 +90,11 @@ def rank_features(
     labels_kept = [str(labels[row]) for row in chosen]
     ids = [patients[row] for row in chosen]
     places = None if sites is None else [sites[row] for row in chosen]
-    smallest = _smallest_class(labels_kept)
-    strata = {one: (label, (places[row] or "") if places else "")
-              for row, (one, label) in enumerate(zip(ids, labels_kept, strict=True))}  # fmt: skip
-    dealt = deal_folds(strata, min(folds, smallest), seed)
-    samples = make_samples(ids, labels_kept, [dealt[one] for one in ids], places)
+    of_kind = _outcome(kind, labels_kept, [str(grade) for grade in order])
+    strata = {one: (stratum, (places[row] or "") if places else "")
+              for row, (one, stratum) in enumerate(zip(ids, of_kind.strata(labels_kept), strict=True))}  # fmt: skip
+    dealt = deal_folds(strata, min(folds, _most_folds(of_kind, labels_kept)), seed)
+    samples = make_samples(ids, labels_kept, [dealt[one] for one in ids], places, of_kind)
     ranking, not_tested = _rank(_units(table[chosen], samples, seed), samples, names, fdr, bootstrap, seed)
     left_out = int((~kept).sum())
     warnings = sample_warnings(samples)
@@ -201,41 +210,87 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _smallest_class(labels: Sequence[str]) -> int:
-    classes = sorted(set(labels))
-    if len(classes) < 2:
-        raise StudyError(f"outcome: found only {', '.join(classes) or 'empty entries'}; give two groups or more")
-    counts = {name: labels.count(name) for name in classes}
-    measured = why_measured(counts)
-    if measured is not None:
-        raise StudyError(f"outcome: {measured}")
-    rare = min(counts, key=lambda name: counts[name])
-    if counts[rare] < 2:
+def _survival_levels(outcome: Any) -> list[str | None]:
+    """Of rows of time and event (1 or 0); None where one is missing."""
+    rows = outcome.to_numpy().tolist() if isinstance(outcome, pd.DataFrame) else [*outcome]
+    levels: list[str | None] = []
+    for row, entry in enumerate(rows):
+        try:
+            time, event = entry
+        except (TypeError, ValueError):
+            raise StudyError(f"outcome: row {row} is {entry!r}; give the time, and 1 for the event or 0") from None
+        if pd.isna(time) or pd.isna(event):
+            levels.append(None)
+        elif event not in (0, 1) or not float(time) > 0:
+            raise StudyError(
+                f"outcome: row {row} has time {time!r} and event {event!r}; give a time above 0, and 1 for the "
+                "event or 0 for censored"
+            )
+        else:
+            levels.append(survival_level(str(float(time)), bool(event)))
+    return levels
+
+
+def _outcome(kind: Kind, labels: Sequence[str], order: Sequence[str]) -> Outcome:
+    if kind in ("ordinal", "continuous") and not order:
+        odd = next((label for label in labels if not reads_as_number(label)), None)
+        if odd is not None:
+            remedy = "give order, the lowest grade first" if kind == "ordinal" else "give numbers"
+            raise StudyError(f"outcome: {odd!r} is no number; {remedy}")
+        order = sorted(set(labels), key=float)
+    unknown = sorted(set(labels) - set(order)) if kind == "ordinal" else []
+    if unknown:
+        raise StudyError(f"order: {unknown[0]!r} is missing; name every grade, the lowest first")
+    if len(set(labels)) < 2:
+        raise StudyError(f"outcome: found only {', '.join(set(labels)) or 'empty entries'}; give two groups or more")
+    if kind == "nominal" and (measured := why_measured(Counter(labels))) is not None:
+        raise StudyError(f"outcome: {measured}; give kind='continuous', or divide them into groups")
+    return make_outcome(kind, labels, [grade for grade in order if grade in labels])
+
+
+def _most_folds(outcome: Outcome, labels: Sequence[str]) -> int:
+    """How many folds can each hold out patients of every group that they must."""
+    counts = np.bincount(outcome.group_of(outcome.labels(labels)), minlength=len(outcome.groups))
+    problems, _ = outcome.shortcomings(counts.tolist())
+    if problems:
+        raise StudyError(f"outcome: {problems[0]}")
+    most = {
+        group.name: int(count) // group.least_held_out
+        for group, count in zip(outcome.groups, counts, strict=True)
+        if group.least_held_out
+    }
+    rare = min(most, key=lambda name: most[name])
+    if most[rare] < 2:
         raise StudyError(
             f"outcome: {rare!r} has one patient, and a held-out prediction takes two; leave that patient out or join "
             "groups"
+            if outcome.has_classes
+            else f"outcome: {len(labels)} patients are too few for a held-out prediction"
         )
-    return counts[rare]
+    return most[rare]
 
 
 def _units(values: Array, samples: Samples, seed: int) -> list[UnitTable]:
-    """A logistic regression for each fold; rows of values are images, one a patient."""
-    of_image = samples.label[samples.image_sample], samples.fold[samples.image_sample]
-    return [_unit(values, *of_image, int(fold), samples.num_classes, seed) for fold in np.unique(samples.fold)]
+    """A linear model for each fold; rows of values are images, one a patient."""
+    return [_unit(values, samples, int(fold), seed) for fold in np.unique(samples.fold)]
 
 
-def _unit(values: Array, label: Array, fold: Array, held: int, classes: int, seed: int) -> UnitTable:
-    held_out = fold == held
+def _unit(values: Array, samples: Samples, held: int, seed: int) -> UnitTable:
+    outcome, sample = samples.outcome, samples.image_sample
+    label, stratum = samples.label[sample], samples.stratum[sample]
+    held_out = samples.fold[sample] == held
     train = np.flatnonzero(~held_out)
     center = np.nan_to_num(known_mean(values[train]))
     spread = np.nan_to_num(np.sqrt(known_mean((values[train] - center) ** 2)))
     r = (values - center) / np.where(spread > 1e-12 * (1 + np.abs(center)), spread, np.inf)
     filled = np.nan_to_num(r)
-    weights = fit_logistic(filled[train], label[train], best_strength(filled[train], label[train], train, seed))
-    logits = weights.logits(r)
+    training = MeansTraining(filled[train], label[train], train, stratum[train], outcome)
+    weights = outcome.fit(filled[train], label[train], best_strength(training, seed), stratum[train])
+    outputs = weights.outputs(r)
     gradient = np.where(np.isnan(r)[..., None], np.nan, weights.coef.T[None])
-    by_class = np.abs(np.take_along_axis(gradient, logits.argmax(axis=1)[:, None, None], axis=2))
-    by_class = by_class * np.eye(classes)[logits.argmax(axis=1)][:, None]
+    shown = outcome.shown_output(outputs)
+    by_class = np.abs(np.take_along_axis(gradient, shown[:, None, None], axis=2))
+    by_class = by_class * np.eye(outputs.shape[1])[shown][:, None]
 
     def kept(table: Array, rows: Array) -> Array:
         return np.where(rows.reshape(-1, *[1] * (table.ndim - 1)), table, np.nan)
@@ -243,13 +298,13 @@ def _unit(values: Array, label: Array, fold: Array, held: int, classes: int, see
     return UnitTable(
         fold=held,
         seed=0,
-        classify=weights.logits,
+        classify=weights.outputs,
         n_tiles=held_out.astype(int),
         embedding=kept(r, held_out),
-        logits=kept(logits, held_out),
+        logits=kept(outputs, held_out),
         mean_intensity=kept(values, held_out),
         importance={METHOD: kept(by_class.sum(axis=2), held_out)},
-        contrast={METHOD: kept(class_contrast(gradient.copy()), held_out)},
+        contrast={METHOD: kept(outcome.contrasts(gradient.copy()), held_out)},
         training_embedding=kept(r, ~held_out),
         linear=weights,
         importance_by_class={METHOD: kept(by_class, held_out)},

@@ -40,17 +40,17 @@ class NullUnit:
 
     Attributes:
         labelling: number of the labelling.
-        channel_names, class_names: in the order of the axes.
-        labels: (image,) int, the permuted class of every image of the cohort.
+        channel_names, output_names: in the order of the axes.
+        labels: (image,) int, the permuted label of every image of the cohort.
         method: the importance that ``table`` holds.
         table: image means, without ``classify`` and ``linear``.
-        classifier: ``coef`` (class, channel), ``intercept`` (class,) and ``center`` (channel,) float32 of a linear
+        classifier: ``coef`` (output, channel), ``intercept`` (output,) and ``center`` (channel,) float32 of a linear
             classifier; ``None`` for other ones, whose weights are not kept: then reliance cannot be measured.
     """
 
     labelling: int
     channel_names: tuple[str, ...]
-    class_names: tuple[str, ...]
+    output_names: tuple[str, ...]
     labels: Array
     method: str
     table: UnitTable
@@ -64,7 +64,7 @@ class NullUnit:
         fold: int,
         method: str,
         channels: tuple[str, ...],
-        classes: tuple[str, ...],
+        outputs: tuple[str, ...],
         labels: Array,
     ) -> None:
         """Raise :class:`RunDirError` where this is not the unit that ``path`` ought to hold, saying what differs."""
@@ -72,7 +72,7 @@ class NullUnit:
             raise _error(path, f"holds labelling {self.labelling} of fold {self.table.fold}")
         if self.method != method:
             raise _error(path, f"holds the importance {self.method!r}, not {method!r} of rank.by")
-        for what, here, there in (("channels", self.channel_names, channels), ("classes", self.class_names, classes)):
+        for what, here, there in (("channels", self.channel_names, channels), ("classes", self.output_names, outputs)):
             if here != there:
                 differ = sorted(set(here) ^ set(there)) or ["their order"]
                 raise _error(
@@ -93,7 +93,7 @@ def write_null_unit(path: Path, unit: NullUnit) -> None:
         "seed": np.array(table.seed),
         "method": np.array(unit.method),
         "channel_names": np.array(unit.channel_names),
-        "class_names": np.array(unit.class_names),
+        "class_names": np.array(unit.output_names),
         "labels": unit.labels,
         **{name: getattr(table, name) for name in PLAIN},
         **{name: getattr(table, name)[unit.method] for name in OF_METHOD},
@@ -118,7 +118,7 @@ def read_null_unit(path: Path) -> NullUnit:
         unit = NullUnit(
             labelling=int(arrays["labelling"]),
             channel_names=tuple(map(str, arrays["channel_names"])),
-            class_names=tuple(map(str, arrays["class_names"])),
+            output_names=tuple(map(str, arrays["class_names"])),
             labels=arrays["labels"],
             method=str(arrays["method"]),
             table=_table(arrays, str(arrays["method"])),
@@ -159,20 +159,22 @@ def _array(content: bytes) -> Array:
 
 
 def _require_shapes(unit: NullUnit) -> None:
-    images, channels, classes = len(unit.labels), len(unit.channel_names), len(unit.class_names)
+    images, channels, outputs = len(unit.labels), len(unit.channel_names), len(unit.output_names)
     shapes = {
         "n_tiles": (images,),
         "embedding": (images, channels),
-        "logits": (images, classes),
+        "logits": (images, outputs),
         "mean_intensity": (images, channels),
         "training_embedding": (images, channels),
     }
     found = {name: getattr(unit.table, name).shape for name in PLAIN}
-    of_class = (images, channels, classes)
-    shapes |= {"importance": of_class[:2], "contrast": of_class, "importance_by_class": of_class}
+    of_output = (images, channels, outputs)
+    contrasts = unit.table.contrast[unit.method].shape[-1]  # one of each class, or one in all
+    of_contrast = (images, channels, contrasts if contrasts == 1 else outputs)
+    shapes |= {"importance": of_output[:2], "contrast": of_contrast, "importance_by_class": of_output}
     found |= {name: getattr(unit.table, name)[unit.method].shape for name in OF_METHOD}
     if unit.classifier is not None:
-        shapes |= {"coef": (classes, channels), "intercept": (classes,), "center": (channels,)}
+        shapes |= {"coef": (outputs, channels), "intercept": (outputs,), "center": (channels,)}
         found |= {name: values.shape for name, values in unit.classifier.items()}
     for name, shape in shapes.items():
         if found[name] != shape:

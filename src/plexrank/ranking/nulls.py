@@ -10,7 +10,7 @@ import numpy as np
 from plexrank.arrays import Array
 from plexrank.ranking.aggregate import UnitTable, gather_samples
 from plexrank.ranking.pattern import arrangement, differs_in_arrangement
-from plexrank.ranking.prediction import auc
+from plexrank.ranking.prediction import headline
 from plexrank.ranking.reliance import can_measure_reliance, measure_reliance
 from plexrank.ranking.samples import Samples
 from plexrank.statistics.means import known_mean
@@ -23,7 +23,7 @@ DRAWS_OF_A_LABELLING = 2000
 """Labellings that standardise the pattern statistic of each training; the spread over them is known to 2 %."""
 
 NullUnits = Iterable[tuple[Array, Sequence[UnitTable]]]
-"""For each labelling the class of every image, (image,) int, and the units trained on it, one a fold."""
+"""For each labelling the label of every image, (image,) int, and the units trained on it, one a fold."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Statistics:
         score: (channel,) share of the importance.
         pattern: (channel,) standardised statistic of the pattern test, NaN without an embedding.
         reliance: (channel,), NaN where it is not measured.
-        auc: of the held-out prediction.
+        headline: measure of the held-out prediction.
     """
 
     score: Array
     pattern: Array
     reliance: Array
-    auc: float
+    headline: float
 
 
 def measure(units: Sequence[UnitTable], samples: Samples, method: str, rng: np.random.Generator) -> Statistics:
@@ -54,7 +54,7 @@ def measure(units: Sequence[UnitTable], samples: Samples, method: str, rng: np.r
     if can_measure_reliance(tables, samples):
         reliance = measure_reliance(tables.embedding, tables.classify, tables.seeds, samples).mean
     score = known_mean(tables.importance, (0, 1))
-    return Statistics(score, pattern, reliance, auc(tables.probability, samples.label))
+    return Statistics(score, pattern, reliance, headline(tables.prediction, samples))
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,18 @@ class Null:
 
     Attributes:
         score, pattern, reliance: (labelling, channel).
-        auc: (labelling,).
+        headline: (labelling,).
         observed: of the true labels, from the units of the first seed, as the others are.
     """
 
     score: Array
     pattern: Array
     reliance: Array
-    auc: Array
+    headline: Array
     observed: Statistics
 
     def __len__(self) -> int:
-        return len(self.auc)
+        return len(self.headline)
 
     def pattern_variance(self, included: Array) -> float | None:
         """λ: variance of the standardised pattern statistic over labellings and ranked channels, at least 1.
@@ -103,11 +103,11 @@ class Null:
         largest = (1 + (highest >= observed).sum(axis=0)) / (1 + len(self))
         return np.where(unknown, np.nan, alone), np.where(unknown | ~included, np.nan, largest)
 
-    def auc_p(self) -> float | None:
-        """Exact p-value of the held-out AUC; None below ``FEWEST_LABELLINGS``."""
+    def headline_p(self) -> float | None:
+        """Exact p-value of the headline measure; None below ``FEWEST_LABELLINGS``."""
         if len(self) < FEWEST_LABELLINGS:
             return None
-        return float((1 + (self.auc >= self.observed.auc).sum()) / (1 + len(self)))
+        return float((1 + (self.headline >= self.observed.headline).sum()) / (1 + len(self)))
 
     def score_band(self, included: Array) -> tuple[Array, Array]:
         """95 % band of the score that stands at each position where labels mean nothing, (position,) each."""
@@ -137,4 +137,4 @@ def measure_null(
     score, pattern, reliance = (
         np.stack([getattr(one, name) for one in found]) for name in ("score", "pattern", "reliance")
     )
-    return Null(score, pattern, reliance, np.array([one.auc for one in found]), observed)
+    return Null(score, pattern, reliance, np.array([one.headline for one in found]), observed)

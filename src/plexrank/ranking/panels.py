@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 
 from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
-from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
-from plexrank.ranking.prediction import auc
+from plexrank.ranking.prediction import headline
 from plexrank.ranking.samples import Samples
+from plexrank.ranking.training_samples import TrainingSamples, training_samples
 from plexrank.statistics.means import known_mean
 
 LARGEST_PANEL = 15
@@ -26,14 +25,15 @@ class SmallPanel:
     Attributes:
         channels: its channels, those that the units choose first on average; none where no panel of up to
             :data:`LARGEST_PANEL` keeps it.
-        auc: held-out AUC with panels of 1, 2, … channels, each unit choosing its own from its training samples.
-        full_auc: the same with all channels.
-        tolerance: by how much the AUC may be below that of all channels: the standard error of that AUC.
+        curve: headline measure, held out, with panels of 1, 2, … channels, each unit choosing its own from its
+            training samples.
+        full: the same with all channels.
+        tolerance: by how much the measure may be below that of all channels: its standard error.
     """
 
     channels: tuple[str, ...]
-    auc: tuple[float, ...]
-    full_auc: float
+    curve: tuple[float, ...]
+    full: float
     tolerance: float
 
 
@@ -48,13 +48,13 @@ def smallest_panel(
     """Forward selection within the training samples of each unit, judged on the samples that it holds out.
 
     At each step the channel joins along which the penalised loss of the panel so far falls most steeply (as in
-    orthogonal matching pursuit, Pati et al. 1993), and the logistic regression is fitted again.
+    orthogonal matching pursuit, Pati et al. 1993), and the linear model is fitted again.
 
     Returns:
         None where units kept no training embedding.
     """
     largest = min(LARGEST_PANEL, int(included.sum()))
-    probability = np.zeros((largest + 1, len(samples), samples.num_classes))
+    prediction = np.zeros((largest + 1, *tables.prediction.shape))
     places = []
     for unit in units:
         training = training_samples(unit, samples)
@@ -64,29 +64,26 @@ def smallest_panel(
         held_out = training.standardise(tables.embedding[tables.seeds.index(unit.seed), rows])
         chosen = _forward(training, included, largest)
         for size, own in enumerate([*(chosen[: k + 1] for k in range(largest)), np.flatnonzero(included)]):
-            weights = fit_logistic(training.r[:, own], training.label, training.strength)
-            probability[size, rows] += softmax(weights.logits(held_out[:, own]), axis=-1) / len(tables.seeds)
+            outputs = training.fit(training.r[:, own]).outputs(held_out[:, own])
+            prediction[size, rows] += samples.outcome.predict(outputs) / len(tables.seeds)
         place = np.full(len(included), largest + 1.0)
         place[chosen] = np.arange(1, largest + 1)
         places.append(place)
-    curve = [auc(predicted, samples.label) for predicted in probability]
+    curve = [headline(predicted, samples) for predicted in prediction]
     size = next((k for k, value in enumerate(curve[:-1], start=1) if value >= curve[-1] - tolerance), 0)
     first = np.argsort(np.where(included, np.mean(places, axis=0), np.inf), kind="stable")[:size]
     return SmallPanel(tuple(channels[c] for c in first), tuple(curve[:-1]), curve[-1], tolerance)
 
 
 def _forward(training: TrainingSamples, included: Array, size: int) -> Array:
-    own = np.equal(training.label[:, None], np.arange(training.label.max() + 1)).astype(np.float64)
-    weight = len(own) / (own.shape[1] * own.sum(axis=0)[training.label])
     chosen: list[int] = []
-    residual = (own - own.T @ weight / weight.sum()) * weight[:, None]
     for _ in range(size):
-        steepness = np.abs(residual.T @ training.r).sum(axis=0)
+        outputs = training.fit(training.r[:, chosen]).outputs(training.r[:, chosen])
+        slope = training.outcome.slope(outputs, training.label, training.stratum)
+        steepness = np.abs(slope.T @ training.r).sum(axis=0)
         steepness[~included] = -1.0
         steepness[chosen] = -1.0
         chosen.append(int(steepness.argmax()))
-        weights = fit_logistic(training.r[:, chosen], training.label, training.strength)
-        residual = (own - softmax(weights.logits(training.r[:, chosen]), axis=-1)) * weight[:, None]
     return np.array(chosen)
 
 
@@ -131,7 +128,7 @@ def measure_faithfulness(
 def _curves(tables: SampleTables, samples: Samples, orders: dict[int, Array]) -> tuple[list[float], list[float]]:
     place = np.arange(len(next(iter(orders.values()))))
     steps = np.arange(len(place) + 1)[:, None]
-    probability = np.zeros((2, len(steps), len(samples), samples.num_classes))
+    prediction = np.zeros((2, len(steps), *tables.prediction.shape))
     for fold, seed in tables.classify:
         absent = np.zeros((2, len(steps), tables.embedding.shape[2]), dtype=bool)
         absent[0][:, orders[fold]] = place < steps
@@ -139,7 +136,7 @@ def _curves(tables: SampleTables, samples: Samples, orders: dict[int, Array]) ->
         rows = np.flatnonzero(samples.fold == fold)
         r = tables.embedding[tables.seeds.index(seed), rows]
         cut = np.where(absent[:, :, None], np.nan, r)
-        logits = tables.classify[fold, seed](cut.reshape(-1, r.shape[1]))
-        probability[:, :, rows] += softmax(logits, axis=-1).reshape(2, len(steps), len(rows), -1) / len(tables.seeds)
-    deletion, insertion = ([auc(step, samples.label) for step in curve] for curve in probability)
+        predicted = samples.outcome.predict(tables.classify[fold, seed](cut.reshape(-1, r.shape[1])))
+        prediction[:, :, rows] += predicted.reshape(2, len(steps), len(rows), -1) / len(tables.seeds)
+    deletion, insertion = ([headline(step, samples) for step in curve] for curve in prediction)
     return deletion, insertion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from plexrank.ranking.aggregate import RESOLUTION, SampleTables, UnitTable
 from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.readout.blending import LOG_OFFSET, log_means
 from plexrank.statistics.means import known_mean
-from plexrank.statistics.pattern import PatternTest, label_scores, pattern_test, trend_scores
+from plexrank.statistics.pattern import PatternTest, label_scores, pattern_test, trend_pattern_test, trend_slope
 
 
 @dataclass(frozen=True)
@@ -114,29 +114,56 @@ def _slope(values: Array, along: Array) -> Array:
 
 
 def differs_in_arrangement(
-    values: Learned,
-    samples: Samples,
-    variance: float,
-    draws: int,
-    rng: np.random.Generator,
-    order: Array | None = None,
+    values: Learned, samples: Samples, variance: float, draws: int, rng: np.random.Generator
 ) -> PatternTest:
     """Whether the arrangement differs between labels; each unit has the sign that its training samples give it.
 
     Args:
         variance: λ, see :mod:`plexrank.statistics.pattern`.
         draws: labellings, exchanged over whole patients within folds, and sites where they are known.
-        order: (class,) place of each label, to ask for a trend along it; else for any difference.
     """
-    site = np.zeros_like(samples.fold) if samples.site is None else samples.site
-    classes, channels = samples.num_classes, values.held_out.shape[2]
-    scores = np.zeros((*values.held_out.shape[:2], classes, channels))
+    places = samples.places()
+    if places is not None:
+        return _along(places, samples.outcome.places, values, samples, variance, draws, rng)
+    scores = np.zeros((*values.held_out.shape[:2], len(samples.outcome), values.held_out.shape[2]))
     for seed, fold, rows, r in values.training:
-        learned = (
-            label_scores(r, samples.label[rows], site[rows], classes)
-            if order is None
-            else trend_scores(r, samples.label[rows], site[rows], order)
-        )
+        learned = label_scores(r, samples.label[rows], samples.stratum[rows], len(samples.outcome))
         scores[seed, samples.fold == fold] = learned
     exchange = samples.exchange(within_folds=True)
     return pattern_test(values.held_out, scores, samples.fold, exchange, variance, draws, rng)
+
+
+def rises_in_arrangement(
+    values: Learned, samples: Samples, order: Array, variance: float, draws: int, rng: np.random.Generator
+) -> PatternTest:
+    """Whether the arrangement rises or falls along an order of the classes; arguments as for
+    :func:`differs_in_arrangement`.
+
+    Args:
+        order: (level,) place of each class.
+    """
+
+    def places(label: Array, stratum: Array) -> Array:
+        own: Array = order[label]
+        return own
+
+    return _along(order[samples.label], places, values, samples, variance, draws, rng)
+
+
+def _along(
+    place: Array,
+    training_places: Callable[[Array, Array], Array | None],
+    values: Learned,
+    samples: Samples,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> PatternTest:
+    """Args: training_places: label (row,), stratum (row,) → numbers (row,) of the training samples of a unit."""
+    slope = np.zeros(values.held_out.shape)
+    for seed, fold, rows, r in values.training:
+        own = training_places(samples.label[rows], samples.stratum[rows])
+        if own is not None:
+            slope[seed, samples.fold == fold] = trend_slope(r, own, samples.stratum[rows])
+    order = samples.order(place, within_folds=True)
+    return trend_pattern_test(values.held_out, slope, samples.fold, order, variance, draws, rng)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from plexrank.arrays import Array
 from plexrank.ranking.samples import Samples
@@ -30,112 +30,99 @@ class Estimate:
 class Performance:
     """Held-out performance.
 
-    ``p_value`` is that of the AUC against no relation to the label, None where :func:`is_confounded`.
+    Attributes:
+        measures: by name, those of the outcome.
+        headline: the name of the one by which predictions are compared.
+        p_value: of the headline measure against no relation to the outcome, None where :func:`is_confounded`.
     """
 
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    auc: Estimate
+    measures: dict[str, Estimate]
+    headline: str
     p_value: float | None
 
+    @property
+    def main(self) -> Estimate:
+        """The headline measure."""
+        return self.measures[self.headline]
 
-def auc(probability: Array, label: Array) -> float:
-    """Area under the ROC curve; for more than two classes the mean of one against the rest.
-
-    Args:
-        probability: (sample, class).
-        label: (sample,) int; every class must occur.
-    """
-    return float(_auc_of_labels(probability, label[None])[0])
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; what is not defined is None."""
+        plain = {name: {key: _defined(number) for key, number in asdict(value).items()}
+                 for name, value in self.measures.items()}  # fmt: skip
+        return {**plain, "p_value": self.p_value}
 
 
-def _auc_of_labels(probability: Array, labels: Array) -> Array:
-    """AUC of fixed predictions for many labellings (draw, sample) with equal class counts: Mann-Whitney's U."""
-    ranks = stats.rankdata(probability, axis=0)
-    total: Array = np.zeros(len(labels))
-    classes = probability.shape[1]
-    for k in range(classes):
-        own = labels == k
-        positive = own.sum(axis=1)
-        u = own @ ranks[:, k] - positive * (positive + 1) / 2
-        total += u / (positive * (labels.shape[1] - positive))
-    mean: Array = total / classes
-    return mean
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def headline(prediction: Array, samples: Samples) -> float:
+    """The headline measure of predictions (sample, column)."""
+    return float(samples.outcome.headline_of(prediction, samples.label[None])[0])
 
 
 def measure_performance(
-    probability: Array, samples: Samples, draws: int, permutations: int, rng: np.random.Generator
+    prediction: Array, samples: Samples, draws: int, permutations: int, rng: np.random.Generator
 ) -> Performance:
-    """Accuracy, balanced accuracy and AUC with intervals, and the p-value of the AUC.
+    """The measures of the outcome with intervals, and the p-value of the headline one.
 
     The intervals take the predictions as given and resample patients.
 
     Args:
-        probability: (sample, class) of out-of-fold predictions.
+        prediction: (sample, column) out of fold.
     """
     weights = np.vstack([np.ones(len(samples)), patient_weights(samples, draws, rng)])
-    correct = (probability.argmax(axis=1) == samples.label).astype(np.float64)
-    own = np.equal(samples.label[:, None], np.arange(samples.num_classes)).astype(np.float64)
-    accuracy = weights @ correct / weights.sum(axis=1)
-    recall = (weights * correct) @ own / (weights @ own)
+    measures = samples.outcome.measures(prediction, samples.label, weights)
     return Performance(
-        accuracy=_estimate(accuracy),
-        balanced_accuracy=_estimate(recall.mean(axis=1)),
-        auc=_estimate(_weighted_auc(probability, own, weights)),
-        p_value=prediction_p_value(probability, samples, permutations, rng),
+        measures={name: _estimate(values) for name, values in measures.items()},
+        headline=samples.outcome.headline,
+        p_value=prediction_p_value(prediction, samples, permutations, rng),
     )
 
 
-def auc_difference(
-    probability: Array, other: Array, samples: Samples, draws: int, rng: np.random.Generator
+def headline_difference(
+    prediction: Array, other: Array, samples: Samples, draws: int, rng: np.random.Generator
 ) -> Estimate:
-    """AUC of some predictions less that of others on the same samples, patients resampled for both alike.
+    """Headline measure of some predictions less that of others on the same samples, patients resampled for both alike.
 
     Args:
-        probability, other: (sample, class) of out-of-fold predictions.
+        prediction, other: (sample, column) out of fold.
     """
     weights = np.vstack([np.ones(len(samples)), patient_weights(samples, draws, rng)])
-    own = np.equal(samples.label[:, None], np.arange(samples.num_classes)).astype(np.float64)
-    return _estimate(_weighted_auc(probability, own, weights) - _weighted_auc(other, own, weights))
+    own, of_other = (
+        samples.outcome.measures(one, samples.label, weights)[samples.outcome.headline] for one in (prediction, other)
+    )
+    return _estimate(own - of_other)
 
 
 def _estimate(values: Array) -> Estimate:
-    low, high = np.percentile(values[1:], INTERVAL)
+    """Of the value itself and those of all draws; draws in which it is not defined take no part."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    low, high = np.percentile(drawn, INTERVAL) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(values[0]), float(low), float(high))
 
 
-def _weighted_auc(probability: Array, own: Array, weights: Array) -> Array:
-    total: Array = np.zeros(len(weights))
-    for k in range(own.shape[1]):
-        inside, outside = own[:, k] > 0, own[:, k] == 0
-        higher = np.sign(probability[inside, k][:, None] - probability[outside, k]) / 2 + 0.5
-        wins = ((weights[:, inside] @ higher) * weights[:, outside]).sum(axis=1)
-        total += wins / (weights[:, inside].sum(axis=1) * weights[:, outside].sum(axis=1))
-    mean: Array = total / own.shape[1]
-    return mean
-
-
 def prediction_p_value(
-    probability: Array, samples: Samples, permutations: int, rng: np.random.Generator
+    prediction: Array, samples: Samples, permutations: int, rng: np.random.Generator
 ) -> float | None:
-    """One-sided p-value that out-of-fold predictions know nothing of the label.
+    """One-sided p-value that out-of-fold predictions know nothing of the outcome.
 
     The labels are permuted over patients (within sites, where sites are known) against the predictions as they
     are. That alone is too narrow a null, because every label also trained the units of the other folds: each
-    permuted AUC is moved away from their mean by √ :data:`~plexrank.statistics.means.OUT_OF_FOLD_VARIANCE`.
+    permuted measure is moved away from their mean by √ :data:`~plexrank.statistics.means.OUT_OF_FOLD_VARIANCE`.
     Refitting a small classifier on out-of-fold embeddings instead does not solve this: the embedding of a training
     sample comes from an encoder that has seen the label of the test sample.
 
     Args:
-        probability: (sample, class) of out-of-fold predictions.
+        prediction: (sample, column) out of fold.
 
     Returns:
         The p-value, None where :func:`is_confounded`.
     """
     if is_confounded(samples):
         return None
-    observed = auc(probability, samples.label)
-    permuted = _auc_of_labels(probability, samples.exchange().draw(permutations, rng))
+    observed = headline(prediction, samples)
+    permuted = samples.outcome.headline_of(prediction, samples.exchange().draw(permutations, rng))
     widened = permuted.mean() + (permuted - permuted.mean()) * np.sqrt(OUT_OF_FOLD_VARIANCE)
     return float((1 + (widened >= observed - 1e-12).sum()) / (1 + permutations))
 

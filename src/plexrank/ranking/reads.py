@@ -9,12 +9,12 @@ import pandas as pd
 
 from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
+from plexrank.ranking.discoveries import association_test
 from plexrank.ranking.pattern import Learned, amounts, arrangement, learned_embedding, log_intensities
 from plexrank.ranking.prediction import is_confounded
 from plexrank.ranking.samples import Samples, image_means_to_samples
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg
-from plexrank.statistics.rank_tests import rank_test
 
 LEAST_R2 = 0.3
 """Share of the variation of r that a statistic explains at least where the embedding is said to see it."""
@@ -56,7 +56,7 @@ def reads_table(
         return pd.DataFrame(columns=list(READS_COLUMNS))
     names = list(statistics)
     values = [image_means_to_samples(of_images, samples) for of_images in statistics.values()]
-    tested = rank_test(np.hstack([amounts(one) for one in values]), samples.exchange(), draws, rng)
+    tested = association_test(np.hstack([amounts(one) for one in values]), samples, draws, rng)
     r, rest = learned_embedding(units, tables, samples), arrangement(units, tables, samples)
     shape = (len(names), len(channels))
     table = pd.DataFrame(

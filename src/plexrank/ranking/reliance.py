@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 
 from plexrank.arrays import Array
+from plexrank.outcome import Outcome
 from plexrank.ranking.aggregate import Classify, SampleTables
 from plexrank.ranking.samples import Samples
 from plexrank.statistics.means import OUT_OF_FOLD_VARIANCE, balanced_mean_above_zero
 
 MAX_DONORS = 24
-SMALLEST_PROBABILITY = 1e-9
 EXCHANGED_AT_ONCE = 65_536
 LOSS_ROUNDING = 1e-12
 FEWEST_PATIENTS = 8
@@ -24,8 +23,8 @@ FEWEST_PATIENTS = 8
 @dataclass(frozen=True)
 class Reliance:
     """Attributes:
-    increase: (sample, channel) rise of the log loss, NaN where a sample lacks the channel or has no donor.
-    mean: (channel,) its class-balanced mean, NaN where no sample has a donor.
+    increase: (sample, channel) rise of the loss, NaN where a sample lacks the channel or has no donor.
+    mean: (channel,) its mean, classes counting alike, NaN where no sample has a donor.
     p: (channel,) one-sided p-value that it is above zero.
     """
 
@@ -35,15 +34,8 @@ class Reliance:
 
 
 def can_measure_reliance(tables: SampleTables, samples: Samples) -> bool:
-    """Whether the networks have an embedding, and every class ``FEWEST_PATIENTS`` patients."""
-    return bool(tables.classify) and int(samples.patients_of_class.min()) >= FEWEST_PATIENTS
-
-
-def log_loss(probability: Array, label: Array) -> Array:
-    """−log of the probability of the true class: (row, class), (row,) → (row,)."""
-    true = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
-    loss: Array = -np.log(np.maximum(true, SMALLEST_PROBABILITY))
-    return loss
+    """Whether the networks have an embedding, and every group of the outcome ``FEWEST_PATIENTS`` patients."""
+    return bool(tables.classify) and min(samples.patients_per_group().values()) >= FEWEST_PATIENTS
 
 
 def measure_reliance(
@@ -59,7 +51,7 @@ def measure_reliance(
     A channel's r is exchanged among the held-out samples of the same fold and, where sites are known, the same site
     (no known site counts as one), so that what r knows of the site alone changes nothing. This is done in all seeds
     alike, by up to ``MAX_DONORS`` shifts of a fixed order without fixed points: each sample takes the value of every
-    other sample once where there are no more than ``MAX_DONORS`` + 1. The loss is that of the mean probability over
+    other sample once where there are no more than ``MAX_DONORS`` + 1. The loss is that of the mean prediction over
     seeds. Samples that lack the channel neither give nor take, and one that is alone says nothing of it.
 
     The p-value is a class-balanced t-test over patients with the variance of out-of-fold means, see
@@ -67,7 +59,7 @@ def measure_reliance(
 
     Args:
         embedding: (seed, sample, channel), NaN where a sample lacks the channel.
-        classify: the classifier of each (fold, seed), r (row, channel) → logits (row, class).
+        classify: the classifier of each (fold, seed), r (row, channel) → outputs (row, output).
         seeds: the seeds in the order of the first axis.
         channels: those to measure, all if absent; the others are NaN, with p 1.
         explained: (seed, sample, channel) what the other channels explain of r. It stays and only the rest is
@@ -81,25 +73,37 @@ def measure_reliance(
     for fold, place in np.unique(np.stack([samples.fold, site], axis=1), axis=0):
         rows = order[(samples.fold[order] == fold) & (site[order] == place)]
         units = [classify[int(fold), seed] for seed in seeds]
-        increase[rows] = _increase(embedding[:, rows], explained[:, rows], units, samples.label[rows], wanted)
-    mean, p = balanced_mean_above_zero(increase, samples.label, samples.patient, OUT_OF_FOLD_VARIANCE)
+        ensemble = _Ensemble(units, samples.outcome)
+        increase[rows] = _increase(embedding[:, rows], explained[:, rows], ensemble, samples.label[rows], wanted)
+    mean, p = balanced_mean_above_zero(increase, samples.balance, samples.patient, OUT_OF_FOLD_VARIANCE)
     return Reliance(increase, mean, p)
 
 
-def _increase(r: Array, explained: Array, units: list[Classify], label: Array, wanted: Sequence[int]) -> Array:
+@dataclass(frozen=True)
+class _Ensemble:
+    """The units of all seeds that hold the same samples out."""
+
+    units: list[Classify]
+    outcome: Outcome
+
+    def loss(self, r: Array, label: Array) -> Array:
+        """(row,) of the mean prediction, of r (seed, row, channel) and labels (row,)."""
+        predictions = [self.outcome.predict(classify(rows)) for classify, rows in zip(self.units, r, strict=True)]
+        return self.outcome.loss(np.mean(predictions, axis=0), label)
+
+
+def _increase(r: Array, explained: Array, ensemble: _Ensemble, label: Array, wanted: Sequence[int]) -> Array:
     known = np.isfinite(r).all(axis=0)
-    undisturbed = log_loss(_ensemble(r, units), label)
+    undisturbed = ensemble.loss(r, label)
     increase = np.full(r.shape[1:], np.nan)
     for channel in wanted:
         rows = known[:, channel]
         stays = explained[:, rows, channel]
-        increase[rows, channel] = _increase_of(channel, r[:, rows], stays, units, label[rows], undisturbed[rows])
+        increase[rows, channel] = _increase_of(channel, r[:, rows], stays, ensemble, label[rows], undisturbed[rows])
     return np.where(np.abs(increase) <= LOSS_ROUNDING, 0.0, increase)
 
 
-def _increase_of(
-    channel: int, r: Array, stays: Array, units: list[Classify], label: Array, undisturbed: Array
-) -> Array:
+def _increase_of(channel: int, r: Array, stays: Array, ensemble: _Ensemble, label: Array, undisturbed: Array) -> Array:
     """(sample,) mean rise of the loss over the shifts.
 
     Args:
@@ -117,13 +121,8 @@ def _increase_of(
         some = donors[start : start + shifts_at_once]
         exchanged = np.repeat(r[:, None], len(some), axis=1)
         exchanged[..., channel] = stays[:, None] + (r[..., channel] - stays)[:, some]
-        flat = exchanged.reshape(len(units), len(some) * n, channels)
-        loss = log_loss(_ensemble(flat, units), np.tile(label, len(some)))
+        flat = exchanged.reshape(len(r), len(some) * n, channels)
+        loss = ensemble.loss(flat, np.tile(label, len(some)))
         total += loss.reshape(len(some), n).sum(axis=0)
     increase: Array = total / shifts - undisturbed
     return increase
-
-
-def _ensemble(r: Array, units: list[Classify]) -> Array:
-    result: Array = np.mean([softmax(classify(rows), axis=-1) for classify, rows in zip(units, r, strict=True)], axis=0)
-    return result

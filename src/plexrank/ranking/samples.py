@@ -9,23 +9,24 @@ import numpy as np
 
 from plexrank.arrays import Array
 from plexrank.errors import StudyError
-from plexrank.statistics.exchange import Exchange
+from plexrank.outcome import Outcome, make_outcome
+from plexrank.statistics.exchange import Exchange, Order
 
 UNKNOWN_SITE = -1
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Patients with one label each; a patient whose images carry two labels gives two samples.
+    """Patients with one outcome each; a patient whose images carry two labels gives two samples.
 
     Attributes:
         patient: (sample,) int, index of the patient; samples of one patient stand together.
-        label: (sample,) int, index of the class.
+        label: (sample,) int, place among the levels of the outcome.
         fold: (sample,) int, the fold that holds the patient out.
         site: (sample,) int or None, index of the site, −1 where it is not known; None where no site is known. Images
             of a sample at several sites make a site of their own, such as "Basel + Zurich".
         image_sample: (image,) int, the sample of every image.
-        class_names: names of the classes.
+        outcome: of the cohort.
         patient_ids: the patient id of every sample.
         site_names: names of the sites.
         image_site: (image,) int or None, index of the image's own site among ``image_site_names``, −1 where it is not
@@ -38,7 +39,7 @@ class Samples:
     fold: Array
     site: Array | None
     image_sample: Array
-    class_names: tuple[str, ...]
+    outcome: Outcome
     patient_ids: tuple[str, ...]
     site_names: tuple[str, ...] = ()
     image_site: Array | None = None
@@ -48,29 +49,51 @@ class Samples:
         return len(self.label)
 
     @property
-    def num_classes(self) -> int:
-        """How many classes there are."""
-        return len(self.class_names)
+    def group(self) -> Array:
+        """(sample,) int, which of the outcome's groups."""
+        return self.outcome.group_of(self.label)
+
+    @property
+    def balance(self) -> Array:
+        """(sample,) int, what counts alike in means over patients: the class, or all patients together."""
+        return self.outcome.balance(self.label)
+
+    @property
+    def stratum(self) -> Array:
+        """(sample,) int, the site; unknown ones are one site, and so are all where none is known."""
+        return np.zeros_like(self.fold) if self.site is None else self.site - UNKNOWN_SITE
 
     @property
     def num_patients(self) -> int:
         """How many patients there are."""
         return int(self.patient.max()) + 1
 
-    @property
-    def patients_of_class(self) -> Array:
-        """(class,) how many patients there are of each."""
-        return np.bincount(self.label, minlength=self.num_classes)
+    def patients_per_group(self) -> dict[str, int]:
+        """How many patients each group has; one with two labels counts for both."""
+        return {group.name: int((self.group == k).sum()) for k, group in enumerate(self.outcome.groups)}
 
     def fewest_patients(self, has: Array) -> Array:
-        """(channel,) how many patients of the smallest class have a channel, of (sample, channel) bool."""
-        fewest: Array = np.min([has[self.label == k].sum(axis=0) for k in range(self.num_classes)], axis=0)
+        """(channel,) how many patients of the smallest group have a channel, of (sample, channel) bool."""
+        groups = range(len(self.outcome.groups))
+        fewest: Array = np.min([has[self.group == k].sum(axis=0) for k in groups], axis=0)
         return fewest
+
+    def places(self) -> Array | None:
+        """(sample,) numbers along which channels may rise or fall; ``None`` where labels have no order."""
+        return self.outcome.places(self.label, self.stratum)
+
+    def order(self, places: Array, *, within_folds: bool = False) -> Order:
+        """How numbers (sample,) are exchanged where they mean nothing, as :meth:`exchange` does labels."""
+        different, number = np.unique(places, return_inverse=True)
+        return Order(different, self._exchange(number.ravel(), within_folds))
 
     def exchange(self, *, within_folds: bool = False) -> Exchange:
         """How labels are exchanged where they mean nothing: whole patients, within sites, and folds if asked."""
-        site = np.zeros_like(self.fold) if self.site is None else self.site - UNKNOWN_SITE
-        return Exchange(self.label, self.patient, self.fold * (site.max() + 1) + site if within_folds else site)
+        return self._exchange(self.label, within_folds)
+
+    def _exchange(self, label: Array, within_folds: bool) -> Exchange:
+        site = self.stratum
+        return Exchange(label, self.patient, self.fold * (site.max() + 1) + site if within_folds else site)
 
     def relabelled(self, label: Array) -> Samples:
         """The same samples with other labels, (sample,) int."""
@@ -82,23 +105,22 @@ def make_samples(
     labels: Sequence[str],
     folds: Sequence[int],
     sites: Sequence[str | None] | None = None,
-    class_names: Sequence[str] | None = None,
+    outcome: Outcome | None = None,
 ) -> Samples:
     """Group images into samples.
 
     Args:
         patient_ids, labels, folds, sites: one entry an image; the fold is the one that holds it out; None or '' is
             no known site.
-        class_names: the order of the classes; sorted labels if absent.
+        outcome: whose levels the labels are; classes in sorted order if absent.
 
     Raises:
-        StudyError: a patient is in two folds, a label is not among ``class_names``, or fewer than two
-            classes occur.
+        StudyError: a patient is in two folds, a label is not among the levels, or fewer than two occur.
     """
-    names = tuple(class_names) if class_names is not None else tuple(sorted(set(labels)))
-    unknown = sorted(set(labels) - set(names))
+    outcome = make_outcome("nominal", labels) if outcome is None else outcome
+    unknown = sorted(set(labels) - set(outcome.levels))
     if unknown:
-        raise StudyError(f"labels {', '.join(unknown)} are not among the classes {', '.join(names)}")
+        raise StudyError(f"labels {', '.join(unknown)} are not among the classes {', '.join(outcome.levels)}")
     if len(set(labels)) < 2:
         raise StudyError(f"ranking needs images of two classes or more, found only {', '.join(set(labels))}")
     _refuse_split_patients(patient_ids, folds)
@@ -114,11 +136,11 @@ def make_samples(
     image_site, image_site_names = _image_sites(sites)
     return Samples(
         patient=np.array([patient_number[patient] for patient, _ in order]),
-        label=np.array([names.index(label) for _, label in order]),
+        label=outcome.labels([label for _, label in order]),
         fold=np.array([int(folds[first_image[key]]) for key in order]),
         site=site,
         image_sample=np.array([number[key] for key in keys]),
-        class_names=names,
+        outcome=outcome,
         patient_ids=tuple(patient for patient, _ in order),
         site_names=site_names,
         image_site=image_site,

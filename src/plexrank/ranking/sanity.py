@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.special import softmax
 
 from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables, UnitTable
-from plexrank.ranking.logistic import TrainingSamples, fit_logistic, training_samples
-from plexrank.ranking.prediction import auc
+from plexrank.ranking.prediction import headline
 from plexrank.ranking.samples import Samples
+from plexrank.ranking.training_samples import TrainingSamples, training_samples
 
 LABELLINGS = 5
 SIZES = (1, 2, 3, 5, 10, 20)
@@ -30,7 +29,8 @@ class Sanity:
             same embedding with labels permuted over patients; near 0 where the order comes from the labels; None
             where one of them gives all channels the same weight.
         sizes: numbers of channels.
-        retrained: held-out AUC of classifiers refitted to so many of the first channels in each unit's own order.
+        retrained: headline measure, held out, of models refitted to so many of the first channels in each unit's own
+            order.
         retrained_random: the same for random orders, mean over these.
     """
 
@@ -72,7 +72,7 @@ def measure_sanity(
 
 def _importance(unit: TrainingSamples, label: Array, included: Array) -> Array:
     """(included channel,) mean magnitude of the coefficients, scaled to sum to 1."""
-    magnitude = np.abs(fit_logistic(unit.r[:, included], label, unit.strength).coef).mean(axis=0)
+    magnitude = np.abs(unit.fit(unit.r[:, included], label).coef).mean(axis=0)
     total = magnitude.sum()
     scaled: Array = magnitude / total if total > 0 else magnitude
     return scaled
@@ -83,7 +83,7 @@ def _similarity_under_random_labels(
 ) -> float | None:
     found = []
     for labels in samples.exchange().draw(LABELLINGS, rng):
-        usable = [unit for unit in training if len(np.unique(labels[unit.sample])) == samples.num_classes]
+        usable = [unit for unit in training if unit.has_groups(labels[unit.sample])]
         if usable:
             permuted = np.mean([_importance(unit, labels[unit.sample], included) for unit in usable], axis=0)
             if np.ptp(own) > 0 and np.ptp(permuted) > 0:
@@ -99,12 +99,12 @@ def _retrained(
     samples: Samples,
     sizes: Sequence[int],
 ) -> list[float]:
-    probability = np.zeros((len(sizes), len(samples), samples.num_classes))
+    prediction = np.zeros((len(sizes), *tables.prediction.shape))
     for unit, known, order in zip(units, training, orders, strict=True):
         rows = samples.fold == unit.fold
         held_out = known.standardise(tables.embedding[tables.seeds.index(unit.seed), rows])
         for place, size in enumerate(sizes):
             kept = order[:size]
-            weights = fit_logistic(known.r[:, kept], known.label, known.strength)
-            probability[place, rows] += softmax(weights.logits(held_out[:, kept]), axis=-1) / len(tables.seeds)
-    return [auc(predicted, samples.label) for predicted in probability]
+            outputs = known.fit(known.r[:, kept]).outputs(held_out[:, kept])
+            prediction[place, rows] += samples.outcome.predict(outputs) / len(tables.seeds)
+    return [headline(predicted, samples) for predicted in prediction]

@@ -44,12 +44,12 @@ class Scores:
 def patient_weights(samples: Samples, draws: int, rng: np.random.Generator) -> Array:
     """Bootstrap over patients: how often each sample is drawn, (draw, sample).
 
-    Whole patients are drawn with replacement. Patients are drawn within the set of labels they carry, so that
-    no draw loses a class.
+    Whole patients are drawn with replacement, within the set of groups of the outcome that they belong to, so that no
+    draw loses a class.
     """
     weights = np.zeros((draws, samples.num_patients))
-    pattern = np.zeros((samples.num_patients, samples.num_classes), dtype=bool)
-    pattern[samples.patient, samples.label] = True
+    pattern = np.zeros((samples.num_patients, len(samples.outcome.groups)), dtype=bool)
+    pattern[samples.patient, samples.group] = True
     for kind in np.unique(pattern, axis=0):
         members = np.flatnonzero((pattern == kind).all(axis=1))
         weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=draws)

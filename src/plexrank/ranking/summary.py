@@ -41,7 +41,7 @@ class Counts:
 
     Attributes:
         patients, images, tiles: of the whole cohort.
-        classes: patients per class.
+        classes: patients per class, or events and censored patients.
         background_tiles, skipped_images: what was left out.
     """
 
@@ -60,14 +60,14 @@ class NullSummary:
     Attributes:
         labellings: how many.
         is_variance_measured: whether λ of the pattern test comes from them.
-        auc: mean held-out AUC, of one seed.
-        auc_p: exact p-value of the AUC of the first seed, None with too few labellings.
+        headline: mean of the headline measure, held out, of one seed.
+        p: exact p-value of that of the first seed, None with too few labellings.
     """
 
     labellings: int
     is_variance_measured: bool
-    auc: float
-    auc_p: float | None
+    headline: float
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ class Summary:
 
     Attributes:
         held_out: the ensemble on held-out samples.
-        mean_intensity: logistic regression on channel means, the same folds.
+        mean_intensity: the linear model of the outcome on channel means, the same folds.
         forest: random forest on channel means, the same folds.
-        auc_difference: AUC of the ensemble less that of the logistic regression, paired over patients.
+        difference: headline measure of the ensemble less that of the linear model, paired over patients.
+        outcome: its kind, and a line about it where it is no set of classes.
         at_chance: held-out p-value above ``CHANCE_P``.
         confounded: label and site cannot be distinguished, so that there is no p-value.
         fdr: the q-value up to which a channel is significant.
@@ -101,7 +102,8 @@ class Summary:
     held_out: Performance
     mean_intensity: Performance
     forest: Performance
-    auc_difference: Estimate
+    difference: Estimate
+    outcome: dict[str, str]
     at_chance: bool
     confounded: bool
     fdr: float
@@ -120,8 +122,22 @@ class Summary:
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types for JSON."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """Plain types for JSON; what rests on the headline measure bears its name, such as ``auc_difference``."""
+        plain = {name: _plain(value) for name, value in asdict(self).items()}
+        plain |= {name: getattr(self, name).to_dict() for name in ("held_out", "mean_intensity", "forest")}
+        main = self.held_out.headline
+        named = {
+            "difference": f"{main}_difference",
+            "headline": main,
+            "p": f"{main}_p",
+            "curve": main,
+            "full": f"full_{main}",
+        }
+        for part in ("null", "panel"):
+            if plain[part] is not None:
+                plain[part] = {named.get(key, key): value for key, value in plain[part].items()}
+        plain["outcome"] |= {"headline": main}
+        return {named.get(key, key): value for key, value in plain.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -150,7 +166,7 @@ def make_summary(
     held_out: Performance,
     mean_intensity: Performance,
     forest: Performance,
-    auc_difference: Estimate,
+    difference: Estimate,
     findings: SummaryFindings,
     samples: Samples,
     *,
@@ -162,14 +178,19 @@ def make_summary(
 ) -> Summary:
     """Join the figures and add the warnings that the samples themselves call for."""
     counts = Counts(
-        samples.num_patients, num_images, num_tiles, patients_per_class(samples),
+        samples.num_patients, num_images, num_tiles, samples.patients_per_group(),
         left_out.background_tiles, len(left_out.skipped),
     )  # fmt: skip
     return Summary(
         held_out=held_out,
         mean_intensity=mean_intensity,
         forest=forest,
-        auc_difference=auc_difference,
+        difference=difference,
+        outcome={
+            "kind": samples.outcome.kind,
+            "described": samples.outcome.describe([samples.outcome.levels[label] for label in samples.label]),
+            "linear_model": samples.outcome.linear_model,
+        },
         at_chance=is_at_chance(held_out),
         confounded=held_out.p_value is None,
         fdr=fdr,
@@ -194,11 +215,6 @@ def is_at_chance(performance: Performance) -> bool:
     return performance.p_value is not None and performance.p_value > CHANCE_P
 
 
-def patients_per_class(samples: Samples) -> dict[str, int]:
-    """Patients with each label; one with two labels counts for both."""
-    return {name: int((samples.label == k).sum()) for k, name in enumerate(samples.class_names)}
-
-
 def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:
     """Per site the patients with each label, "(unknown)" last; None where no site is known."""
     if samples.site is None:
@@ -206,7 +222,8 @@ def patients_per_site(samples: Samples) -> dict[str, dict[str, int]] | None:
     named = [*enumerate(samples.site_names), (UNKNOWN_SITE, "(unknown)")]
     return {
         name: {
-            label: int((samples.label[samples.site == site] == k).sum()) for k, label in enumerate(samples.class_names)
+            group.name: int((samples.group[samples.site == site] == k).sum())
+            for k, group in enumerate(samples.outcome.groups)
         }
         for site, name in named
         if (samples.site == site).any()
@@ -218,15 +235,15 @@ def sample_warnings(samples: Samples) -> list[str]:
     small = [
         f"class {name} has {counted(count, 'patient')}; with fewer than {SMALL_CLASS} patients per class, "
         "intervals and p-values are approximate"
-        for name, count in patients_per_class(samples).items()
-        if count < SMALL_CLASS
+        for name, count in samples.patients_per_group().items()
+        if samples.outcome.has_classes and count < SMALL_CLASS
     ]
     if samples.site is None:
         return small
     warnings = []
     known = samples.site != UNKNOWN_SITE
     if len(np.unique(samples.site[known])) > 1:
-        warnings += _tied_to_sites(samples.label[known], samples.site[known], samples)
+        warnings += _tied_to_sites(samples.group[known], samples.site[known], samples)
     if not known.all():
         unknown = len(np.unique(samples.patient[~known]))
         warnings.append(f"{counted(unknown, 'patient', 'has')} no site; they count as one site of their own")
@@ -241,12 +258,13 @@ def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> lis
             f"the label is confounded with the site (Cramér's V {v:.2f}, p {p:.2g}): what separates the classes may be "
             f"a difference between sites; tests compare within sites, {_comparable(label, site)}"
         ]
-    tied = sorted((-cramers_v(label == k, site)[0], k) for k in range(samples.num_classes))
+    groups = samples.outcome.groups
+    tied = sorted((-cramers_v(label == k, site)[0], k) for k in range(len(groups)))
     warnings = []
     for _, k in tied:
-        name = samples.class_names[k]
+        name = groups[k].name
         v, p = cramers_v(label == k, site)
-        p = min(p * samples.num_classes, 1.0)
+        p = min(p * len(groups), 1.0)
         if v >= TIED_CRAMERS_V and p < CHANCE_P:
             codes, counts = np.unique(site[label == k], return_counts=True)
             most = samples.site_names[codes[counts.argmax()]] if samples.site_names else str(codes[counts.argmax()])

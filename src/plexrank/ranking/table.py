@@ -145,7 +145,7 @@ def _q_values(p: Array, included: Array) -> Array:
 
 
 def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str]]:
-    """The class in which each channel is brightest, and by how much.
+    """The class in which each channel is brightest, or the half of the patients along the order; and by how much.
 
     Args:
         mean_intensity: (sample, channel), NaN where a sample lacks the channel; a class without it is left out.
@@ -155,7 +155,8 @@ def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str
         not above zero; and texts such as ``high +1.3``, the class alone where there is no ratio, and an empty
         text where the classes do not differ.
     """
-    means = np.stack([known_mean(mean_intensity[samples.label == k]) for k in range(samples.num_classes)])
+    names, label = _compared(samples)
+    means = np.stack([known_mean(mean_intensity[label == k]) for k in range(len(names))])
     known = ~np.isnan(means)
     means = np.where(known, means, -np.inf)
     top, highest = means.argmax(axis=0), means.max(axis=0)
@@ -165,24 +166,34 @@ def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str
     log2[usable] = np.log2(highest[usable] / others[usable])
     texts = [
         "" if not known[:, c].any() or np.ptp(means[known[:, c], c]) == 0
-        else samples.class_names[top[c]] + (f" {log2[c]:+.1f}" if usable[c] else "")
+        else names[top[c]] + (f" {log2[c]:+.1f}" if usable[c] else "")
         for c in range(len(top))
     ]  # fmt: skip
     return log2, texts
+
+
+def _compared(samples: Samples) -> tuple[tuple[str, ...], Array]:
+    """Names of the groups that are compared, and which (sample,) each belongs to: classes, or halves of an order."""
+    places = samples.places()
+    if places is None:
+        return samples.outcome.levels, samples.label
+    middle = np.median(places)
+    is_upper = places > middle if (places > middle).any() else places == middle  # most patients may be at the top
+    return samples.outcome.ends, is_upper.astype(int)
 
 
 def by_class_table(channels: Sequence[str], included: Array, tables: SampleTables, samples: Samples) -> pd.DataFrame:
     """ranking_by_class.csv: ``class, position, channel, score``, for each class best first.
 
     The score is the mean over all held-out samples and seeds of |importance for the logit of the class − mean
-    over the other classes|. With two classes both have the same contrast, hence the same order. Excluded
-    channels stay out.
+    over the other classes|. With two classes both have the same contrast, hence the same order. Outcomes without
+    classes have one contrast. Excluded channels stay out.
     """
     score = known_mean(tables.contrast, (0, 1))
     place = positions(score.T, included)
     rows = [
         (name, int(place[k, c]), channels[c], score[c, k])
-        for k, name in enumerate(samples.class_names)
+        for k, name in enumerate(samples.outcome.contrast_names)
         for c in np.argsort(place[k])
         if included[c]
     ]
@@ -190,7 +201,7 @@ def by_class_table(channels: Sequence[str], included: Array, tables: SampleTable
 
 
 def importance_per_patient(channels: Sequence[str], tables: SampleTables, samples: Samples) -> pd.DataFrame:
-    """importance_per_patient.parquet: ``patient_id, label, fold, channel, importance``, mean over seeds.
+    """importance_per_patient.parquet: ``patient_id``, the outcome, ``fold, channel, importance``, mean over seeds.
 
     There is no row for a channel that the patient's images lack.
     """
@@ -200,26 +211,19 @@ def importance_per_patient(channels: Sequence[str], tables: SampleTables, sample
     return table.assign(channel=np.array(channels, dtype=object)[channel], importance=values[sample, channel])
 
 
-def predictions_table(probability: Array, baseline: Array, samples: Samples) -> pd.DataFrame:
+def predictions_table(prediction: Array, baseline: Array, samples: Samples) -> pd.DataFrame:
     """predictions.csv: out-of-fold predictions of the ensemble and of the mean-intensity baseline.
 
-    Columns ``patient_id, label, fold, predicted, probability_<class>…, mean_intensity_probability_<class>…``.
+    Columns ``patient_id``, the outcome (``label``; ``time`` and ``event``), ``fold``, the prediction (``predicted``,
+    ``probability_<class>…``; ``risk``), and the same of channel means, such as ``mean_intensity_probability_<class>…``.
     """
-    table = _identity(samples)
-    names = np.array(samples.class_names)
-    table["predicted"] = names[probability.argmax(axis=1)]
-    for k, name in enumerate(samples.class_names):
-        table[f"probability_{name}"] = probability[:, k]
-    for k, name in enumerate(samples.class_names):
-        table[f"mean_intensity_probability_{name}"] = baseline[:, k]
-    return table
+    columns = samples.outcome.prediction_columns(prediction)
+    of_means = samples.outcome.prediction_columns(baseline)
+    if len(of_means) > 1:  # the class follows from the probabilities
+        of_means.pop("predicted", None)
+    return _identity(samples).assign(**columns, **{f"mean_intensity_{name}": own for name, own in of_means.items()})
 
 
 def _identity(samples: Samples) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "patient_id": list(samples.patient_ids),
-            "label": [samples.class_names[k] for k in samples.label],
-            "fold": samples.fold,
-        }
-    )
+    columns = {"patient_id": list(samples.patient_ids), **samples.outcome.columns(samples.label), "fold": samples.fold}
+    return pd.DataFrame(columns)

@@ -63,3 +63,11 @@ def clustered(generator: Generator, tissue: Tissue) -> npt.NDArray[np.intp]:
     foci = tissue.centers[generator.choice(len(tissue.centers), num_foci, replace=False)]
     distances = ((tissue.centers[:, np.newaxis] - foci) ** 2).sum(axis=2).min(axis=1)
     return np.argsort(distances, kind="stable")[: tissue.num_bright]
+
+
+def partly_clustered(generator: Generator, tissue: Tissue, share: float) -> npt.NDArray[np.intp]:
+    """Indices of as many bright cells: ``share`` of them, 0 to 1, nearest to the foci, the rest anywhere else."""
+    together = clustered(generator, tissue)[: round(share * tissue.num_bright)]
+    elsewhere = np.setdiff1d(np.arange(len(tissue.centers)), together)
+    apart = generator.choice(elsewhere, tissue.num_bright - len(together), replace=False)
+    return np.concatenate([together, apart])

@@ -45,8 +45,7 @@ def counts_draw(
         brightness = np.exp(own.normal(0, image_sigma) + own.normal(0, channel_sigma, len(plants)))
         if log_brightness is not None:
             brightness *= np.exp(log_brightness(image))
-        levels = np.full((len(plants), len(tissue.centers) + 1), DIM)
-        levels[:, 0] = BACKGROUND
+        bright_cells = []
         shared: npt.NDArray[np.intp] | None = None
         for channel, plant in enumerate(plants):
             is_own = plant is not None and plant.class_name == labels[image]
@@ -54,12 +53,31 @@ def counts_draw(
                 bright = shared = _beside(own, tissue, shared, is_own)
             else:
                 bright = (clustered if is_own and plant and plant.kind == "arrangement" else scattered)(own, tissue)
-            levels[channel, 1 + bright] = BRIGHT
+            bright_cells.append(bright)
             if is_own and plant is not None and plant.kind == "intensity":
                 brightness[channel] *= GAIN if plant.strength is None else plant.strength
-        return own.poisson((levels * brightness[:, np.newaxis])[:, tissue.index_map]).astype(np.uint16)
+        return count_pixels(own, tissue, bright_cells, brightness)
 
     return draw
+
+
+def count_pixels(
+    generator: Generator,
+    tissue: Tissue,
+    bright_cells: Sequence[npt.NDArray[np.intp]],
+    brightness: npt.NDArray[np.float64],
+) -> npt.NDArray[np.uint16]:
+    """Poisson counts (c, y, x) of cells.
+
+    Args:
+        bright_cells: for each channel the indices of its bright cells; the others are dim.
+        brightness: (channel,) factor of all levels.
+    """
+    levels = np.full((len(bright_cells), len(tissue.centers) + 1), DIM)
+    levels[:, 0] = BACKGROUND
+    for channel, bright in enumerate(bright_cells):
+        levels[channel, 1 + bright] = BRIGHT
+    return generator.poisson((levels * brightness[:, np.newaxis])[:, tissue.index_map]).astype(np.uint16)
 
 
 def _beside(

@@ -12,6 +12,7 @@ from plexrank.simulate.cohort import (
     TWO_CLASSES,
     Plant,
     SimulatedCohort,
+    cohort_of_classes,
     design_generator,
     plant_at_random,
     shuffled_labels,
@@ -54,7 +55,7 @@ def _planted(plants: list[Plant], num_images: int, num_channels: int, size_px: i
     generator = design_generator(seed)
     labels = shuffled_labels(generator, TWO_CLASSES, num_images)
     placed = plant_at_random(generator, plants, num_channels)
-    return SimulatedCohort(labels, placed, counts_draw(seed, size_px, labels, placed), counts_study(size_px))
+    return cohort_of_classes(labels, placed, counts_draw(seed, size_px, labels, placed), counts_study(size_px))
 
 
 def site_cohort(num_images: int, num_channels: int, size_px: int, seed: int) -> SimulatedCohort:
@@ -80,7 +81,7 @@ def site_cohort(num_images: int, num_channels: int, size_px: int, seed: int) -> 
         return shift
 
     draw = counts_draw(seed, size_px, labels, placed, log_brightness)
-    return SimulatedCohort(labels, tuple(placed), draw, counts_study(size_px), sites=tuple(sites))
+    return cohort_of_classes(labels, tuple(placed), draw, counts_study(size_px), sites=tuple(sites))
 
 
 def hierarchy_cohort(num_images: int, num_channels: int, size_px: int, seed: int) -> SimulatedCohort:
@@ -104,4 +105,4 @@ def hierarchy_cohort(num_images: int, num_channels: int, size_px: int, seed: int
 
     draw = counts_draw(seed, size_px, labels, placed, log_brightness, image_sigma=0.0, channel_sigma=0.0)
     study = counts_study(size_px, tile_px=size_px // 2)
-    return SimulatedCohort(labels, placed, draw, study, patients=tuple(patient.tolist()))
+    return cohort_of_classes(labels, placed, draw, study, patients=tuple(patient.tolist()))

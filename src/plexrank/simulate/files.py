@@ -14,7 +14,7 @@ import tifffile
 import yaml
 
 from plexrank.rundir import clear_leftovers, replacing
-from plexrank.simulate.cohort import SITES, SimulatedCohort
+from plexrank.simulate.cohort import SimulatedCohort
 
 _TILED_FROM_PX, _TIFF_TILE_PX = 128, 64
 
@@ -30,14 +30,19 @@ def write_cohort(cohort: SimulatedCohort, out: Path, name: str, seed: int) -> Pa
 def _write_files(cohort: SimulatedCohort, folder: Path, name: str, seed: int) -> None:
     (folder / "images").mkdir(parents=True)
     channel_names = _numbered("C", len(cohort.plants), 2)
-    image_ids = _numbered("image", len(cohort.labels), 3)
+    image_ids = _numbered("image", len(cohort.sites), 3)
     for index, image_id in enumerate(image_ids):
         path = folder / "images" / f"{image_id}.ome.tiff"
         _write_image(path, cohort.draw(index), channel_names, uuid.uuid5(uuid.NAMESPACE_OID, f"{name}/{image_id}"))
     _write_tables(cohort, folder, image_ids, channel_names)
     study = {
         "name": name,
-        "cohort": {"samplesheet": "samplesheet.csv", "label": "label", "panel": "panel.csv", "truth": "truth.csv"},
+        "cohort": {
+            "samplesheet": "samplesheet.csv",
+            **cohort.outcome.keys,
+            "panel": "panel.csv",
+            "truth": "truth.csv",
+        },
         **cohort.study,
         "seed": seed % 2**31,
     }
@@ -49,13 +54,13 @@ def _write_tables(
 ) -> None:
     names = _numbered("P", len(image_ids), 3)
     patients = names if cohort.patients is None else [names[number] for number in cohort.patients]
-    sites = cohort.sites or _alternating_sites(cohort.labels, cohort.patients)
+    outcomes = zip(*cohort.outcome.columns.values(), strict=True)
     _write_csv(
         folder / "samplesheet.csv",
-        ("image_id", "path", "patient_id", "label", "site"),
+        ("image_id", "path", "patient_id", *cohort.outcome.columns, "site"),
         (
-            (image_id, f"images/{image_id}.ome.tiff", patient, label, site)
-            for image_id, patient, label, site in zip(image_ids, patients, cohort.labels, sites, strict=True)
+            (image_id, f"images/{image_id}.ome.tiff", patient, *outcome, site)
+            for image_id, patient, outcome, site in zip(image_ids, patients, outcomes, cohort.sites, strict=True)
         ),
     )
     _write_csv(folder / "panel.csv", ("channel", "name", "keep"), ((name, name, 1) for name in channel_names))
@@ -67,17 +72,6 @@ def _write_tables(
             for name, plant in zip(channel_names, cohort.plants, strict=True)
         ),
     )
-
-
-def _alternating_sites(labels: Sequence[str], patients: Sequence[int] | None) -> list[str]:
-    """Sites in turn for the patients of each class, so that site and label are unrelated."""
-    seen: dict[str, int] = {}
-    site_of: dict[int, str] = {}
-    for patient, label in zip(range(len(labels)) if patients is None else patients, labels, strict=True):
-        if patient not in site_of:
-            seen[label] = seen.get(label, 0) + 1
-            site_of[patient] = SITES[seen[label] % len(SITES)]
-    return [site_of[patient] for patient in (range(len(labels)) if patients is None else patients)]
 
 
 def _write_image(path: Path, pixels: npt.NDArray[np.generic], channel_names: Sequence[str], key: uuid.UUID) -> None:

@@ -17,6 +17,7 @@ from plexrank.simulate.cohort import (
     Generator,
     Plant,
     SimulatedCohort,
+    cohort_of_classes,
     design_generator,
     image_generator,
     plant_at_random,
@@ -78,7 +79,7 @@ def _cohort(
         gains = np.exp(own.normal(0, gain_sigma, num_channels)) if gain_sigma else None
         return _with_noise(own, levels, index_map, gains)
 
-    return SimulatedCohort(
+    return cohort_of_classes(
         labels,
         plants,
         draw,

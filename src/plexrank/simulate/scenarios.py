@@ -1,5 +1,6 @@
 """The scenarios, declared here and nowhere else, and the one way to simulate any of them.
 
+A new one is an entry in ``SCENARIOS`` and its maker, a function in the file of its family.
 Loads no numpy: the command line names the scenarios without it.
 """
 
@@ -27,8 +28,8 @@ class Scenario:
     Attributes:
         description: one line.
         images, channels, size_px: where nothing else is asked for.
-        num_classes: of the label.
-        num_planted: channels that tell the classes apart.
+        patients_a_fold: fewest that a fold needs, one of each class or grade where there are such.
+        num_planted: channels that depend on the outcome.
         maker: module of ``plexrank.simulate`` and its function (images, channels, size_px, seed) → cohort.
         images_a_patient: how many images share a patient.
     """
@@ -37,7 +38,7 @@ class Scenario:
     images: int
     channels: int
     size_px: int
-    num_classes: int
+    patients_a_fold: int
     num_planted: int
     maker: str
     images_a_patient: int = 1
@@ -87,6 +88,25 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
         "spatial": Scenario(
             "three classes; every histogram is exactly the same, only the arrangement of bright cells differs",
             120, 12, 64, 3, 6, "spatial.spatial_cohort",
+        ),
+        "survival": Scenario(
+            "times to an event, half of them censored; two channels follow the hazard in intensity, two in arrangement",
+            120, 12, 64, 4, 4, "severity.survival_cohort",
+        ),
+        "ordinal": Scenario(
+            "grades 1 to 4; two channels follow them in intensity, two in arrangement",
+            96, 12, 64, 4, 4, "severity.ordinal_cohort",
+        ),
+        "continuous": Scenario(
+            "a number; two channels follow it in intensity, two in arrangement",
+            96, 12, 64, 4, 4, "severity.continuous_cohort",
+        ),
+        "null_survival": Scenario(
+            "survival with nothing planted", 120, 12, 64, 4, 0, "severity.null_survival_cohort"
+        ),
+        "null_ordinal": Scenario("ordinal with nothing planted", 96, 12, 64, 4, 0, "severity.null_ordinal_cohort"),
+        "null_continuous": Scenario(
+            "continuous with nothing planted", 96, 12, 64, 4, 0, "severity.null_continuous_cohort"
         ),
     }
 )  # fmt: skip
@@ -139,10 +159,11 @@ def simulate(
         raise StudyError(f"simulate {scenario}: size of {side_px} pixels; expected {_SMALLEST_PX} to {_LARGEST_PX}")
     if seed < 0:
         raise StudyError(f"simulate {scenario}: seed {seed}; expected 0 or more")
-    fewest = chosen.num_classes * FOLDS * chosen.images_a_patient
+    fewest = chosen.patients_a_fold * FOLDS * chosen.images_a_patient
     if num_images < fewest:
         raise StudyError(
-            f"simulate {scenario}: {num_images} images; expected ≥ {fewest}, one patient per class and fold"
+            f"simulate {scenario}: {num_images} images; expected ≥ {fewest}, "
+            f"{chosen.patients_a_fold} patients for each of {FOLDS} folds"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StudyError(f"{out}: exists and is not an empty folder; give another --out or remove it")

@@ -17,6 +17,7 @@ from plexrank.simulate.cohort import (
     Generator,
     Plant,
     SimulatedCohort,
+    cohort_of_classes,
     design_generator,
     image_generator,
     plant_at_random,
@@ -48,7 +49,7 @@ def spatial_cohort(num_images: int, num_channels: int, size_px: int, seed: int) 
             pixels[channel].reshape(-1)[order] = reference
         return pixels
 
-    return SimulatedCohort(
+    return cohort_of_classes(
         labels,
         plants,
         draw,

@@ -18,5 +18,5 @@ def cohort_samples(plan: Plan) -> Samples:
         [image.label for image in images],
         [plan.fold_of_patient[image.patient_id] for image in images],
         [image.site for image in images],
-        plan.cohort.classes,
+        plan.cohort.outcome,
     )

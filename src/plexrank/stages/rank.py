@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from plexrank.cohorts.bad_images import brightness_warnings
+from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
@@ -48,14 +49,15 @@ def run(plan: Plan, reporter: Reporter) -> None:
 
 def _headline(result: CohortRanking) -> str:
     """What a run found, in a line."""
-    auc, summary = result.summary.held_out.auc, result.summary
+    main, summary = result.summary.held_out.main, result.summary
+    measure = MEASURE_NAMES[summary.held_out.headline]
     first = result.ranking["channel"].head(3)
     chance = ", not shown to be better than chance" if summary.at_chance else ""
     chance += ", label and site cannot be distinguished" if summary.confounded else ""
     found = [f"{len(names)} by {kind}" for kind, names in summary.found.items() if names]
     return (
-        f"held-out AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}){chance}, of channel means alone "
-        f"{summary.mean_intensity.auc.value:.2f}; top channels {', '.join(first)}; "
+        f"held-out {measure} {main.value:.2f} ({main.low:.2f} to {main.high:.2f}){chance}, of channel means alone "
+        f"{summary.mean_intensity.main.value:.2f}; top channels {', '.join(first)}; "
         f"significant: {', '.join(found) or 'none'}"
     )
 
@@ -64,7 +66,8 @@ def _warnings(plan: Plan, table: TileTable) -> list[str]:
     warnings = [*plan.cohort.warnings, *plan.channels.warnings]
     if plan.cohort.unlabelled:
         warnings.append(
-            f"{counted(plan.cohort.unlabelled, 'image', 'is')} left out: {plan.study.cohort.label} is empty"
+            f"{counted(plan.cohort.unlabelled, 'image', 'is')} left out: "
+            f"{' or '.join(plan.study.cohort.outcome_columns)} is empty"
         )
     warnings += brightness_warnings(plan.cohort.images, table.signal)
     if unknown := unknown_pixel_sizes(notes.pixel_size_um for notes in plan.image_notes.values()):

@@ -11,8 +11,9 @@ import torch
 
 from plexrank.attribution.store import AttributionStore
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.outcome import LinearWeights
 from plexrank.planning.plan import Plan
-from plexrank.ranking.aggregate import Classify, LinearWeights, TileBlock, UnitTable, aggregate_unit
+from plexrank.ranking.aggregate import Classify, TileBlock, UnitTable, aggregate_unit
 from plexrank.ranking.null_unit import NullUnit, read_null_unit
 from plexrank.readout.linear import LinearClassifier
 from plexrank.stages.tile_table import TileTable
@@ -36,7 +37,7 @@ def read_unit_tables(plan: Plan, cohort: TileTable) -> list[UnitTable]:
 
 
 def read_null_units(plan: Plan) -> Iterator[tuple[np.ndarray, list[UnitTable]]]:
-    """For every labelling the permuted class of every image (image,) and the image means of every fold's training.
+    """For every labelling the permuted label of every image (image,) and the image means of every fold's training.
 
     They hold the importance ``rank.by`` and, where the classifier is linear, all that reliance takes; of other
     classifiers ``classify`` is ``None``. One labelling is in memory at a time.
@@ -44,7 +45,7 @@ def read_null_units(plan: Plan) -> Iterator[tuple[np.ndarray, list[UnitTable]]]:
     Raises:
         RunDirError: a file is missing, damaged, or that of another labelling, fold or cohort.
     """
-    classes, channels = plan.cohort.classes, plan.channels.names
+    outputs, channels = plan.cohort.outcome.output_names, plan.channels.names
     for labelling in range(plan.study.rank.null_trainings):
         labels, units = plan.null_labels[labelling], []
         for fold in range(plan.study.train.folds):
@@ -56,7 +57,7 @@ def read_null_units(plan: Plan) -> Iterator[tuple[np.ndarray, list[UnitTable]]]:
                 fold=fold,
                 method=plan.study.rank.by,
                 channels=channels,
-                classes=classes,
+                outputs=outputs,
                 labels=labels,
             )
             units.append(_with_classifier(unit))
@@ -67,7 +68,7 @@ def _with_classifier(unit: NullUnit) -> UnitTable:
     if unit.classifier is None:
         return unit.table
     linear = LinearWeights(**{name: values.astype(np.float64) for name, values in unit.classifier.items()})
-    return dataclasses.replace(unit.table, classify=linear.logits, linear=linear)
+    return dataclasses.replace(unit.table, classify=linear.outputs, linear=linear)
 
 
 def image_means(blocks: Iterable[TileBlock], trained: TrainedUnit, cohort: TileTable) -> UnitTable:
@@ -80,6 +81,7 @@ def image_means(blocks: Iterable[TileBlock], trained: TrainedUnit, cohort: TileT
         blocks,
         cohort.image_of_tile,
         len(cohort.plan.cohort.images),
+        outcome=cohort.plan.cohort.outcome,
         fold=trained.fold,
         seed=trained.seed,
         classify=_classifier(trained),
@@ -93,7 +95,7 @@ def image_means(blocks: Iterable[TileBlock], trained: TrainedUnit, cohort: TileT
 def _classifier(trained: TrainedUnit) -> Classify | None:
     """What turns r into logits in float64: a change of a channel that says nothing must change nothing."""
     if trained.classifier is not None:
-        return _linear(trained.classifier).logits
+        return _linear(trained.classifier).outputs
     network = trained.network(torch.device("cpu"))
     return partial(_classify_array, network.double().classify) if isinstance(network, ChannelEmbedding) else None
 

@@ -13,7 +13,8 @@ def spearman(values: Array, others: Array) -> FloatArray:
     ranks = stats.rankdata(values) - (len(values) + 1) / 2
     other = stats.rankdata(others, axis=1) - (len(values) + 1) / 2
     scale = np.sqrt((ranks**2).sum() * (other**2).sum(axis=1))
-    return np.divide(other @ ranks, scale, out=np.zeros(len(others)), where=scale > 0)
+    result: FloatArray = np.divide(other @ ranks, scale, out=np.zeros(len(others)), where=scale > 0)
+    return result
 
 
 def weighted_spearman(values: Array, other: Array, weights: Array) -> FloatArray:
@@ -26,7 +27,9 @@ def weighted_spearman(values: Array, other: Array, weights: Array) -> FloatArray
     a, b = a - (weights * a).sum(axis=1, keepdims=True) / total, b - (weights * b).sum(axis=1, keepdims=True) / total
     along = (weights * a * b).sum(axis=1)
     scale = np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1))
-    return np.divide(along, scale, out=np.full(len(weights), np.nan), where=scale > 1e-12 * total[:, 0] ** 3)
+    varies = scale > 1e-12 * total[:, 0] ** 3
+    result: FloatArray = np.divide(along, scale, out=np.full(len(weights), np.nan), where=varies)
+    return result
 
 
 def weighted_ranks(values: Array, weights: Array) -> FloatArray:

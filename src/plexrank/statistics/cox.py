@@ -167,7 +167,7 @@ def fit_cox(
         raise ValueError(f"penalty {penalty}: must be above 0")
     coef = np.zeros(x.shape[1]) if start is None else np.array(start, dtype=np.float64)
     likelihood = PartialLikelihood.of(time, event, stratum, weight)
-    if not len(likelihood.deaths):
+    if not len(likelihood.deaths) or not x.shape[1]:
         return np.zeros(x.shape[1])
     rows = np.asarray(x, dtype=np.float64)[likelihood.sets.order]
     rows = rows - rows.mean(axis=0)

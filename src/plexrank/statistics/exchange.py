@@ -109,6 +109,19 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Order:
+    """Labels that stand for numbers.
+
+    Attributes:
+        place: (label,) the number of each.
+        exchange: of these labels.
+    """
+
+    place: Array
+    exchange: Exchange
+
+
+@dataclass(frozen=True)
 class Labellings:
     """Labellings to compare the observed one with; made by :meth:`Exchange.labellings`.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from plexrank.arrays import Array
-from plexrank.statistics.exchange import Exchange, columns_alike
+from plexrank.statistics.exchange import Exchange, Order, columns_alike
 from plexrank.statistics.rank_tests import aligned_ranks
 
 SHARED_ENCODER, OWN_ENCODERS = 1.5, 2.0
@@ -54,19 +55,19 @@ def label_scores(values: Array, label: Array, stratum: Array, classes: int) -> A
     return result
 
 
-def trend_scores(values: Array, label: Array, stratum: Array, order: Array) -> Array:
-    """The same for labels with an order: slope of the ranks along it, times the place of each class, (class, column).
+def trend_slope(values: Array, place: Array, stratum: Array) -> Array:
+    """What the training patients of a unit say of an order: slope of the aligned ranks along it, (column,).
 
     Args:
-        values, label, stratum: as for :func:`label_scores`.
-        order: (class,) place of each label.
+        values: (sample, column) of training samples, NaN takes no part.
+        place: (sample,) numbers along which values may rise or fall.
+        stratum: (sample,) int; ranks are aligned within strata, such as sites.
     """
-    ranks = aligned_ranks(values, stratum)
-    place = order.astype(np.float64)[label]
-    slope = (place - place.mean()) @ ranks
-    scale = ((place - place.mean()) ** 2).sum()
-    result: Array = np.outer(order - place.mean(), slope / scale if scale > 0 else 0 * slope)
-    return result
+    deviation = place - place.mean()
+    scale = (deviation**2).sum()
+    along = deviation @ aligned_ranks(values, stratum)
+    slope: Array = along / scale if scale > 0 else 0 * along
+    return slope
 
 
 def pattern_test(
@@ -99,6 +100,30 @@ def pattern_test(
     return PatternTest(effect, z, p)
 
 
+def trend_pattern_test(
+    held_out: Array,
+    slope: Array,
+    fold: Array,
+    order: Order,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> PatternTest:
+    """The same along an order: T = Σ_i s_i · slope · place_i, with the slope that the unit's training patients give.
+
+    Args:
+        held_out, fold, variance, draws: as for :func:`pattern_test`.
+        slope: (seed, sample, column), :func:`trend_slope` of the unit that held the sample out.
+        order: the numbers; strata are folds, or parts of them such as sites.
+    """
+    effect, z, p = np.full((3, held_out.shape[2]), np.nan)
+    for rows, columns, among in columns_alike(held_out[0], order.exchange):
+        own = held_out[:, rows][..., columns], slope[:, rows][..., columns], fold[rows]
+        found = _trend_pattern_test(*own, order.place, among, variance, draws, rng)
+        effect[columns], z[columns], p[columns] = found.effect, found.z, found.p
+    return PatternTest(effect, z, p)
+
+
 def _pattern_test(
     held_out: Array,
     scores: Array,
@@ -112,9 +137,7 @@ def _pattern_test(
     terms = np.zeros(scores.shape[1:])
     spread = np.zeros(held_out.shape[2])
     for values, of_seed in zip(held_out, scores, strict=True):
-        ranks = np.zeros(values.shape)
-        for rows in (fold == own for own in np.unique(fold)):
-            ranks[rows] = aligned_ranks(values[rows], exchange.stratum[rows])
+        ranks = _ranks_within_folds(values, fold, exchange.stratum)
         terms += ranks[:, None] * of_seed / len(held_out)
         own = np.take_along_axis(of_seed, exchange.label[:, None, None], axis=1)[:, 0]
         spread += np.sqrt((ranks**2).sum(axis=0) * (own**2).sum(axis=0)) / len(held_out)
@@ -126,6 +149,57 @@ def _pattern_test(
             result += (labels == k).astype(np.float64) @ terms[:, k]
         return result
 
+    return _compare(total, spread, exchange, variance, draws, rng)
+
+
+def _trend_pattern_test(
+    held_out: Array,
+    slope: Array,
+    fold: Array,
+    place: Array,
+    exchange: Exchange,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> PatternTest:
+    """Args: as for :func:`trend_pattern_test`, without NaN; ``place`` (label,)."""
+    terms = np.zeros(held_out.shape[1:])
+    spread = np.zeros(held_out.shape[2])
+    deviation = place - place[exchange.label].mean()
+    for values, of_seed in zip(held_out, slope, strict=True):
+        ranks = _ranks_within_folds(values, fold, exchange.stratum)
+        terms += ranks * of_seed / len(held_out)
+        own = of_seed * deviation[exchange.label][:, None]
+        spread += np.sqrt((ranks**2).sum(axis=0) * (own**2).sum(axis=0)) / len(held_out)
+
+    def total(labels: Array) -> Array:
+        result: Array = deviation[labels] @ terms
+        return result
+
+    return _compare(total, spread, exchange, variance, draws, rng)
+
+
+def _ranks_within_folds(values: Array, fold: Array, stratum: Array) -> Array:
+    ranks = np.zeros(values.shape)
+    for rows in (fold == own for own in np.unique(fold)):
+        ranks[rows] = aligned_ranks(values[rows], stratum[rows])
+    return ranks
+
+
+def _compare(
+    total: Callable[[Array], Array],
+    spread: Array,
+    exchange: Exchange,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> PatternTest:
+    """The observed statistic beside that of other labellings.
+
+    Args:
+        total: labels (labelling, sample) → statistic (labelling, column).
+        spread: (column,) the largest statistic there could be.
+    """
     observed = total(exchange.label[None])[0]
     labellings = exchange.labellings(draws, rng)
     drawn = np.concatenate([total(labels) for labels in labellings])

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from plexrank.arrays import Array, FloatArray, IntArray
 
-NEWTON_STEPS, NEWTON_TOLERANCE, SHORTEST_STEP = 50, 1e-7, 1e-6
+NEWTON_STEPS, REFIT_STEPS, NEWTON_TOLERANCE, SHORTEST_STEP = 50, 3, 1e-7, 1e-6
 SMALLEST_PROBABILITY = 1e-12
 RIDGE = 1e-9
 
@@ -39,7 +39,12 @@ def slope_of_log_likelihood(outputs: FloatArray, label: IntArray) -> FloatArray:
 
 
 def fit_proportional_odds(
-    x: Array, label: Array, classes: int, strength: float, weight: Array | None = None
+    x: Array,
+    label: Array,
+    classes: int,
+    strength: float,
+    weight: Array | None = None,
+    start: tuple[FloatArray, FloatArray] | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Minimises −C Σ_i weight_i log P(label_i) + ½ ‖coef‖².
 
@@ -48,17 +53,25 @@ def fit_proportional_odds(
         label: (row,) int 0 … classes − 1, every class occurs.
         classes: K, 2 or more.
         strength: C, above 0.
-        weight: (row,) how often each row counts; once if absent.
+        weight: (row,) how often each row counts; once if absent. A class whose rows all have weight 0 keeps 1.
+        start: weights and thresholds nearby; then ``REFIT_STEPS`` steps are enough, as for a bootstrap.
 
     Returns:
         Weights (column,), the same for all cumulative logits, and thresholds (K − 1,).
     """
     weight = strength * (np.ones(len(label)) if weight is None else weight)
     counts = np.bincount(label, weight, minlength=classes)
-    above = 1 - np.cumsum(counts)[:-1] / counts.sum()
-    theta = np.concatenate([np.zeros(x.shape[1]), np.log(above / (1 - above))])
+    weight = np.where(counts[label] > 0, weight, strength)
+    if start is None:
+        counts = np.where(counts > 0, counts, np.bincount(label, minlength=classes))
+        above = 1 - np.cumsum(counts)[:-1] / counts.sum()
+        start = np.zeros(x.shape[1]), np.log(above / (1 - above))
+        steps = NEWTON_STEPS
+    else:
+        steps = REFIT_STEPS
+    theta = np.concatenate(start)
     value = _value(theta, x, label, weight)
-    for _ in range(NEWTON_STEPS):
+    for _ in range(steps):
         slope, hessian = _derivatives(theta, x, label, weight)
         if np.abs(slope).max() < NEWTON_TOLERANCE * max(1.0, strength):
             break

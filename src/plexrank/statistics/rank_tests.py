@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from plexrank.arrays import Array
-from plexrank.statistics.exchange import Exchange, Labellings, columns_alike
+from plexrank.statistics.exchange import Exchange, Labellings, Order, columns_alike
 from plexrank.statistics.means import known_mean
 
 ROUNDING = 1e-9
@@ -142,42 +142,36 @@ def _rank_test(
     return RankTest(effect, _p_values(labellings, reached, count, spread))
 
 
-def trend_test(
-    values: Array, order: Sequence[float] | Array, exchange: Exchange, draws: int, rng: np.random.Generator
-) -> RankTest:
-    """Whether values rise or fall along the order of the labels: Spearman's ρ of aligned ranks, by permutation.
+def trend_test(values: Array, order: Order, draws: int, rng: np.random.Generator) -> RankTest:
+    """Whether values rise or fall along numbers of the samples: correlation of aligned ranks with them, by permutation.
+
+    With ranks for the numbers it is Spearman's ρ; with martingale residuals the score test of Cox regression on ranks.
 
     Args:
         values: (sample, column), NaN takes no part.
-        order: (class,) place of each label.
-        exchange: the labels, and how they may be exchanged.
+        order: the numbers, and how they may be exchanged.
 
     Returns:
         The two-sided p-value; the effect's sign says in which direction.
     """
 
     def test(rows: Array, columns: Array, among: Exchange) -> RankTest:
-        return _trend_test(values[rows][:, columns], order, among, draws, rng)
+        return _trend_test(values[rows][:, columns], order.place, among, draws, rng)
 
-    return RankTest.of_columns(values, exchange, test)
+    return RankTest.of_columns(values, order.exchange, test)
 
 
-def _trend_test(
-    values: Array, order: Sequence[float] | Array, exchange: Exchange, draws: int, rng: np.random.Generator
-) -> RankTest:
+def _trend_test(values: Array, place: Array, exchange: Exchange, draws: int, rng: np.random.Generator) -> RankTest:
     ranks = aligned_ranks(values, exchange.stratum)
-    places = stats.rankdata(np.asarray(order, dtype=np.float64)[exchange.label])
-    of_class = np.array([places[exchange.label == k].mean() if (exchange.label == k).any() else 0.0
-                         for k in range(len(order))])  # fmt: skip
-    observed = of_class[exchange.label] @ ranks
+    deviation = place - place[exchange.label].mean()
+    observed = deviation[exchange.label] @ ranks
     reached, count = np.zeros(values.shape[1]), 0
     labellings = exchange.labellings(draws, rng)
     for labels in labellings:
-        reached += (np.abs(of_class[labels] @ ranks) >= np.abs(observed) * (1 - ROUNDING)).sum(axis=0)
+        reached += (np.abs(deviation[labels] @ ranks) >= np.abs(observed) * (1 - ROUNDING)).sum(axis=0)
         count += len(labels)
-    centred = of_class[exchange.label] - of_class[exchange.label].mean()
     spread = (ranks**2).sum(axis=0)
-    scale = np.sqrt(spread * (centred**2).sum())
+    scale = np.sqrt(spread * (deviation[exchange.label] ** 2).sum())
     effect = np.divide(observed, scale, out=np.zeros_like(observed), where=scale > 0)
     return RankTest(effect, _p_values(labellings, reached, count, spread))
 
