@@ -79,7 +79,13 @@ def test_weights_count_in_all_that_the_network_says_and_not_in_intensities() -> 
     image = np.array([0, 0, 1, 1])
     table = aggregate_unit([block], image, 2, outcome=Nominal(()), fold=0, seed=0, classify=np.asarray)
     alike = aggregate_unit(
-        [dataclasses.replace(block, weight=np.ones(4))], image, 2, fold=0, seed=0, classify=np.asarray
+        [dataclasses.replace(block, weight=np.ones(4))],
+        image,
+        2,
+        outcome=Nominal(()),
+        fold=0,
+        seed=0,
+        classify=np.asarray,
     )
     share = np.array([0.25, 0.75])
     np.testing.assert_allclose(table.embedding[0], share @ block.embedding[:2])

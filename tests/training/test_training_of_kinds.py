@@ -91,7 +91,7 @@ def test_an_outcome_that_follows_brightness_is_predicted_for_other_images(tmp_pa
     assert list(table.columns) == [*measures, "learning_rate", "seconds", "device"]
     assert table[f"validation_{headline}"][result.best_epoch] == pytest.approx(result.validation_score)
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
-    words = {"auc": "AUC", "spearman": "Spearman correlation", "c_index": "C-index"}[headline]
+    words = {"auc": "AUC", "spearman": "Spearman's ρ", "c_index": "Harrell's C"}[headline]
     assert f"validation {words} {table[f'validation_{headline}'].iloc[-1]:.2f}," in said[-1]
 
 
