@@ -25,12 +25,12 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from plexrank.ranking.logistic import fit_logistic
 from scipy import stats
 
 from plexrank.ranking.aggregate import SampleTables, UnitTable, class_contrast, gather_samples
 from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.discoveries import find_discoveries
-from plexrank.ranking.logistic import fit_logistic
 from plexrank.ranking.nulls import measure
 from plexrank.ranking.pattern import arrangement, differs_in_arrangement
 from plexrank.ranking.refitting import refitted_scores

@@ -19,6 +19,7 @@ from plexrank.attribution.store import (
     writing_attribution,
 )
 from plexrank.errors import RunDirError
+from plexrank.outcome.nominal import Nominal
 from plexrank.ranking.aggregate import aggregate_unit
 
 METHODS_KEPT = ("gradient", "occlusion")
@@ -221,7 +222,8 @@ def test_blocks_go_into_a_unit_table(tmp_path: Path) -> None:
     write(tmp_path / "unit.zarr", written)
     image_of_tile = np.repeat(np.arange(6), 4)
     store = AttributionStore(tmp_path / "unit.zarr")
-    table = aggregate_unit(store.blocks(5), image_of_tile, 6, fold=store.fold, seed=store.seed, classify=np.asarray)
+    of_unit = {"fold": store.fold, "seed": store.seed, "classify": np.asarray, "outcome": Nominal(("low", "high"))}
+    table = aggregate_unit(store.blocks(5), image_of_tile, 6, **of_unit)
     assert table.n_tiles.tolist() == [2] * 6
     np.testing.assert_allclose(table.embedding[0], written.embedding[:2].mean(axis=0), rtol=1e-6)
     own = [np.abs(written.values["gradient"][tile, :, written.logits[tile].argmax()]) for tile in (2, 3)]

@@ -65,16 +65,16 @@ def test_the_settings_offer_every_network_that_is_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "classes", "backbone", "message"),
+    ("channels", "outputs", "backbone", "message"),
     [
         (0, 2, "shallow", "≥ 1 channel"),
-        (3, 1, "shallow", "≥ 2 classes"),
+        (3, 0, "shallow", "≥ 1 output"),
         (3, 2, "vgg", "resnet18, resnet3d18, shallow"),
     ],
 )
-def test_impossible_networks_are_refused(channels: int, classes: int, backbone: str, message: str) -> None:
+def test_impossible_networks_are_refused(channels: int, outputs: int, backbone: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ChannelEmbedding(channels, classes, backbone)
+        ChannelEmbedding(channels, outputs, backbone)
 
 
 def test_tiles_of_another_panel_are_refused() -> None:

@@ -107,7 +107,7 @@ def test_a_time_needs_a_table(tmp_path: Path) -> None:
 
 def test_measurements_are_drafted_as_numbers(tmp_path: Path) -> None:
     said = draft(tmp_path, clinical(), TableColumns("image", "age"), IMAGES)
-    assert "outcome      continuous, by 'age': numbers of 24 patients: 40 to 65.3, median 52.65" in said
+    assert "outcome      continuous, by 'age': 24 values from 40 to 65.3, median 52.65" in said
     cohort = load_study(tmp_path / "out" / "study.yaml").cohort
     assert (cohort.outcome, cohort.label) == ("continuous", "age")
     assert not check_study_file(tmp_path / "out" / "study.yaml").problems
@@ -116,7 +116,7 @@ def test_measurements_are_drafted_as_numbers(tmp_path: Path) -> None:
 def test_missing_numbers_are_emptied_and_left_out(tmp_path: Path) -> None:
     said = draft(tmp_path, clinical(), TableColumns("image", "OS_MONTHS"), IMAGES)
     assert "'NA' in column 'OS_MONTHS' (1 image) is left empty" in said
-    assert "outcome      continuous, by 'OS_MONTHS': numbers of 23 patients" in said
+    assert "outcome      continuous, by 'OS_MONTHS': 23 values from" in said
     assert {row["image_id"]: row["OS_MONTHS"] for row in rows(tmp_path / "out")}["a3"] == ""
 
 

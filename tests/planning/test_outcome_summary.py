@@ -85,14 +85,13 @@ def test_words_of_registries_are_named(studies: dict[str, Path], tmp_path: Path)
 
 def test_grades_are_in_order_with_counts_and_numbers_have_a_range(studies: dict[str, Path]) -> None:
     assert shown(studies["ordinal"])[0] == (
-        "outcome            ordinal: grades, lowest first: 1 (12 patients), 2 (12 patients), 3 (12 patients), "
-        "4 (12 patients)"
+        "outcome            ordinal, patients of each grade, lowest first: 1 (12), 2 (12), 3 (12), 4 (12)"
     )
     assert shown(studies["ordinal"])[1].split()[0] == "grade"
     values = sorted(float(row["label"]) for row in rows(studies["continuous"].parent / "samplesheet.csv"))
     first, folds, *_ = shown(studies["continuous"])
     assert first == (
-        f"outcome            continuous: numbers of 48 patients: {values[0]:g} to {values[-1]:g}, "
+        f"outcome            continuous: 48 values from {values[0]:g} to {values[-1]:g}, "
         f"median {sum(values[23:25]) / 2:g}"
     )
     assert folds.strip() == "patients in the folds: 12, 12, 12, 12"

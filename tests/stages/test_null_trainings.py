@@ -246,7 +246,7 @@ def test_a_file_of_something_else_is_refused_by_name(with_nulls: Path, trained: 
     for change, message in (
         ({"labels": 1 - unit.labels}, "was trained on other labels than labelling 1 of this cohort"),
         ({"channel_names": ("C01", "C02", "C03", "C04", "C05", "X")}, "6 channels, .* differ in C06, X;"),
-        ({"class_names": ("B", "A")}, "2 classes, .* differ in their order;"),
+        ({"output_names": ("B", "A")}, "2 classes, .* differ in their order;"),
         (by_occlusion(unit), "holds the importance 'occlusion', not 'gradient' of rank.by;"),
     ):
         write_null_unit(own, dataclasses.replace(unit, **change))

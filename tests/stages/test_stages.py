@@ -135,7 +135,7 @@ def test_tiles_at_the_edge_are_mirrored(tiny_run: Path, tmp_path: Path) -> None:
     [
         ({"channel_names": ("C01", "C02", "C03", "C04", "C05", "X")}, "6 channels, the cohort has 6; .* in C06, X;"),
         ({"channel_names": ("C02", "C01", "C03", "C04", "C05", "C06")}, "differ in their order"),
-        ({"class_names": ("A", "B", "C")}, "3 classes, the cohort has 2; they differ in C;"),
+        ({"output_names": ("A", "B", "C")}, "3 classes, the cohort has 2; they differ in C;"),
         ({"embedding_images": np.arange(32)}, "trained on 16 images that fold 0 holds out, such as image0"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from plexrank.models.build import build_network
+from plexrank.outcome.nominal import Nominal
 from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training.data import Disturbance, TrainingTiles, augment, draw_epoch, held_channels, model_input
@@ -52,7 +53,9 @@ def test_a_process_without_a_tile_of_a_step_passes_an_empty_batch() -> None:
     counts = np.random.default_rng(0).poisson(3.0, (4, 3, 16, 16))
     fit = IntensityFit("arcsinh", 5.0, np.full(3, 2.0, dtype=np.float32))
     ids = np.arange(4)
-    tiles = TrainingTiles(lambda tile: counts[tile], fit, ids % 2, ids, ids.astype(str), list("abc"), ["x", "y"])
+    tiles = TrainingTiles(
+        lambda tile: counts[tile], fit, ids % 2, ids, ids.astype(str), list("abc"), Nominal(("x", "y"))
+    )
     batch = draw_epoch(ids, ids, np.ones(4), 4, [1])[0]
     first, none = tiles.batches([batch.share(0, 5).tiles, batch.share(4, 5).tiles])
     assert first.shape == (1, 3, 16, 16)
@@ -152,7 +155,13 @@ def test_one_row_a_tile_is_demanded() -> None:
     fit = IntensityFit("linear", 1.0, np.ones(1, dtype=np.float32))
     with pytest.raises(ValueError, match="3 labels, 2 images, 3 patients"):
         TrainingTiles(
-            lambda tile: np.zeros((1, 4, 4)), fit, np.zeros(3), np.zeros(2), np.array(["a"] * 3), ["x"], ["a", "b"]
+            lambda tile: np.zeros((1, 4, 4)),
+            fit,
+            np.zeros(3),
+            np.zeros(2),
+            np.array(["a"] * 3),
+            ["x"],
+            Nominal(("a", "b")),
         )
 
 
@@ -161,3 +170,19 @@ def test_means_over_images_are_known() -> None:
     images, first, means = mean_over_images(values, np.array([7, 2, 7]))
     assert (images.tolist(), first.tolist()) == ([2, 7], [1, 0])
     np.testing.assert_array_equal(means, [[3.0, np.nan], [3.0, 3.0]])
+
+
+@pytest.mark.parametrize(("tiles", "share", "batch_tiles"), [(63, 0.2, 16), (40, 0.9, 7), (9, 0.2, 4), (30, 0.0, 8)])
+def test_batches_hold_as_many_of_the_tiles_to_be_spread_as_can_be(tiles: int, share: float, batch_tiles: int) -> None:
+    spread = np.random.default_rng(0).random(tiles) < share
+    index, image = np.arange(100, 100 + tiles), np.arange(tiles)
+    free = draw_epoch(index, image, np.ones(tiles), batch_tiles, [1])
+    even = draw_epoch(index, image, np.ones(tiles), batch_tiles, [1], spread=spread)
+    assert [len(batch.tiles) for batch in even] == [len(batch.tiles) for batch in free]
+    for name in ("tiles", "weights"):
+        drawn = [np.sort(np.concatenate([getattr(batch, name) for batch in drawn])) for drawn in (free, even)]
+        np.testing.assert_array_equal(*drawn)
+    counts = [int(spread[batch.tiles - 100].sum()) for batch in even]
+    assert max(counts) - min(counts) <= 1
+    again = draw_epoch(index, image, np.ones(tiles), batch_tiles, [1], spread=spread)
+    assert all(np.array_equal(one.tiles, two.tiles) for one, two in zip(even, again, strict=True))

@@ -41,7 +41,7 @@ def trained_unit(classifier: LinearClassifier | None) -> TrainedUnit:
         seed=2,
         epoch=7,
         channel_names=("CD3", "CD8", "DNA"),
-        class_names=("high", "low"),
+        output_names=("high", "low"),
         intensity=IntensityFit("arcsinh", 5.0, np.array([0.1, 2.5, 1.0], dtype=np.float32)),
         settings=SHALLOW,
         model_state=build_network(SHALLOW, 3, 2).state_dict(),
@@ -58,7 +58,7 @@ def test_a_trained_unit_comes_back_as_it_was(tmp_path: Path) -> None:
     write_unit(tmp_path / "best.pt", unit)
     found = read_unit(tmp_path / "best.pt")
     assert (found.key, found.fold, found.seed, found.epoch) == ("abc", 1, 2, 7)
-    assert (found.channel_names, found.class_names) == (unit.channel_names, unit.class_names)
+    assert (found.channel_names, found.output_names) == (unit.channel_names, unit.output_names)
     assert found.settings == SHALLOW
     assert (found.intensity.transform, found.intensity.cofactor) == ("arcsinh", 5.0)
     np.testing.assert_array_equal(found.intensity.scale, unit.intensity.scale)

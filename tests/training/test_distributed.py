@@ -26,6 +26,7 @@ from plexrank.errors import PlexrankError
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.models.recomputation import set_recompute
 from plexrank.models.shared_batch_norm import SharedBatchNorm
+from plexrank.outcome.nominal import Nominal
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
 from plexrank.training import loop
@@ -86,7 +87,7 @@ def cohort() -> TrainingTiles:
     patients = np.array([f"p{image}" for image in images])
     held = np.ones((22, 4), dtype=bool)
     held[images % 4 == 3, 1] = held[images == 2, 0] = False
-    names = (list("abcd"), ["x", "y"])
+    names = (list("abcd"), Nominal(("x", "y")))
     means = raw.mean(axis=(2, 3))
     return TrainingTiles(lambda tile: raw[tile], fit, images % 2, images, patients, *names, held, means)
 

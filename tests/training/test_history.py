@@ -56,7 +56,7 @@ def test_without_tensorboard_there_is_the_csv(tmp_path: Path, monkeypatch: pytes
 
 def test_a_line_tells_speed_and_time_left() -> None:
     row = {"epoch": 2, "train_loss": 0.5, "validation_loss": 0.25, "validation_auc": 0.75, "seconds": 30.0}
-    line = progress_line(row, epochs=6, n_tiles=600)
+    line = progress_line(row, epochs=6, n_tiles=600, headline="auc")
     assert line == (
         "epoch 2 of up to 6, training loss 0.500, validation loss 0.250, validation AUC 0.75, 20 tiles/s, "
         "at most 2 min left"

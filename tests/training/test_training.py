@@ -18,6 +18,7 @@ from plexrank.distributed import ProcessInfo
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.baselines import Baseline
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.outcome.nominal import Nominal
 from plexrank.readout.pooling import tile_weights
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.tiles.intensity import IntensityFit
@@ -61,7 +62,7 @@ def make_tiles(
         image_index=np.arange(len(raw)),
         patient_ids=np.array([f"p{index}" for index in range(len(raw))]),
         channel_names=[f"C{channel}" for channel in range(raw.shape[1])],
-        class_names=["a", "b"],
+        outcome=Nominal(("a", "b")),
         present=present,
         channel_means=np.where(True if present is None else present, raw.mean(axis=(2, 3)), np.nan),
         cache_bytes=cache_bytes,
@@ -110,7 +111,7 @@ def assert_same_unit(folder: Path, other: Path) -> None:
 
 def test_a_planted_channel_is_learned(tmp_path: Path) -> None:
     result = run(tmp_path, epochs=10)
-    assert result.validation_auc > 0.95
+    assert result.validation_score > 0.95
     unit = read_unit(tmp_path / "best.pt")
     assert unit.classifier is not None
     assert unit.classifier.coef.abs().sum(dim=0).argmax() == PLANTED
@@ -223,7 +224,7 @@ def test_recomputation_changes_no_weight(tmp_path: Path) -> None:
 def test_disturbed_training_in_parts_resumes_bitwise_and_learns(tmp_path: Path) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     disturbed = {"epochs": 8, "jitter": 0.1, "channel_dropout": 0.2, "accumulate": 3}
-    assert run(straight, **disturbed).validation_auc > 0.9
+    assert run(straight, **disturbed).validation_score > 0.9
     with pytest.raises(StoppedEarly):
         run(stopped, should_stop=stop_after(5), **disturbed)
     run(stopped, **disturbed)
@@ -363,7 +364,7 @@ def test_what_stands_in_absent_channels_changes_nothing(tmp_path: Path) -> None:
     ]
     assert_same_unit(tmp_path / "zero", tmp_path / "garbage")
     assert results[0] == results[1]
-    assert results[0].validation_auc > 0.95
+    assert results[0].validation_score > 0.95
     unit = read_unit(tmp_path / "zero" / "best.pt")
     np.testing.assert_array_equal(np.isnan(unit.embedding_mean), ~present)
     np.testing.assert_allclose(np.nanmean(unit.embedding_mean, axis=0), 0, atol=1e-4)

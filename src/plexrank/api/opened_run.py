@@ -199,6 +199,7 @@ class Run:
             RunDirError: the ranking is damaged.
         """
         from plexrank.report.figures import draw_scores
+        from plexrank.report.wording import wording_of
 
         ranking = self.ranking
         shown = ranking.head(max(1, top))
@@ -206,7 +207,7 @@ class Run:
             from matplotlib import pyplot
 
             _, ax = pyplot.subplots(figsize=(7, 1.6 + 0.24 * len(shown)), layout="constrained")
-        draw_scores(ax, shown, len(ranking))
+        draw_scores(ax, shown, len(ranking), words=wording_of(self.summary))
         return ax
 
     @functools.cached_property

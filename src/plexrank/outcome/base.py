@@ -14,9 +14,9 @@ from plexrank.arrays import Array, FloatArray, IntArray
 MEASURE_NAMES = {
     "auc": "AUC",
     "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
     "spearman": "Spearman's ρ",
     "kappa": "quadratic-weighted kappa",
+    "accuracy": "accuracy",
     "r2": "R²",
     "c_index": "Harrell's C",
     "uno_c": "Uno's C",

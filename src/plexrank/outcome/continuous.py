@@ -64,12 +64,13 @@ class Continuous(Outcome):
         return [str(int(rank * FOLD_BINS // len(levels))) for rank in ranks]
 
     def describe(self, levels: Sequence[str]) -> str:
-        """How many numbers, from where to where."""
+        """How many values, their median and range."""
         if not levels:
-            return "no patient"
+            return "no value"
         values = np.array([float(level) for level in levels])
-        extent = f"{values.min():g} to {values.max():g}, median {np.median(values):g}"
-        return f"numbers of {counted(len(values), 'patient')}: {extent}"
+        return (
+            f"{counted(len(values), 'value')} from {values.min():g} to {values.max():g}, median {np.median(values):g}"
+        )
 
     @property
     def output_names(self) -> tuple[str, ...]:

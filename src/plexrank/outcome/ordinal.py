@@ -15,7 +15,6 @@ from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.outcome.nominal import class_groups, log_loss, probability_columns
 from plexrank.statistics.correlation import spearman, weighted_spearman
 from plexrank.statistics.proportional_odds import class_probabilities, fit_proportional_odds, slope_of_log_likelihood
-from plexrank.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +45,9 @@ class Ordinal(Outcome):
         return list(levels)
 
     def describe(self, levels: Sequence[str]) -> str:
-        """The grades in their order, with their patients."""
+        """The grades in their order, with the number of patients of each."""
         patients = Counter(levels)
-        return "grades, lowest first: " + ", ".join(
-            f"{name} ({counted(patients[name], 'patient')})" for name in self.levels
-        )
+        return ", ".join(f"{name} ({patients[name]})" for name in self.levels)
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from plexrank.outcome.survival import Survival
 from plexrank.settings import CohortSettings, Study
 from plexrank.wording import counted
 
+_NAMED = {"ordinal": "ordinal, patients of each grade, lowest first"}
+
 
 @dataclass(frozen=True)
 class ClassCounts:
@@ -71,7 +73,7 @@ def summarise_outcome(
     described = outcome.describe(levels) if levels else ""
     if not described:
         return OutcomeSummary(settings.outcome, (), groups)
-    lines = [f"{settings.outcome}: {described}"]
+    lines = [f"{_NAMED.get(settings.outcome, settings.outcome)}: {described}"]
     if isinstance(outcome, Survival):
         lines.append(_coding(settings, outcome, levels))
     if has_folds and not outcome.has_classes:

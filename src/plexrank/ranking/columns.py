@@ -40,7 +40,9 @@ _BOOTSTRAP = "bootstrap of patients; holds for all channels at once (95 %), henc
 _BY_PERMUTATION = (
     "permutation of the labels (all labellings where there are at most 100,000, within sites where there are sites)"
 )
-_LOSS_TEST = "one-sided t-test over the held-out patients; empty with fewer than eight patients in a class"
+_LOSS_TEST = (
+    "one-sided t-test over the held-out patients; empty with fewer than eight patients in a class, or eight events"
+)
 _RANK_CORRELATION_TEST = "one-sided, by permutation of the labels"
 _EXACT = "against trainings on permuted labels (`rank.null_trainings` of 200 or more); the first seed is compared"
 
@@ -76,10 +78,10 @@ COLUMNS = (
         _BY_PERMUTATION,
         Column(
             "mean_intensity_association",
-            "ε², 0–1",
-            "share of the variation of the patients' mean intensity that the label explains: would it have shown "
-            "anyway?",
-            "of ranks, within sites where there are sites",
+            "ε², 0–1; ρ, −1–1",
+            "share of the variation of the patients' mean intensity that the classes explain, or its correlation with "
+            "an outcome that has an order, above 0 for earlier events in survival: would it have shown anyway?",
+            "of ranks, within sites where there are sites; with grades, numbers, or martingale residuals",
         ),
     ),
     Column("mean_intensity_q", "q-value", "equals `intensity_q`", "as there"),
@@ -105,11 +107,12 @@ COLUMNS = (
         _LOSS_TEST,
         Column(
             "reliance",
-            "log loss",
+            "loss",
             "permutation importance: how much worse the held-out prediction gets without the channel, that is, "
             "what the model uses. It may use a channel only to subtract what all share",
-            "class-balanced log loss when the channel is exchanged between patients (of the same site where there are "
-            "sites); empty with fewer than eight patients in a class",
+            "rise of the loss when the channel is exchanged between patients (of the same site where there are sites): "
+            "log loss, class-balanced for classes without an order; squared error in variances; minus the log "
+            "likelihood of the events; empty with fewer than eight patients in a class, or eight events",
         ),
     ),
     *_tested(
@@ -117,7 +120,7 @@ COLUMNS = (
         _LOSS_TEST,
         Column(
             "adds",
-            "log loss",
+            "loss",
             "what no other channel can stand in for",
             "as `reliance`, when only that is exchanged which the other channels do not explain",
         ),
@@ -133,11 +136,15 @@ COLUMNS = (
     Column(
         "direction",
         "text",
-        "the class with the highest mean intensity, with `direction_log2`: `tumor +2.4`",
+        "the class with the highest mean intensity, with `direction_log2`: `tumor +2.4`; of an outcome with an order "
+        "the half of the patients: `high +0.8`, `low +0.8`, in survival `early +0.8` or `late +0.8`",
         "means over patients; the test for it is that of the intensity",
     ),
     Column(
-        "direction_log2", "log2", "of the ratio of that class's mean intensity to that of the other classes", "as there"
+        "direction_log2",
+        "log2",
+        "of the ratio of that class's (or half's) mean intensity to that of the others",
+        "as there",
     ),
     Column(
         "stability",
@@ -231,7 +238,7 @@ def page() -> str:
         "",
         "Empty p-values have their reason in `summary.json`, under `not_tested`; those of a single channel are empty",
         "where too few patients have it: one class of them or one possible labelling only, for `reliance` and `adds`",
-        "fewer than eight in a class.",
+        "fewer than eight in a class, or eight events.",
     ]
     return "\n".join(lines) + "\n"
 

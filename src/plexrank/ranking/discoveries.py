@@ -140,10 +140,9 @@ def _why_no_pattern(tables: SampleTables, samples: Samples, variance: float | No
 def _why_no_reliance(tables: SampleTables, samples: Samples) -> str:
     if not tables.classify:
         return "the network has no channel embedding"
-    counts = samples.patients_per_group()
-    smallest = min(counts, key=lambda name: counts[name])
-    what = "class" if samples.outcome.has_classes else "group"
-    return (
-        f"{what} {smallest} has {counted(counts[smallest], 'patient')}, and the test needs {FEWEST_PATIENTS} of each "
-        f"{what}"
-    )
+    counts, groups = samples.patients_per_group(), samples.outcome.groups
+    smallest = min((group for group in groups if group.is_trained_on), key=lambda group: counts[group.name])
+    count = counts[smallest.name]
+    if not samples.outcome.has_classes:
+        return f"there are {counted(count, smallest.one)}, and the test needs {FEWEST_PATIENTS}"
+    return f"class {smallest.name} has {counted(count, 'patient')}, and the test needs {FEWEST_PATIENTS} of each class"

@@ -34,8 +34,9 @@ class Reliance:
 
 
 def can_measure_reliance(tables: SampleTables, samples: Samples) -> bool:
-    """Whether the networks have an embedding, and every group of the outcome ``FEWEST_PATIENTS`` patients."""
-    return bool(tables.classify) and min(samples.patients_per_group().values()) >= FEWEST_PATIENTS
+    """Whether the networks have an embedding, and every class ``FEWEST_PATIENTS`` patients; or so many events."""
+    everyone = np.ones((len(samples), 1), dtype=bool)
+    return bool(tables.classify) and int(samples.fewest_patients(everyone)[0]) >= FEWEST_PATIENTS
 
 
 def measure_reliance(

@@ -73,8 +73,8 @@ class Samples:
         return {group.name: int((self.group == k).sum()) for k, group in enumerate(self.outcome.groups)}
 
     def fewest_patients(self, has: Array) -> Array:
-        """(channel,) how many patients of the smallest group have a channel, of (sample, channel) bool."""
-        groups = range(len(self.outcome.groups))
+        """(channel,) how many patients of the smallest class have a channel, of (sample, channel) bool; or events."""
+        groups = [k for k, group in enumerate(self.outcome.groups) if group.is_trained_on]
         fewest: Array = np.min([has[self.group == k].sum(axis=0) for k in groups], axis=0)
         return fewest
 

@@ -243,15 +243,35 @@ def sample_warnings(samples: Samples) -> list[str]:
     warnings = []
     known = samples.site != UNKNOWN_SITE
     if len(np.unique(samples.site[known])) > 1:
-        warnings += _tied_to_sites(samples.group[known], samples.site[known], samples)
+        tied = _classes_tied_to_sites if samples.outcome.has_classes else _outcome_tied_to_sites
+        warnings += tied(samples, known, samples.site[known])
     if not known.all():
         unknown = len(np.unique(samples.patient[~known]))
         warnings.append(f"{counted(unknown, 'patient', 'has')} no site; they count as one site of their own")
     return [*warnings, *small]
 
 
-def _tied_to_sites(label: np.ndarray, site: np.ndarray, samples: Samples) -> list[str]:
+def _outcome_tied_to_sites(samples: Samples, known: np.ndarray, site: np.ndarray) -> list[str]:
+    """A warning where numbers or times, in a few steps by size, are confounded with the site.
+
+    Args:
+        known: (sample,) bool, which samples have a site.
+        site: (known sample,).
+    """
+    levels = [samples.outcome.levels[label] for label in samples.label]
+    step = np.unique(samples.outcome.strata(levels), return_inverse=True)[1]
+    v, p = cramers_v(step[known], site)
+    if v < TIED_CRAMERS_V or p >= CHANCE_P:
+        return []
+    return [
+        f"the outcome is confounded with the site (Cramér's V {v:.2f}, p {p:.2g}): what follows it may be a difference "
+        "between sites; tests compare within sites"
+    ]
+
+
+def _classes_tied_to_sites(samples: Samples, known: np.ndarray, site: np.ndarray) -> list[str]:
     """A warning where the label, or one class against the others, is confounded with the site; p times the classes."""
+    label = samples.group[known]
     v, p = cramers_v(label, site)
     if v >= TIED_CRAMERS_V and p < CHANCE_P:
         return [

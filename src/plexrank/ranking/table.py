@@ -177,7 +177,9 @@ def _compared(samples: Samples) -> tuple[tuple[str, ...], Array]:
     places = samples.places()
     if places is None:
         return samples.outcome.levels, samples.label
-    return samples.outcome.ends, (places > np.median(places)).astype(int)
+    middle = np.median(places)
+    is_upper = places > middle if (places > middle).any() else places == middle  # most patients may be at the top
+    return samples.outcome.ends, is_upper.astype(int)
 
 
 def by_class_table(channels: Sequence[str], included: Array, tables: SampleTables, samples: Samples) -> pd.DataFrame:

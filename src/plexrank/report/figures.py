@@ -11,38 +11,46 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from plexrank.report.wording import WORDINGS, Wording
+
 SIGNIFICANT = "#0b5fa5"
 OTHER = "#8a8f98"
 INTENSITY = "#d9822b"
 BOTH = "#1d2127"
 CONTROL = "#c9ccd1"
+CLASSES = WORDINGS["nominal"]
 
 
-def ranking_figure(ranking: pd.DataFrame, path: Path, planted: Collection[str] = ()) -> None:
+def ranking_figure(ranking: pd.DataFrame, path: Path, planted: Collection[str] = (), words: Wording = CLASSES) -> None:
     """Draw the ranking: scores with intervals, and the evidence of both tests of a difference.
 
     Args:
         ranking: the ranking table, best channel first.
         path: PNG file to write.
         planted: channels of a simulated cohort that truly differ; a star marks them.
+        words: for the kind of outcome.
     """
     height = 1.6 + 0.24 * len(ranking)
     figure = Figure(figsize=(10, height), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     rows = np.arange(len(ranking))
-    _draw_associations(right, ranking, rows)
+    _draw_associations(right, ranking, rows, words)
     _style(right)
-    draw_scores(left, ranking, len(ranking), planted)  # after the other, whose rows it sets too
+    draw_scores(left, ranking, len(ranking), planted, words)  # after the other, whose rows it sets too
     figure.savefig(path, dpi=150)
 
 
-def faithfulness_figure(curves: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draw held-out AUC against the number of channels taken away, and of channels kept.
+def faithfulness_figure(
+    curves: Mapping[str, Sequence[float]], path: Path, measure: str = "AUC", chance: float = CLASSES.chance
+) -> None:
+    """Draw the headline measure, held out, against the number of channels taken away, and of channels kept.
 
     Args:
-        curves: ``deletion, insertion, deletion_random, insertion_random``, each with one AUC for 0, 1, … channels.
+        curves: ``deletion, insertion, deletion_random, insertion_random``, each with one value for 0, 1, … channels.
         path: PNG file to write.
+        measure: what the headline measure is called.
+        chance: its value for predictions that know nothing.
     """
     figure = Figure(figsize=(10, 2.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -50,22 +58,24 @@ def faithfulness_figure(curves: Mapping[str, Sequence[float]], path: Path) -> No
     for axes, kind, doing in zip(both, ("deletion", "insertion"), ("at their mean", "kept"), strict=True):
         axes.plot(curves[kind], color=SIGNIFICANT, label="most important first")
         axes.plot(curves[f"{kind}_random"], color=OTHER, linestyle="--", label="random order")
-        axes.axhline(0.5, color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
+        axes.axhline(chance, color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
         axes.set_xlabel(f"channels {doing}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    both[0].set_ylabel("held-out AUC")
+    both[0].set_ylabel(f"held-out {measure}")
     figure.savefig(path, dpi=120)
 
 
-def draw_scores(axes: Axes, ranking: pd.DataFrame, num_channels: int, planted: Collection[str] = ()) -> None:
+def draw_scores(
+    axes: Axes, ranking: pd.DataFrame, num_channels: int, planted: Collection[str] = (), words: Wording = CLASSES
+) -> None:
     """Draw the score of each channel with its interval, a row a channel, the first on top.
 
     Args:
         axes: to draw on.
         ranking: rows of the ranking table.
         num_channels: of the whole ranking, which gives the score that each would have were all alike.
-        planted: as for :func:`ranking_figure`.
+        planted, words: as for :func:`ranking_figure`.
     """
     rows = np.arange(len(ranking))
     excluded = ranking["excluded"].to_numpy(dtype=bool)
@@ -73,11 +83,11 @@ def draw_scores(axes: Axes, ranking: pd.DataFrame, num_channels: int, planted: C
     band = ranking["null_score_high"].notna().to_numpy()
     if band.any():
         low, high = (ranking.loc[band, f"null_score_{end}"] for end in ("low", "high"))
-        axes.fill_betweenx(rows[band], low, high, color="#e6e8eb", label="labels permuted (95 %)")
+        axes.fill_betweenx(rows[band], low, high, color="#e6e8eb", label=f"{words.nouns} permuted (95 %)")
     for chosen, colour, name in (
-        (found_by == "both", BOTH, "differs by intensity and by pattern"),
-        (found_by == "intensity", INTENSITY, "differs by intensity"),
-        (found_by == "pattern", SIGNIFICANT, "differs by pattern"),
+        (found_by == "both", BOTH, f"{words.listed} by intensity and by pattern"),
+        (found_by == "intensity", INTENSITY, f"{words.listed} by intensity"),
+        (found_by == "pattern", SIGNIFICANT, f"{words.listed} by pattern"),
         ((found_by == "") & ~excluded, OTHER, "not significant"),
         (excluded, CONTROL, "negative control"),
     ):
@@ -93,7 +103,7 @@ def draw_scores(axes: Axes, ranking: pd.DataFrame, num_channels: int, planted: C
     _style(axes)
 
 
-def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> None:
+def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray, words: Wording) -> None:
     """−log10 of both p-values: on one scale, whatever the tests' effect sizes mean."""
     intensity, pattern = (
         -np.log10(np.maximum(ranking[f"{name}_p"].to_numpy(dtype=float), 1e-6)) for name in ("intensity", "pattern")
@@ -101,7 +111,7 @@ def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray) -> N
     axes.hlines(rows, np.fmin(pattern, intensity), np.fmax(pattern, intensity), color="#d5d8dc", linewidth=2)
     axes.plot(intensity, rows, "s", color=INTENSITY, markersize=5, label="mean intensity")
     axes.plot(pattern, rows, "o", color=SIGNIFICANT, markersize=5, label="pattern (embedding beyond brightness)")
-    axes.set_xlabel("evidence of a difference between groups, −log10 p")
+    axes.set_xlabel(f"{words.evidence}, −log10 p")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
 
 
@@ -113,4 +123,9 @@ def _style(axes: Axes) -> None:
 
 
 def _channel_name(name: str, is_planted: bool) -> str:
-    return f"★ {name}" if is_planted else name.replace("$", r"\$")
+    return f"★ {name}" if is_planted else as_text(name)
+
+
+def as_text(name: str) -> str:
+    """The name with no part of it read as a formula."""
+    return name.replace("$", r"\$")

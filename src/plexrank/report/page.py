@@ -11,9 +11,20 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES
+from plexrank.report.wording import Wording, p_value, wording_of
 from plexrank.wording import counted
 
 TEMPLATE = Path(__file__).with_name("template.html")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure in words: the PNG, what is seen on it, and what stands below it."""
+
+    path: Path
+    alt: str
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,8 @@ class ReportContent:
         planted: channels that truly differ, where the cohort is simulated.
         study_text: the resolved study, YAML.
         provenance: version, host and time of the run.
+        prediction: the held-out predictions; None where the kind of outcome has no figure of them.
+        column: the samplesheet's column of the outcome, where there is one.
     """
 
     study_name: str
@@ -40,26 +53,36 @@ class ReportContent:
     planted: Collection[str]
     study_text: str
     provenance: Mapping[str, str]
+    prediction: Picture | None = None
+    column: str = ""
 
 
 def render_page(content: ReportContent) -> str:
     """One HTML page that needs no other file and no network; all text from the study is escaped."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["number"] = _number
-    environment.filters["q"] = _p_value
+    environment.filters["q"] = p_value
     environment.filters["counted"] = counted
-    environment.filters["signed"] = lambda value: f"{value:+.3f}"
+    environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}"
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    words, outcome = wording_of(content.summary), content.summary["outcome"]
     return template.render(
         content=content,
         summary=content.summary,
+        words=words,
+        question=words.question.format(column=f" ({content.column})" if content.column else ""),
+        measure=MEASURE_NAMES[outcome["headline"]],
+        measures=[(key, name) for key, name in MEASURE_NAMES.items() if key in content.summary["held_out"]],
+        linear_model=LINEAR_MODELS[outcome["linear_model"]],
         figure=_as_data(content.figure),
         faithfulness_figure=_as_data(content.faithfulness_figure) if content.faithfulness_figure else None,
+        prediction=content.prediction,
+        prediction_figure=_as_data(content.prediction.path) if content.prediction else None,
         groups=_groups(content.ranking),
         trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),
         classes=_top_of_each_class(content.by_class),
-        found_in_words=_found_in_words(content.summary["found"]),
+        found_in_words=_found_in_words(content.summary["found"], words),
         pattern_only=content.summary["found"]["pattern"],
         not_tested=_by_reason(content.summary["not_tested"]),
     )
@@ -75,13 +98,13 @@ def _groups(ranking: pd.DataFrame) -> list[list[str]]:
     return [names for names in members if len(names) > 1]
 
 
-def _found_in_words(found: Mapping[str, Sequence[str]]) -> str:
+def _found_in_words(found: Mapping[str, Sequence[str]], words: Wording) -> str:
     names = [name for kind in ("both", "intensity", "pattern") for name in found[kind]]
     if not names:
-        return "No channel is found to differ between the groups, neither by intensity nor by pattern."
+        return f"No channel is found to {words.to}, neither by intensity nor by pattern."
     by = [f"{len(found[kind])} by {kind}" for kind in ("intensity", "pattern", "both") if found[kind]]
-    plural = "channels differ" if len(names) > 1 else "channel differs"
-    return f"{len(names)} {plural} between the groups ({', '.join(by)}): {', '.join(names)}."
+    does = f"channels {words.many}" if len(names) > 1 else f"channel {words.one}"
+    return f"{len(names)} {does} ({', '.join(by)}): {', '.join(names)}."
 
 
 def _by_reason(not_tested: Mapping[str, str]) -> list[tuple[str, list[str]]]:
@@ -101,9 +124,3 @@ def _top_of_each_class(by_class: pd.DataFrame, count: int = 10) -> Sequence[tupl
 
 def _number(value: Any, digits: int = 3) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
-
-
-def _p_value(value: Any) -> str:
-    if value is None or pd.isna(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,8 +1,9 @@
 """``survival``, ``ordinal``, ``continuous`` and their nulls: outcomes that follow how severe a disease is.
 
-Every patient has one image and a severity z ~ N(0, 1) that no file holds. One channel grows brighter with z and one
-fainter; in two more a rising and a falling share of the bright cells is clustered, and the expected count of an image
-is the same at every z. The same sizes and seed draw the same severities and images for all three outcomes.
+Every patient has one image and a severity that no file holds, the sum of one part for each planted channel, so that
+every one says something that no other does. One channel grows brighter with its part and one fainter; in two more a
+rising and a falling share of the bright cells is clustered, and the expected count of an image is the same in all.
+The same sizes and seed draw the same severities and images for all three outcomes.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from plexrank.simulate.counts import CHANNEL_SIGMA, IMAGE_SIGMA, count_pixels, c
 SIGN = {"high": 1.0, "low": -1.0}
 """Of the slope along severity, by the class that a plant marks."""
 SEVERITY_PLANTS = [Plant(kind, name) for kind in ("intensity", "arrangement") for name in SIGN]
-LOG_GAIN = 0.3
-"""Of an intensity channel for each unit of severity."""
+LOG_GAIN = 0.4
+"""Of an intensity channel for each unit of its part."""
 
 GRADES = ("1", "2", "3", "4")
 VALUE_MEAN, VALUE_SCALE = 50.0, 10.0
@@ -106,15 +107,15 @@ def continuous_outcome(generator: Generator, severity: Severity) -> Outcome:
 
 
 def severity_draw(
-    seed: int, size_px: int, severity: Severity, plants: Sequence[Plant | None]
+    seed: int, size_px: int, parts: Severity, plants: Sequence[Plant | None]
 ) -> Callable[[int], npt.NDArray[np.uint16]]:
     """What draws an image: uint16 counts (c, y, x); one cell in six is bright, whatever is planted.
 
-    The brightness of an ``intensity`` channel is multiplied by exp(±``LOG_GAIN`` z); of the bright cells of an
-    ``arrangement`` channel the share Φ(±z) is clustered. The sign is that of the plant's class in ``SIGN``.
+    The brightness of an ``intensity`` channel is multiplied by exp(±``LOG_GAIN`` × part); of the bright cells of an
+    ``arrangement`` channel the share Φ(±part) is clustered. The sign is that of the plant's class in ``SIGN``.
 
     Args:
-        severity: (image,) z.
+        parts: (image, channel) that of each channel in the severity, N(0, 1).
     """
 
     def draw(image: int) -> npt.NDArray[np.uint16]:
@@ -123,7 +124,7 @@ def severity_draw(
         log_brightness = own.normal(0, IMAGE_SIGMA) + own.normal(0, CHANNEL_SIGMA, len(plants))
         bright_cells = []
         for channel, plant in enumerate(plants):
-            z = SIGN[plant.class_name] * severity[image] if plant else 0.0
+            z = SIGN[plant.class_name] * parts[image, channel] if plant else 0.0
             if plant and plant.kind == "intensity":
                 log_brightness[channel] += LOG_GAIN * z
             is_arranged = plant is not None and plant.kind == "arrangement"
@@ -143,9 +144,11 @@ def _cohort(
 ) -> SimulatedCohort:
     """Sites are in turn along severity, so that they are unrelated to the outcome."""
     generator = design_generator(seed)
-    severity = generator.standard_normal(num_images)
     placed = plant_at_random(generator, plants, num_channels)
-    draw = severity_draw(seed, size_px, severity, placed)
+    parts = generator.standard_normal((num_images, num_channels))
+    planted = [channel for channel, plant in enumerate(placed) if plant is not None] or [0]
+    severity = parts[:, planted].sum(axis=1) / np.sqrt(len(planted))
+    draw = severity_draw(seed, size_px, parts, placed)
     sites = tuple(SITES[place % len(SITES)] for place in _places(severity))
     return SimulatedCohort(outcome_of(generator, severity), placed, draw, counts_study(size_px), sites)
 

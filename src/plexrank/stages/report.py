@@ -7,10 +7,13 @@ import json
 import pandas as pd
 
 from plexrank.cohorts.tables import read_table
+from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.report.figures import faithfulness_figure, ranking_figure
-from plexrank.report.page import ReportContent, render_page
+from plexrank.report.outcome_figures import outcome_figure
+from plexrank.report.page import Picture, ReportContent, render_page
+from plexrank.report.wording import wording_of
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study
@@ -29,12 +32,18 @@ def run(plan: Plan, reporter: Reporter) -> None:
         by_class = pd.read_csv(rundir.ranking / "ranking_by_class.csv", keep_default_na=False)
     with reading_output(rundir.ranking / "summary.json"):
         summary = json.loads((rundir.ranking / "summary.json").read_text(encoding="utf-8"))
+    with reading_output(rundir.ranking / "predictions.csv"):
+        predictions = pd.read_csv(rundir.ranking / "predictions.csv", dtype=str, keep_default_na=False)
     planted = [row["channel"] for row in read_table(truth).rows if row.get("informative") == "1"] if truth else []
+    words, measure = wording_of(summary), MEASURE_NAMES[summary["outcome"]["headline"]]
+    predicted = outcome_figure(predictions, summary)
     with replacing(rundir.figures) as temporary:
         temporary.mkdir()
-        ranking_figure(ranking, temporary / "ranking.png", planted)
+        ranking_figure(ranking, temporary / "ranking.png", planted, words)
         if summary["faithfulness"]:
-            faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png")
+            faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png", measure, words.chance)
+        if predicted:
+            predicted.figure.savefig(temporary / "prediction.png", dpi=120)
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
@@ -46,6 +55,10 @@ def run(plan: Plan, reporter: Reporter) -> None:
             planted=planted,
             study_text=dump_study(plan.study),
             provenance=rundir.add_to_last_command(**{"trained on": plan.trained_on()}),
+            prediction=Picture(rundir.figures / "prediction.png", predicted.alt, predicted.caption)
+            if predicted
+            else None,
+            column=plan.study.cohort.label or "",
         )
     )
     write_text(rundir.report_page, page)

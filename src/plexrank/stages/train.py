@@ -98,7 +98,7 @@ class _Trainer:
         unit = NullUnit(
             labelling=labelling,
             channel_names=trained.channel_names,
-            class_names=trained.output_names,
+            output_names=trained.output_names,
             labels=self.plan.null_labels[labelling],
             method=self.plan.study.rank.by,
             table=table,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from plexrank.outcome.base import MEASURE_NAMES
 from plexrank.rundir import write_text
 from plexrank.wording import lasting
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 Row = dict[str, float]
 """One epoch: ``epoch`` from 1, losses, accuracy, the headline measure, learning rate, seconds."""
 EVENTS = "events.out.tfevents.*"
-SCORES = {"auc": "AUC", "spearman": "Spearman correlation", "c_index": "C-index"}
-"""Headline measures in words."""
 
 
 class History:
@@ -80,7 +79,7 @@ def step_line(epoch: int, epochs: int, n_tiles: int, n_left: int, seconds: float
 
 def score_in_words(headline: str, score: float) -> str:
     """The headline measure of validation images, such as ``validation AUC 0.81``."""
-    return f"validation {SCORES.get(headline, headline)} {score:.2f}"
+    return f"validation {MEASURE_NAMES[headline]} {score:.2f}"
 
 
 def progress_line(row: Row, epochs: int, n_tiles: float, headline: str) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from plexrank.outcome.continuous import HUBER, Continuous
 from plexrank.outcome.nominal import Nominal
 from plexrank.outcome.ordinal import Ordinal
 from plexrank.outcome.survival import Survival
+from plexrank.statistics.cox import partial_likelihood
 from plexrank.training.metrics import area_under_curve, class_weights, weighted_log_loss
 
 LEAST_GAP = 1e-6
@@ -152,48 +150,45 @@ class ContinuousLoss(RowLoss):
 class SurvivalLoss(Loss):
     """Minus Cox's log partial likelihood (1972) an event, with Efron's ties (1977); every site is a stratum."""
 
-    @functools.cached_property
-    def _event(self) -> Tensor:
-        """(level,) bool."""
-        return torch.from_numpy(cast(Survival, self.outcome).event)
-
-    @functools.cached_property
-    def _time(self) -> Tensor:
-        """(level,) the place of each time among all times, float32, since times themselves might become equal in it."""
-        place = np.unique(cast(Survival, self.outcome).time, return_inverse=True)[1]
-        return torch.from_numpy(place.astype(np.float32))
+    @property
+    def _event(self) -> NDArray[np.bool_]:
+        """(level,)."""
+        return cast(Survival, self.outcome).event
 
     def spread(self, label: IntArray) -> NDArray[np.bool_]:
         """Those with an event."""
-        return cast(Survival, self.outcome).event[label]
+        spread: NDArray[np.bool_] = self._event[label]
+        return spread
 
     def weight(self, label: IntArray) -> float:
         """The number of events."""
-        return float(self.spread(label).sum())
+        return float(self._event[label].sum())
 
     def of_images(self, outputs: Tensor, label: Tensor, stratum: Tensor) -> Tensor:
         """See :class:`Loss`; 0 without an event, NaN where an output is not finite."""
-        log_hazard, event = outputs.float()[:, 0], self._event.to(label.device)[label]
+        log_hazard, own = outputs.float()[:, 0], label.cpu().numpy()
         if not log_hazard.isfinite().all():
             return log_hazard.sum() * torch.nan
-        if len(label) < 2 or not event.any():
+        if not self._event[own].any():
             return log_hazard.sum() * 0
-        log_hazard = log_hazard - log_hazard.detach().max()  # which changes no likelihood, and keeps exponentials small
-        with torch.autocast(outputs.device.type, enabled=False), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of ties, which are provided for
-            total = _partial_likelihood()(
-                log_hazard, event, self._time.to(label.device)[label], "efron", "sum", stratum
-            )
-        return total / event.sum()
+        time = cast(Survival, self.outcome).time[own]
+        return cast(Tensor, _PartialLikelihood.apply(log_hazard, time, self._event[own], stratum.cpu().numpy()))
 
 
-@functools.cache
-def _partial_likelihood() -> Callable[..., Tensor]:
-    """torchsurv's, which takes seconds to load, and which other kinds of outcome need not wait for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, when it is loaded
-        from torchsurv.loss.cox import neg_partial_log_likelihood
-    return cast(Callable[..., Tensor], neg_partial_log_likelihood)
+class _PartialLikelihood(torch.autograd.Function):
+    """Minus the log partial likelihood an event, in float64 whatever the network computes in."""
+
+    @staticmethod
+    def forward(ctx: Any, log_hazard: Tensor, time: FloatArray, event: NDArray[np.bool_], stratum: IntArray) -> Tensor:
+        value, slope = partial_likelihood(log_hazard.detach().cpu().double().numpy(), time, event, stratum)
+        events = int(event.sum())
+        ctx.save_for_backward(torch.from_numpy(-slope / events).to(log_hazard))
+        return log_hazard.new_tensor(-value / events)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * gradients[0], None, None, None
 
 
 def make_loss(outcome: Outcome) -> Loss:
