@@ -71,6 +71,8 @@ def summarise_outcome(
     levels = [level for level, _ in members]
     groups = count_classes(outcome, records)
     described = outcome.describe(levels) if levels else ""
+    if settings.outcome == "ordinal" and levels:
+        described = ", ".join(f"{group.label} ({group.n_patients})" for group in groups)
     if not described:
         return OutcomeSummary(settings.outcome, (), groups)
     lines = [f"{_NAMED.get(settings.outcome, settings.outcome)}: {described}"]

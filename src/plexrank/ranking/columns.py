@@ -143,7 +143,7 @@ COLUMNS = (
     Column(
         "direction_log2",
         "log2",
-        "of the ratio of that class's (or half's) mean intensity to that of the others",
+        "of the ratio of that class's or half's mean intensity to that of the others",
         "as there",
     ),
     Column(
