@@ -17,6 +17,14 @@ def write(folder: Path, content: object) -> Path:
     return path
 
 
+def survival(**keys: object) -> dict:
+    return {"cohort": {"samplesheet": "s.csv", "outcome": "survival", "time": "months", "event": "died", **keys}}
+
+
+def grades(outcome: str, *order: object) -> dict:
+    return {"cohort": {"samplesheet": "s.csv", "label": "grade", "outcome": outcome, "order": [*order]}}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -47,6 +55,21 @@ def write(folder: Path, content: object) -> Path:
         ({"model": {"weights": "none", "first_conv": "rgb_sum"}}, "rgb_sum sums the colours of pretrained weights"),
         ({"train": {"batch_tiles": 4, "accumulate": 3}}, "4 tiles a step cannot be divided into 3 parts"),
         ({"tile": 5}, "tile: input should be a valid dictionary"),
+        (survival(time=None, event=None), "cohort.time and cohort.event: required and missing for outcome: survival"),
+        (survival(event="months"), "cohort.time and cohort.event are both 'months'; name a column for each"),
+        (survival(label="grade"), "cohort.label belongs to other outcomes than survival"),
+        (survival(outcome="nominal"), "cohort.time and cohort.event belong to outcome: survival; set cohort.outcome"),
+        (survival(outcome="survivl"), "cohort.outcome: input should be 'nominal', 'ordinal', 'continuous' or"),
+        (survival(tiem="months"), "cohort.tiem: unknown key; did you mean cohort.time?"),
+        (survival(order=["a", "b"]), "cohort.order belongs to outcome: ordinal; set that or remove the order"),
+        (survival(event_values={True: 1}), "cohort.event_values: YAML makes True of a word such as yes or true"),
+        (survival(event_values={"Dead": 1, "dead": 0}), "cohort.event_values: 'dead' is given both values"),
+        (survival(event_values={"relapse": 2}), "cohort.event_values.relapse: input should be 0 or 1, got 2"),
+        (grades("continuous", "a", "b"), "cohort.order belongs to outcome: ordinal"),
+        (grades("nominal", "a", "b"), "or use rank.ordered for a test of trend"),
+        (grades("ordinal", "a", "b", "a"), "cohort.order names 'a' twice"),
+        (grades("ordinal", False, "high"), "cohort.order.0: expected text, and YAML makes the truth value False of no"),
+        ({**survival(), "rank": {"ordered": ["a"]}}, "rank.ordered belongs to outcome: nominal, and the outcome is"),
         ({"seed": "x" * 500}, "x…"),
     ],
 )
@@ -100,6 +123,16 @@ def test_what_yaml_would_lose_or_choke_on_is_refused(tmp_path: Path, text: str, 
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(StudyError):
         load_study(write(tmp_path, text))
+
+
+def test_an_order_of_numbers_and_words_for_events_are_text_and_survive_being_written(tmp_path: Path) -> None:
+    ordinal = load_study(write(tmp_path, {**GOOD, **grades("ordinal", 1, 2.5, "3")}))
+    assert ordinal.cohort.order == ("1", "2.5", "3")
+    text = "name: s\ncohort: {samplesheet: s.csv, outcome: survival, time: t, event: e, event_values: "
+    study = load_study(write(tmp_path, text + "{0:LIVING: 0, 1:DECEASED: 1}}"))
+    assert study.cohort.event_values == {"0:LIVING": 0, "1:DECEASED": 1}
+    (tmp_path / "copy.yaml").write_text(dump_study(study))
+    assert load_study(tmp_path / "copy.yaml") == study
 
 
 def test_a_missing_study_is_missing_input(tmp_path: Path) -> None:

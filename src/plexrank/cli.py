@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 import plexrank
-from plexrank.errors import PlexrankError, raise_problems
+from plexrank.errors import PlexrankError, StudyError, raise_problems
 from plexrank.machine.allocator import share_one_arena
 from plexrank.machine.environment_names import SRUN_NAMES
 from plexrank.machine.processes import refuse_several_processes, several_started_by
@@ -115,15 +115,21 @@ def init(
     out: Annotated[Path, typer.Option(help="Where to write samplesheet.csv, panel.csv and study.yaml.")],
     labels: Annotated[Path | None, typer.Option(metavar="TABLE", help="CSV; else samplesheet.csv there.")] = None,
     by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column that names images or patients.")] = None,
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column to separate.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column to explain.")] = None,
     patient: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column that tells patients apart.")] = None,
     site: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column of sites or batches.")] = None,
+    time_: Annotated[
+        str | None, typer.Option("--time", metavar="COLUMN", help="In the place of --label: its column of times.")
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With --time: its column that says whether the event was seen.")
+    ] = None,
 ) -> None:
     """Draft a study from a folder of images, and of a table of labels where there is one; then run plexrank check."""
     from plexrank.planning.draft import draft_study
     from plexrank.planning.draft_labels import TableColumns
 
-    print(draft_study(images, out, labels, TableColumns(by, label, patient, site)).to_text())
+    print(draft_study(images, out, labels, TableColumns(by, label, patient, site, time_, event)).to_text())
 
 
 @app.command()
@@ -300,7 +306,7 @@ def evaluate(
     else:
         ranking = read_ranking(plan)
         channels = ranking.loc[ranking["position"].notna(), "channel"]
-        label = class_column or plan.study.cohort.label
+        label = class_column or _class_column(plan)
         evaluation = compare(ranking, single_cell_truth(cast(Path, single_cell), label, list(channels)))
     print(json.dumps(evaluation.to_dict(), indent=1) if as_json else evaluation.to_text())
 
@@ -367,6 +373,17 @@ def _resume_run(run: Path) -> Plan:
     from plexrank.launch.resuming import resume_run
 
     return resume_run(run)
+
+
+def _class_column(plan: Plan) -> str:
+    """The label of a study, where single cells can have it."""
+    cohort = plan.study.cohort
+    if cohort.label is None or not cohort.has_classes:
+        raise StudyError(
+            f"--single-cell compares classes of cells, and the outcome of this study is {cohort.outcome}; name a "
+            "column of classes by --class-column"
+        )
+    return cohort.label
 
 
 def _run_stages(plan: Plan, stages: Sequence[str]) -> None:

@@ -63,33 +63,62 @@ class CohortSettings(Section):
     @field_validator("order", mode="before")
     @classmethod
     def _grades_are_text(cls, order: object) -> object:
-        return [str(grade) for grade in order] if isinstance(order, (list, tuple)) else order
+        if not isinstance(order, (list, tuple)):
+            return order
+        return [str(grade) if _is_number(grade) else grade for grade in order]
 
     @field_validator("event_values", mode="before")
     @classmethod
     def _words_are_text(cls, words: object) -> object:
-        return {str(word): value for word, value in words.items()} if isinstance(words, dict) else words
+        if not isinstance(words, dict):
+            return words
+        odd = [word for word in words if not isinstance(word, str) and not _is_number(word)]
+        if odd:
+            raise ValueError(f"YAML makes {odd[0]!r} of a word such as {_words_of(odd[0])}; put each word in quotes")
+        folded: dict[str, object] = {}
+        for word, value in words.items():
+            if folded.setdefault(str(word).casefold(), value) != value:
+                raise ValueError(f"{word!r} is given both values, in two spellings; give it one")
+        return {str(word): value for word, value in words.items()}
 
     @model_validator(mode="after")
     def _columns_fit_the_outcome(self) -> CohortSettings:
-        survival = {"time": self.time, "event": self.event}
-        if self.outcome == "survival":
-            missing = [key for key, column in survival.items() if not column]
-            if missing:
-                raise ValueError(f"survival needs the columns of time and event; cohort.{missing[0]} is missing")
-            if self.label is not None:
-                raise ValueError("survival is told by cohort.time and cohort.event; remove cohort.label")
-        else:
-            if self.label is None:
-                raise ValueError("label is missing; name the column to separate")
-            needless = [key for key, column in {**survival, "event_values": self.event_values}.items() if column]
-            if needless:
-                raise ValueError(f"{needless[0]} belongs to outcome: survival; set that, or remove it")
+        wrong = self._wrong_for_survival() if self.outcome == "survival" else self._wrong_without_times()
         if self.order and self.outcome != "ordinal":
-            raise ValueError("order belongs to outcome: ordinal; set that, or use rank.ordered for a test of trend")
+            other = ", or use rank.ordered for a test of trend" if self.outcome == "nominal" else ""
+            wrong.append(f"cohort.order belongs to outcome: ordinal; set that or remove the order{other}")
         if len(set(self.order)) < len(self.order):
-            raise ValueError("order names a grade twice; name each once, the lowest first")
+            twice = next(grade for grade, count in Counter(self.order).items() if count > 1)
+            wrong.append(f"cohort.order names {twice!r} twice; name each grade once, the lowest first")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_for_survival(self) -> list[str]:
+        missing = [f"cohort.{key}" for key in ("time", "event") if not getattr(self, key)]
+        wrong = [f"{' and '.join(missing)}: required and missing for outcome: survival; name the column"] * bool(
+            missing
+        )
+        if not missing and self.time == self.event:
+            wrong.append(f"cohort.time and cohort.event are both {self.time!r}; name a column for each")
+        if self.label is not None:
+            wrong.append(
+                "cohort.label belongs to other outcomes than survival, which rests on cohort.time and cohort.event; "
+                "remove it"
+            )
+        return wrong
+
+    def _wrong_without_times(self) -> list[str]:
+        needless = [f"cohort.{key}" for key in ("time", "event", "event_values") if getattr(self, key)]
+        if needless:
+            verb = "belong" if len(needless) > 1 else "belongs"
+            other = (
+                "cohort.outcome: survival in the place of cohort.label" if self.label else "cohort.outcome: survival"
+            )
+            return [f"{' and '.join(needless)} {verb} to outcome: survival; set {other}, or remove the key"]
+        if self.label is None:
+            return ["cohort.label: required and missing; name the column that holds the outcome"]
+        return []
 
 
 class TileSettings(Section):
@@ -319,6 +348,16 @@ class Study(Section):
 
     @field_validator("rank")
     @classmethod
+    def _only_classes_are_ordered(cls, rank: RankSettings, info: Any) -> RankSettings:
+        cohort = info.data.get("cohort")
+        if rank.ordered and cohort is not None and cohort.outcome != "nominal":
+            raise ValueError(
+                f"rank.ordered belongs to outcome: nominal, and the outcome is {cohort.outcome}; remove it"
+            )
+        return rank
+
+    @field_validator("rank")
+    @classmethod
     def _ranked_method_is_computed(cls, rank: RankSettings, info: Any) -> RankSettings:
         attribute = info.data.get("attribute")
         if attribute is not None and rank.by not in attribute.methods:
@@ -333,6 +372,16 @@ def shown(value: object) -> str:
     """A value as Python writes it, shortened where a message would drown in it."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _words_of(value: object) -> str:
+    """What YAML reads as this value."""
+    words = {True: "yes or true", False: "no or false"}
+    return words[value] if isinstance(value, bool) else "null or ~" if value is None else "a date"
 
 
 def _is_section(key: object) -> bool:

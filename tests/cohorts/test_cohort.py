@@ -28,7 +28,7 @@ GOOD_ROWS = "i1,a.tiff,p1,low,x\ni2,b.tiff,p2,low,y\ni3,c.tiff,p3,high,x\ni4,d.t
 def test_images_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
     cohort = read_cohort(sheet(tmp_path, GOOD_ROWS), folds=2)
     assert [image.image_id for image in cohort.images] == ["i1", "i2", "i3", "i4"]
-    assert cohort.classes == ("high", "low")
+    assert cohort.outcome.levels == ("high", "low")
     assert cohort.unlabelled == 1
 
 

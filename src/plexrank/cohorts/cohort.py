@@ -121,10 +121,11 @@ def survey_cohort(
     outcome = read_outcome(settings, [(label, patient) for label, patient, _ in sheet.members])
     members = [(label, patient) for label, patient, image_id in sheet.members if image_id not in left_out]
     problems += sheet.problems
+    images = tuple(image for image in sheet.images if image.image_id not in ids)
+    notes = _notice(settings, sheet, images)
     if not sheet.wrong_levels:
         problems += outcome_problems(settings, outcome, members, folds, len(left_out))
-    images = tuple(image for image in sheet.images if image.image_id not in ids)
-    notes = [*_notice(settings, sheet, images), *outcome_warnings(settings, outcome, members)]
+        notes += outcome_warnings(settings, outcome, members)
     cohort = Cohort(images, outcome, panel, sheet.unlabelled, tuple(notes))
     return Survey(cohort, tuple(problems), bad, tuple(to_skip))
 

@@ -21,7 +21,7 @@ ROLES = frozenset({"train", "training", "val", "valid", "validation", "test", "t
 """Values of a column ``split`` that do not name folds."""
 INNER_FOLDS = 5
 """Parts of the training patients, one of which chooses the epoch."""
-NO_FOLDS_HELP = "no number of folds helps: every class needs two patients, and one class three"
+_NO_FOLDS_HELP = "no number of folds helps"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Folds:
         """Patient id → (outcome, sites), as :func:`patient_strata`."""
         return patient_strata(self.images, self.outcome)
 
+    @functools.cached_property
+    def groups(self) -> dict[str, str]:
+        """Patient id → groups, as :func:`groups_of_patients`."""
+        return groups_of_patients(((image.label, image.patient_id) for image in self.images), self.outcome)
+
     def with_role(self, fold: int, role: str) -> list[int]:
         """Indices into ``images`` of a fold's ``held_out``, ``validation`` or ``training`` images.
 
@@ -77,8 +82,8 @@ class Folds:
         if self.split.validation:
             return self.split.validation[fold]
         inside = {patient: self.strata[patient] for patient, own in self.split.fold_of_patient.items() if own != fold}
-        of_label = Counter(label for label, _ in inside.values())
-        inside = {patient: own for patient, own in inside.items() if of_label[own[0]] > 1}  # the last one is trained on
+        left = Counter(self.groups[patient] for patient in inside)
+        inside = {patient: own for patient, own in inside.items() if left[self.groups[patient]] > 1}  # or trained on
         inner = deal_folds(inside, INNER_FOLDS, seed=self.seed + 1 + fold)
         return frozenset(patient for patient, part in inner.items() if part == 0)
 
@@ -177,12 +182,30 @@ def most_folds(members: Iterable[tuple[str, str]], limit: int, outcome: Outcome)
         default=0,
     )
     strata = {patient: (own,) for patient, own in outcome_strata(members, outcome).items()}
+    groups = groups_of_patients(members, outcome)
     for folds in range(min(limit, most), 1, -1):
         dealt = deal_folds(strata, folds, seed=0)
-        left = [Counter(strata[patient] for patient, own in dealt.items() if own != fold) for fold in range(folds)]
+        left = [Counter(groups[patient] for patient, own in dealt.items() if own != fold) for fold in range(folds)]
         if all(max(of_fold.values()) > 1 for of_fold in left):
             return folds
     return None
+
+
+def no_folds_help(outcome: Outcome) -> str:
+    """What to say where :func:`most_folds` finds none."""
+    if outcome.has_classes:
+        return f"{_NO_FOLDS_HELP}: every class needs two patients, and one class three"
+    needed = [counted(2 * group.least_held_out, group.one) for group in outcome.groups if group.least_held_out]
+    return f"{_NO_FOLDS_HELP}: it takes {' and '.join(needed)}"
+
+
+def groups_of_patients(members: Iterable[tuple[str, str]], outcome: Outcome) -> dict[str, str]:
+    """Patient id → names of its groups, joined where it has several, of (level, patient) of the images."""
+    pairs = sorted(set(members))
+    found: dict[str, set[str]] = {}
+    for (_, patient), group in zip(pairs, outcome.group_of(outcome.labels([own for own, _ in pairs])), strict=True):
+        found.setdefault(patient, set()).add(outcome.groups[group].name)
+    return {patient: "|".join(sorted(own)) for patient, own in found.items()}
 
 
 def patients_of_groups(members: Iterable[tuple[str, str]], outcome: Outcome) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from plexrank.cohorts.folds import NO_FOLDS_HELP, most_folds, patients_of_groups
+from plexrank.cohorts.folds import most_folds, no_folds_help, patients_of_groups
 from plexrank.cohorts.spelling import reads_as_number
 from plexrank.errors import PlexrankError, StudyError
 from plexrank.outcome import Outcome, make_outcome
@@ -48,7 +48,8 @@ def outcome_problems(
         num_left_out: how many images are left out as bad.
     """
     members = [*members]
-    if settings.outcome == "ordinal" and (problems := _grade_problems(settings, {level for level, _ in members})):
+    levels = {level for level, _ in members}
+    if settings.outcome == "ordinal" and not num_left_out and (problems := _grade_problems(settings, levels)):
         return problems
     if outcome.has_classes:
         return class_problems(settings, outcome, members, folds, num_left_out)
@@ -57,8 +58,14 @@ def outcome_problems(
 
 def outcome_warnings(settings: CohortSettings, outcome: Outcome, members: Iterable[tuple[str, str]]) -> list[str]:
     """What makes the outcome doubtful."""
-    _, warnings = outcome.shortcomings(patients_of_groups(members, outcome))
-    return [f"{settings.where}: {warning}" for warning in warnings]
+    members = [*members]
+    _, few = outcome.shortcomings(patients_of_groups(members, outcome))
+    _, odd = outcome.oddities(_levels_of_patients(members))
+    return [f"{settings.where}: {warning}" for warning in (*few, *odd)]
+
+
+def _levels_of_patients(members: Iterable[tuple[str, str]]) -> list[str]:
+    return [level for level, _ in sorted(set(members))]
 
 
 def _grade_problems(settings: CohortSettings, levels: set[str]) -> list[PlexrankError]:
@@ -67,11 +74,19 @@ def _grade_problems(settings: CohortSettings, levels: set[str]) -> list[Plexrank
             return []
         return [
             StudyError(
-                f"cohort.order is missing: {settings.where} has the grades {_listed(sorted(levels))}, which are no "
-                "numbers; name each once, the lowest first"
+                f"cohort.order is missing: {settings.where} has the grades {', '.join(sorted(levels))}, not all of "
+                "which are numbers; name each once, the lowest first"
             )
         ]
-    return order_problems("cohort.order", settings.order, sorted(levels))
+    without = [grade for grade in settings.order if grade not in levels]
+    if not without or not levels:
+        return []
+    return [
+        StudyError(
+            f"{settings.where}: no image has {_listed(without)}, which cohort.order names; remove it from the order "
+            f"or correct it there: the column has {', '.join(sorted(levels))}"
+        )
+    ]
 
 
 def order_problems(key: str, ordered: Sequence[str], classes: Sequence[str]) -> list[PlexrankError]:
@@ -93,28 +108,19 @@ def _number_problems(
     settings: CohortSettings, outcome: Outcome, members: Sequence[tuple[str, str]], folds: int | None
 ) -> list[PlexrankError]:
     if len({level for level, _ in members}) < 2:
-        found = f"only {members[0][0]!r}" if members else "no value at all"
-        return [StudyError(f"{settings.where} has {found}; two different values or more are needed")]
-    several = sorted(
-        patient for patient, number in Counter(patient for _, patient in set(members)).items() if number > 1
-    )
-    if several:
-        return [
-            StudyError(
-                f"{settings.where}: {counted(len(several), 'patient', 'has')} images of several values "
-                f"({_listed(several)}); a patient has one: correct the rows, or give each image a patient_id of its own"
-            )
-        ]
+        found = f"nothing but {members[0][0]!r}" if members else "no value at all"
+        return [StudyError(f"{settings.where}: {found}; two different values or more are needed")]
     counts = patients_of_groups(members, outcome)
     too_few, _ = outcome.shortcomings(counts)
-    if too_few:
-        return [StudyError(f"{settings.where}: {reason}") for reason in too_few]
+    odd, _ = outcome.oddities(_levels_of_patients(members))
+    if too_few or odd:
+        return [StudyError(f"{settings.where}: {reason}") for reason in (*too_few, *odd)]
     problems: list[PlexrankError] = []
     for group, count in zip(outcome.groups, counts, strict=True):
         needed = group.least_held_out * (folds or 2)
         if count < needed:
             possible = most_folds(members, folds, outcome) if folds else None
-            remedy = f"set train.folds to {possible}" if possible else NO_FOLDS_HELP
+            remedy = f"set train.folds to {possible}" if possible else no_folds_help(outcome)
             problems.append(
                 StudyError(
                     f"{settings.where}: {counted(count, group.one)}, and every one of "
@@ -154,7 +160,7 @@ def class_problems(
     if len(numbers) - len(few) > 1 and (folds is None or most_folds(other, folds, outcome) is not None):
         misspelt = " (or correct it, where it is misspelt)" if 1 in few.values() else ""
         remedies.append(f"empty the label of these images{misspelt}")
-    remedy = " or ".join(remedies) or (NO_FOLDS_HELP if folds else "it takes two patients of every class")
+    remedy = " or ".join(remedies) or (no_folds_help(outcome) if folds else "it takes two patients of every class")
     return [StudyError(f"{where}: {_describe_classes(few)}{without}, {what}; {remedy}")]
 
 

@@ -1,15 +1,16 @@
-"""Whether every fold has the patients that training needs: some of each class, and some to validate on."""
+"""Whether every fold has the patients that training needs: some of each class or events, and some to validate on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from plexrank.cohorts.cohort import Cohort
-from plexrank.cohorts.folds import INNER_FOLDS, NO_FOLDS_HELP, Folds, make_folds, most_folds
+from plexrank.cohorts.folds import INNER_FOLDS, Folds, make_folds, most_folds, no_folds_help, patients_of_groups
 from plexrank.cohorts.null_labels import null_labels
 from plexrank.errors import PlexrankError, StudyError, problems_of
 from plexrank.outcome import Group
 from plexrank.settings import Study
+from plexrank.wording import counted
 
 Findings = tuple[Sequence[PlexrankError], Sequence[str]]
 """Problems and warnings."""
@@ -26,10 +27,14 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
         return problems_of(error), ()
     absent = _absent_groups(cohort, folds, num_folds)
     where, groups = study.cohort.where, cohort.outcome.groups
+    all_out = (
+        "holds out all of them" if cohort.outcome.has_classes else "holds out, validates on or leaves out all of them"
+    )
+    remedy = ", or empty the label of these images" if cohort.outcome.has_classes else ""
     problems: list[PlexrankError] = [
         StudyError(
-            f"{where}: no {groups[group].one} is left to train on in fold {_listed(without)}, which holds out "
-            "all of them; set train.split: folds, or empty the label of these images"
+            f"{where}: no {groups[group].one} is left to train on in fold {_listed(without)}, which {all_out}; "
+            f"set train.split: folds{remedy}"
         )
         for group, without in absent["training"].items()
     ]
@@ -39,20 +44,48 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
         if all(fold in absent["validation"].get(group, []) for group in _trained_on(groups))
     ]
     if unvalidated:
-        problems.append(
-            StudyError(
-                f"{where}: fold {_listed(unvalidated)} has no validation patients, which decide when training "
-                f"stops, since every class keeps one patient to train on; {_remedy(study, cohort)}"
-            )
-        )
+        what = "has no validation patients, which decide when training stops, since every class keeps one patient to"
+        found = f"{what} train on" if cohort.outcome.has_classes else _without_validation(groups)
+        problems.append(StudyError(f"{where}: fold {_listed(unvalidated)} {found}; {_remedy(study, cohort)}"))
     problems += [] if problems else _null_problems(study, cohort, folds)
-    warnings = [
+    warnings = _held_out_warnings(study, cohort, folds)
+    warnings += [
         f"class {groups[group].name!r} has no patient among the validation patients of fold {_listed(without)}, which "
         f"decide when training stops; with {num_folds} folds this takes "
         f"{_patients_needed(num_folds, INNER_FOLDS - 1)} patients"
         for group, without in absent["validation"].items()
     ]
     return problems, [] if problems else [*_confounded(study, cohort), *warnings]
+
+
+def _without_validation(groups: Sequence[Group]) -> str:
+    missing = " or ".join(groups[group].one for group in _trained_on(groups))
+    return f"has no {missing} among its validation patients, which decide when training stops"
+
+
+def _held_out_warnings(study: Study, cohort: Cohort, folds: Folds) -> list[str]:
+    """Where given folds hold out fewer of a group than those that are dealt; of classes any number is fine."""
+    if cohort.outcome.has_classes:
+        return []
+    warnings = []
+    for group, counts in zip(cohort.outcome.groups, held_out_patients(cohort, folds, study.train.folds), strict=True):
+        few = [fold for fold, count in enumerate(counts) if count < group.least_held_out]
+        if few:
+            warnings.append(
+                f"{study.cohort.where}: fold {_listed(few)} holds out fewer than "
+                f"{counted(group.least_held_out, group.one)}: within such a fold no prediction can be judged"
+            )
+    return warnings
+
+
+def held_out_patients(cohort: Cohort, folds: Folds, num_folds: int) -> list[list[int]]:
+    """How many patients of each group of the outcome each fold holds out."""
+    members = [
+        [(cohort.images[index].label, cohort.images[index].patient_id) for index in folds.with_role(fold, "held_out")]
+        for fold in range(num_folds)
+    ]
+    of_folds = [patients_of_groups(own, cohort.outcome) for own in members]
+    return [[counts[group] for counts in of_folds] for group in range(len(cohort.outcome.groups))]
 
 
 def _null_problems(study: Study, cohort: Cohort, folds: Folds) -> list[PlexrankError]:
@@ -86,7 +119,7 @@ def _remedy(study: Study, cohort: Cohort) -> str:
     members = [(image.label, image.patient_id) for image in cohort.images]
     folds = most_folds(members, _MOST_FOLDS, cohort.outcome)
     if folds is None:
-        return NO_FOLDS_HELP
+        return no_folds_help(cohort.outcome)
     return f"set train.folds to {folds}" if study.train.split == "folds" else "set train.split: folds"
 
 

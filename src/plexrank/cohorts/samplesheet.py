@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from plexrank.cohorts.levels import read_levels
+from plexrank.cohorts.levels import missing_words, read_levels
 from plexrank.cohorts.panel import Panel, read_panel
 from plexrank.cohorts.root import Root, shorten
-from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_missing, reads_shortened
+from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_shortened
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import (
     PlexrankError,
@@ -126,20 +126,20 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
     table = _rename_aliases(_without_blank_patients(read_table(settings.samplesheet)))
     _require_columns(table, settings)
     problems = _missing_words(table, settings)
-    levels, wrong_levels = read_levels(table, settings)
-    problems += wrong_levels
+    levels = read_levels(table, settings)
+    problems += levels.problems
     panels = _read_panels(table, panel, problems)
     root = Root(settings.root or table.path.parent)
     images: list[ImageRecord] = []
     bad: list[BadImage] = []
     line_of_id: dict[str, int] = {}
     seen: dict[Path, dict[int | None, tuple[int, str]]] = {}
-    for line, row, level in zip(table.line_numbers, table.rows, levels, strict=True):
+    for line, row, level in zip(table.line_numbers, table.rows, levels.of_rows, strict=True):
         where = f"{table.path}: line {line}"
         wrong = _wrong_cells(row, where, line_of_id)
         line_of_id.setdefault(row["image_id"], line)
         problems += wrong
-        if not level:
+        if level == "":
             continue
         if not row["path"]:
             problems.append(StudyError(f"{where}: the column path is empty; give the image's file"))
@@ -150,7 +150,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
             mask, mask_error = root.find(row["mask"], "mask", where, need_images)
             error = error or mask_error
         twice = _why_twice(seen, path, line, row["path"], where)
-        if wrong or twice or row.get("panel", "") not in panels:
+        if wrong or twice or level is None or row.get("panel", "") not in panels:
             problems += [one for one in (twice, error) if one is not None]
             continue
         record = _record(row, level, path, mask, panels[row.get("panel", "")], table.path, line)
@@ -158,16 +158,16 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
             images.append(record)
         else:
             bad.append(BadImage(record, error))
-    labelled = [(row, level) for row, level in zip(table.rows, levels, strict=True) if level]
+    labelled = [(row, level) for row, level in zip(table.rows, levels.of_rows, strict=True) if level]
     return Samplesheet(
         images=tuple(images),
         bad=tuple(bad),
         members=tuple((level, row.get("patient_id") or row["image_id"], row["image_id"]) for row, level in labelled),
-        unlabelled=len(table.rows) - len(labelled),
+        unlabelled=levels.of_rows.count(""),
         has_patients="patient_id" in table.columns,
         problems=tuple(problems),
-        wrong_levels=bool(wrong_levels),
-        notes=(*_lookalikes(table, settings), *_odd_spellings(table, settings)),
+        wrong_levels=bool(levels.problems) or None in levels.of_rows,
+        notes=(*_lookalikes(table, settings), *_odd_spellings(table, settings), *levels.notes),
     )
 
 
@@ -238,18 +238,17 @@ def _why_twice(
 def _missing_words(table: Table, settings: CohortSettings) -> list[PlexrankError]:
     """Cells that say that they are unknown: neither a class, a patient or a site, nor silently left out."""
     problems: list[PlexrankError] = []
+    other = "give the class another name" if settings.has_classes else "correct them"
     remedies = {
-        **dict.fromkeys(
-            settings.outcome_columns, "empty these cells to leave the images out, or give the class another name"
-        ),
+        **dict.fromkeys(settings.outcome_columns, f"empty these cells to leave the images out, or {other}"),
         "path": "give the image's file, or leave the row out",
         "patient_id": "give each image the patient it comes from",
         **dict.fromkeys(("site", "split", "mask", "panel"), "empty these cells"),
     }
     for column, remedy in remedies.items():
         cells = [(line, row.get(column, "")) for line, row in zip(table.line_numbers, table.rows, strict=True)]
-        has_signs = any(cell == "+" for _, cell in cells)  # where - is negative
-        found = [(line, cell) for line, cell in cells if reads_missing(cell) and not (has_signs and cell == "-")]
+        words = missing_words(settings, column, [cell for _, cell in cells])
+        found = [(line, cell) for line, cell in cells if cell in words]
         if found:
             lines = _listed([line for line, _ in found])
             problems.append(

@@ -55,9 +55,9 @@ def reads_missing(cell: str) -> bool:
 
 
 def reads_as_number(cell: str) -> bool:
-    """Whether a cell is a finite number."""
+    """Whether a cell is a finite number; ``12_3``, which Python reads as 123, is a name."""
     try:
-        return math.isfinite(float(cell))
+        return "_" not in cell and math.isfinite(float(cell))
     except ValueError:
         return False
 

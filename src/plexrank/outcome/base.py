@@ -119,6 +119,10 @@ class Outcome(ABC):
         """Why the outcome cannot be analysed, and what makes it doubtful; of how many patients each group has."""
         return [], []
 
+    def oddities(self, levels: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Why these levels, of all patients, cannot be analysed, and what is odd about them."""
+        return [], []
+
     def describe(self, levels: Sequence[str]) -> str:
         """The outcome of all patients in a line, empty where the counts of the groups say it."""
         return ""

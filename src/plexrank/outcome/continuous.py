@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.statistics.correlation import spearman, weighted_spearman
 from plexrank.statistics.ridge import fit_ridge
+from plexrank.wording import counted
 
 FOLD_BINS = 5
 """Quantiles that are spread over the folds."""
@@ -59,13 +60,16 @@ class Continuous(Outcome):
 
     def strata(self, levels: Sequence[str]) -> list[str]:
         """Fifths by size."""
-        ranks = stats.rankdata([float(level) for level in levels], method="ordinal") - 1
+        ranks = scipy.stats.rankdata([float(level) for level in levels], method="ordinal") - 1
         return [str(int(rank * FOLD_BINS // len(levels))) for rank in ranks]
 
     def describe(self, levels: Sequence[str]) -> str:
-        """How many values, their median and range."""
+        """How many numbers, from where to where."""
+        if not levels:
+            return "no patient"
         values = np.array([float(level) for level in levels])
-        return f"{len(values)} values from {values.min():g} to {values.max():g}, median {np.median(values):g}"
+        extent = f"{values.min():g} to {values.max():g}, median {np.median(values):g}"
+        return f"numbers of {counted(len(values), 'patient')}: {extent}"
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -132,5 +136,5 @@ class Continuous(Outcome):
 
     def places(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
         """Mid-ranks."""
-        ranks: FloatArray = stats.rankdata(self.values[label])
+        ranks: FloatArray = scipy.stats.rankdata(self.values[label])
         return ranks

@@ -44,6 +44,8 @@ def make_outcome(kind: Kind, levels: Sequence[str], order: Sequence[str] = ()) -
 
 
 def _survival(levels: Sequence[str]) -> Survival:
+    if not levels:
+        return Survival((), np.empty(0), np.nan)
     parts = [level.split() for level in levels]
     time = np.array([float(part[0]) for part in parts])
     event = np.array([part[1] == "event" for part in parts], dtype=bool)

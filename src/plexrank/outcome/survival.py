@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
@@ -16,6 +16,7 @@ from plexrank.statistics.cox import fit_cox, partial_likelihood
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.survival import martingale_residuals, median_follow_up
 from plexrank.statistics.survival_metrics import concordance, dynamic_auc, integrated_brier_score, uno_concordance
+from plexrank.wording import counted
 
 EVENT, CENSORED = "event", "censored"
 FOLD_BINS = 3
@@ -80,7 +81,7 @@ class Survival(Outcome):
         third = np.zeros(len(label), dtype=np.int64)
         for own in np.unique(group):
             rows = group == own
-            third[rows] = (stats.rankdata(time[rows], method="ordinal") - 1) * FOLD_BINS // rows.sum()
+            third[rows] = (scipy.stats.rankdata(time[rows], method="ordinal") - 1) * FOLD_BINS // rows.sum()
         return [f"{own}{part}" for own, part in zip(group, third, strict=True)]
 
     def shortcomings(self, patients: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -93,15 +94,32 @@ class Survival(Outcome):
             return [], [f"{found}: with fewer than {FEW_EVENTS}, intervals are wide and most effects stay unseen"]
         return [], []
 
-    def describe(self, levels: Sequence[str]) -> str:
-        """How many events, and how long patients were followed."""
+    def oddities(self, levels: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Refused where nobody is known to have lasted longer than any event; warned of where all events coincide."""
         label = self.labels(levels)
         time, event = self.time[label], self.event[label]
+        if not event.any():
+            return [], []
+        first = time[event].min()
+        if not np.any((time > first) | ((time == first) & ~event)):
+            return [
+                f"no patient was followed beyond the first event, at {first:g}; no two patients can be compared"
+            ], []
+        if event.sum() > 1 and time[event].max() == first:
+            return [], [f"all {event.sum()} events are at one time ({first:g}); check that it is the time of the event"]
+        return [], []
+
+    def describe(self, levels: Sequence[str]) -> str:
+        """How many events, and how long patients were followed."""
+        if not levels:
+            return "no patient"
+        label = self.labels(levels)
+        time, event = self.time[label], self.event[label]
+        found = f"{counted(int(event.sum()), 'event')} among {counted(len(label), 'patient')}, median follow-up"
         median = median_follow_up(time, event)
-        reached = f"{median:g}" if np.isfinite(median) else "not reached"
-        return (
-            f"{int(event.sum())} events among {len(label)} patients, median follow-up {reached} (reverse Kaplan-Meier)"
-        )
+        if np.isfinite(median):
+            return f"{found} {median:g} (reverse Kaplan-Meier)"
+        return f"{found} not reached by {time.max():g} (reverse Kaplan-Meier)"
 
     @property
     def output_names(self) -> tuple[str, ...]:

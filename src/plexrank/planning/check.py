@@ -14,13 +14,13 @@ from plexrank.cohorts.folds import make_folds
 from plexrank.cohorts.outcomes import order_problems, outcome_problems
 from plexrank.cohorts.panel import wrong_exclusions
 from plexrank.cohorts.roles import Findings, role_findings
-from plexrank.cohorts.samplesheet import BadImage, ImageRecord
+from plexrank.cohorts.samplesheet import BadImage
 from plexrank.cohorts.tables import did_you_mean, read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.models.architectures import published_weights
-from plexrank.outcome import Outcome
-from plexrank.planning.check_result import CheckResult, ClassCounts
+from plexrank.planning.check_result import CheckResult
 from plexrank.planning.image_units import ImageUnits
+from plexrank.planning.outcome_summary import summarise_outcome
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 from plexrank.study import survey_study
@@ -94,7 +94,7 @@ def check_study(
         tuple(problems),
         tuple(warning for _, some in findings for warning in some),
         cost,
-        _count_classes(survey.cohort.outcome, usable.images if skip else records),
+        summarise_outcome(study, usable, usable.images if skip else records, has_folds=not survey.problems),
         skipped_images(looked.bad) if skip else (),
         study,
         survey,
@@ -156,7 +156,8 @@ def _check_classes(study: Study, survey: Survey, cohort: Cohort) -> Findings:
     members = [(image.label, image.patient_id) for image in cohort.images]
     num_left_out = len(survey.require_rows().images) + len(survey.bad) - len(cohort.images)
     problems = outcome_problems(study.cohort, cohort.outcome, members, study.train.dealt_folds, num_left_out)
-    problems += order_problems("rank.ordered", study.rank.ordered, cohort.outcome.levels)
+    if study.cohort.outcome == "nominal":
+        problems += order_problems("rank.ordered", study.rank.ordered, cohort.outcome.levels)
     return (problems, ()) if problems else role_findings(study, cohort)
 
 
@@ -180,17 +181,6 @@ def _check_channels(
         known = (*channels.names, *channels.left_out)  # of a panel for all images, the survey has told
         problems = wrong_exclusions(study.cohort.exclude_channels, known, "the images")
     return channels, (problems, channels.warnings)
-
-
-def _count_classes(outcome: Outcome, images: Sequence[ImageRecord]) -> tuple[ClassCounts, ...]:
-    sites = sorted({image.site for image in images if image.site})
-    groups = outcome.group_of(outcome.labels([image.label for image in images]))
-    counts = []
-    for number, group in enumerate(outcome.groups):
-        own = [image for image, of_image in zip(images, groups, strict=True) if of_image == number]
-        of_site = {site: sum(image.site == site for image in own) for site in sites}
-        counts.append(ClassCounts(group.name, len({image.patient_id for image in own}), len(own), of_site))
-    return tuple(counts)
 
 
 def _check_weights(study: Study, imagenet_folder: Path | None) -> list[PlexrankError]:

@@ -9,9 +9,12 @@ from plexrank.cohorts.bad_images import SkippedImage
 from plexrank.cohorts.cohort import Survey
 from plexrank.errors import PlexrankError
 from plexrank.planning.image_units import ImageUnits
+from plexrank.planning.outcome_summary import ClassCounts, OutcomeSummary
 from plexrank.settings import Study
 
 CHANNELS_SHOWN = 8
+_COUNTED = {"nominal": "class", "ordinal": "grade", "continuous": "", "survival": ""}
+"""What the rows of the table of patients are, by the kind of outcome."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,6 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class ClassCounts:
-    """A class of the cohort: its patients, its images, and its images of each site, where the samplesheet has sites."""
-
-    label: str
-    n_patients: int
-    n_images: int
-    images_of_site: dict[str, int]
-
-
-@dataclass(frozen=True)
 class CheckResult:
     """What stands in the way of a run and what it would be.
 
@@ -68,7 +61,7 @@ class CheckResult:
         problems: everything that is wrong; what more than a few images share is reported once.
         warnings: what is worth one.
         cost: where nothing stands in the way.
-        classes: of the labelled images, without those that would be left out.
+        outcome: of the labelled images, without those that would be left out, where they could be read.
         skipped: images that the run would leave out, where the study says so (``cohort.skip_bad``).
         study, survey: what was looked at, where it could be read.
         image_units: of the run that would go on, where there is one.
@@ -78,12 +71,17 @@ class CheckResult:
     problems: tuple[PlexrankError, ...]
     warnings: tuple[str, ...] = ()
     cost: Cost | None = None
-    classes: tuple[ClassCounts, ...] = ()
+    outcome: OutcomeSummary | None = None
     skipped: tuple[SkippedImage, ...] = ()
     study: Study | None = None
     survey: Survey | None = None
     image_units: ImageUnits | None = None
     channels: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[ClassCounts, ...]:
+        """The classes of the outcome, or its patients with and without an event; none of numbers."""
+        return self.outcome.groups if self.outcome else ()
 
     def to_dict(self) -> dict[str, object]:
         """For programs."""
@@ -91,27 +89,30 @@ class CheckResult:
             "problems": [{"message": str(p), "exit_code": p.exit_code} for p in self.problems],
             "warnings": self.warnings,
             "skipped": [asdict(image) for image in self.skipped],
+            "outcome": self.outcome.to_dict() if self.outcome else None,
             "classes": [asdict(counts) for counts in self.classes],
             "channels": self.channels,
             "cost": asdict(self.cost) if self.cost else None,
         }
 
     def to_text(self) -> str:
-        """For a person: all but the problems."""
+        """For a person: all but the problems, what the outcome is first."""
         cost = asdict(self.cost) if self.cost and not self.problems else {}
         lines = [f"{key:18} {value:,}" for key, value in cost.items() if value is not None]
         warnings = "".join(f"warning: {warning}\n" for warning in self.warnings)
         if self.channels and not self.problems:
             more = ", …" if len(self.channels) > CHANNELS_SHOWN else ""
             lines.insert(0, f"{'channels':18} {', '.join(self.channels[:CHANNELS_SHOWN])}{more}")
-        return warnings + describe_classes(self.classes) + "".join(f"{line}\n" for line in lines)
+        outcome = "".join(f"{line}\n" for line in self.outcome.lines()) if self.outcome else ""
+        table = describe_classes(self.classes, _COUNTED[self.outcome.kind]) if self.outcome else ""
+        return outcome + warnings + table + "".join(f"{line}\n" for line in lines)
 
 
-def describe_classes(classes: Sequence[ClassCounts]) -> str:
+def describe_classes(classes: Sequence[ClassCounts], what: str) -> str:
     """A table of classes × patients × images, with the images of every site; as lines."""
     if not classes:
         return ""
-    rows = [("class", "patients", "images", *(f"of site {site}" for site in classes[0].images_of_site))]
+    rows = [(what, "patients", "images", *(f"of site {site}" for site in classes[0].images_of_site))]
     rows += [(one.label, *map(str, (one.n_patients, one.n_images, *one.images_of_site.values()))) for one in classes]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() + "\n" for row in rows)

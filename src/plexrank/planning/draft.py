@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plexrank.cohorts.folds import NO_FOLDS_HELP, most_folds
-from plexrank.cohorts.outcomes import patients_of
+from plexrank.cohorts.folds import most_folds
 from plexrank.cohorts.panel import Channel, Panel, read_panel
 from plexrank.cohorts.panel_match import locate_channels
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
@@ -84,11 +83,12 @@ def draft_study(images: Path, out: Path, labels: Path | None = None, columns: Ta
     joined = None if table is None else join_labels(table, columns, root, chosen, ids)
     known = [channel.channel_id for channel in panel] if panel is not None else list(chosen[0].channel_names or ())
     sizes, cofactor = choose_sizes(chosen, known), choose_cofactor(chosen)
-    class_notes = []
-    if joined is not None and joined.label is not None:
-        folds = most_folds(joined.members, sizes.folds)
-        sizes = replace(sizes, folds=folds or 2)
-        class_notes = _describe_classes(joined.label, joined.members, is_enough=folds is not None)
+    outcome_notes = []
+    if joined is not None and joined.outcome is not None:
+        folds = most_folds(joined.outcome.members, sizes.folds, joined.outcome.outcome)
+        if not joined.outcome.unknown_words:
+            sizes = replace(sizes, folds=folds or 2)
+        outcome_notes = joined.outcome.notes(has_folds=folds is not None)
     write_text(out / "samplesheet.csv", _samplesheet(root, chosen, ids, joined, own_panels))
     if panel is not None:
         rows = [(c.channel_id, c.name, int(c.keep)) for c in panel]
@@ -98,7 +98,7 @@ def draft_study(images: Path, out: Path, labels: Path | None = None, columns: Ta
     notes += [
         *panel_notes,
         *(joined.notes if joined is not None else ()),
-        *class_notes,
+        *outcome_notes,
         *sizes.describe(),
         ("cofactor", f"{cofactor:g}; {_COFACTORS}"),
         *([] if joined is not None and joined.patient is not None else _of_one_slide(chosen)),
@@ -111,17 +111,12 @@ def _left_to_do(out: Path, joined: JoinedLabels | None) -> str:
     if joined is None:
         sheet = out / "samplesheet.csv"
         return f"fill in label and patient_id in {sheet}, or run init again with --labels and another --out"
-    if joined.label is not None:
-        return ""
+    if joined.outcome is not None:
+        words = ", ".join(map(repr, joined.outcome.unknown_words[:_SHOWN]))
+        return f"say in cohort.event_values of {out / 'study.yaml'} which of {words} is the event" if words else ""
     if joined.candidates:
         return f"set cohort.label in {out / 'study.yaml'} to one of: {', '.join(joined.candidates)}"
     return f"fill in groups in the column label of {out / 'samplesheet.csv'}"
-
-
-def _describe_classes(label: str, members: Sequence[tuple[str, str]], *, is_enough: bool) -> list[tuple[str, str]]:
-    counts = [f"{name} ({counted(number, 'patient')})" for name, number in sorted(patients_of(members).items())]
-    shown = ", ".join(counts[:_SHOWN]) + (f", … ({len(counts)} in all)" if len(counts) > _SHOWN else "")
-    return [("classes", f"of column {label!r}: {shown}{'' if is_enough else f'; {NO_FOLDS_HELP}'}")]
 
 
 def _choose(root: Path, images: Sequence[FoundImage]) -> tuple[list[FoundImage], list[tuple[str, str]]]:
@@ -277,7 +272,7 @@ def _samplesheet(
     if joined is None:
         rows = [(*row, "", "", *panel) for *row, panel in zip(ids, paths, own, strict=True)]
         return _table(("image_id", "path", "patient_id", "label", *panel_column), rows)
-    more = () if joined.label is not None or joined.candidates or "label" in joined.columns else ("label",)
+    more = () if joined.outcome is not None or joined.candidates or "label" in joined.columns else ("label",)
     rows = [
         (image_id, path, *((row or {}).get(column, "") for column in joined.columns), *("" for _ in more), *panel)
         for image_id, path, row, panel in zip(ids, paths, joined.rows, own, strict=True)
@@ -308,10 +303,10 @@ def _study_name(root: Path) -> str:
 def _study(
     root: Path, out: Path, sizes: Sizes, cofactor: float, joined: JoinedLabels | None, *, has_panel: bool
 ) -> str:
-    if joined is None or (joined.label is None and not joined.candidates):
-        label = "label"
+    if joined is not None and joined.outcome is not None:
+        outcome = "\n  ".join(joined.outcome.lines())
     else:
-        label = json.dumps(joined.label, ensure_ascii=False) if joined.label is not None else _open_label(joined)
+        outcome = f"label: {_open_label(joined) if joined is not None and joined.candidates else 'label'}"
     start = root.relative_to(out) if root.is_relative_to(out) else root
     reduction = f"downsample: {sizes.downsample}" if sizes.um_per_px is None else f"um_per_px: {sizes.um_per_px}"
     if sizes.guessed_um is not None:
@@ -324,7 +319,7 @@ cohort:
   samplesheet: samplesheet.csv   # an empty label leaves the image out; patient_id where patients have several images
   root: {json.dumps(str(start), ensure_ascii=False)}
   {panel}  # keep 0 leaves a channel out
-  label: {label}
+  {outcome}
   exclude_channels: []           # negative controls, such as DNA: shown, but out of the ranking
 tile: {{tile_px: {sizes.tile_px}, {reduction}}}
 intensity: {{cofactor: {cofactor:g}}}       # {_COFACTORS}

@@ -6,15 +6,23 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from plexrank.cohorts.outcomes import NUMBERS_HELP, patients_of, why_measured
+from plexrank.cohorts.outcomes import patients_of, why_measured
 from plexrank.cohorts.samplesheet import COLUMN_ALIASES
 from plexrank.cohorts.spelling import fold_spelling, reads_as_number, reads_missing
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import StudyError
 from plexrank.images.find import FoundImage
+from plexrank.planning.draft_outcome import (
+    DraftedOutcome,
+    Rows,
+    draft_label,
+    draft_survival,
+    members_of,
+    survival_pairs,
+)
 from plexrank.wording import counted
 
 SAMPLESHEET = "samplesheet.csv"
@@ -26,17 +34,30 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class TableColumns:
-    """What columns of a table mean, as far as the user says: the images, the label, the patient, the site."""
+    """What columns of a table mean, as far as the user says: images, label or time and event, patient, site."""
 
     by: str | None = None
     label: str | None = None
     patient: str | None = None
     site: str | None = None
+    time: str | None = None
+    event: str | None = None
 
     def options(self) -> dict[str, str]:
         """Those that are given, by their option."""
-        given = {"--by": self.by, "--label": self.label, "--patient": self.patient, "--site": self.site}
-        return {option: column for option, column in given.items() if column is not None}
+        return {f"--{name}": column for name, column in asdict(self).items() if column is not None}
+
+    def require_one_outcome(self) -> None:
+        """Refuse a time without an event, and a label beside them.
+
+        Raises:
+            StudyError: so it is.
+        """
+        if (self.time is None) != (self.event is None):
+            given, other = ("--time", "--event") if self.event is None else ("--event", "--time")
+            raise StudyError(f"{given} {self.time or self.event}: survival takes two columns; give {other} COLUMN too")
+        if self.label is not None and self.time is not None:
+            raise StudyError(f"--label {self.label}: --time and --event are another outcome; give one of them")
 
 
 NO_COLUMNS = TableColumns()
@@ -47,21 +68,19 @@ class JoinedLabels:
     """What a table says of the images.
 
     Attributes:
-        label: the column to separate, ``None`` where the table leaves it open.
+        outcome: what is to be explained, ``None`` where the table leaves it open.
         candidates: columns that may be the label.
         patient: the column of the samplesheet that names patients, if any.
         columns: those of the table that the samplesheet takes over, by their own names.
         rows: of every image the cells of ``columns``, ``None`` where the table has no row for it.
-        members: (label, patient) of the labelled images.
         notes: (topic, sentence) of what was joined and what was not.
     """
 
-    label: str | None
+    outcome: DraftedOutcome | None
     candidates: tuple[str, ...]
     patient: str | None
     columns: tuple[str, ...]
     rows: tuple[dict[str, str] | None, ...]
-    members: tuple[tuple[str, str], ...]
     notes: tuple[tuple[str, str], ...]
 
 
@@ -88,8 +107,9 @@ def join_labels(
 
     Raises:
         MissingInputError, StudyError: the table cannot be read, lacks a column, has several rows for an image, or has
-            none for any image; or the label is no set of groups.
+            none for any image.
     """
+    given.require_one_outcome()
     table = read_table(path)
     by = _column_of_images(table, given)
     index = _Index(table, by)
@@ -110,18 +130,44 @@ def join_labels(
     joined = {image_id: row for image_id, row in zip(ids, rows, strict=True) if row is not None}
     patient = _column_of_patients(sources, joined.values())
     labels = [column for column in sources if column not in _NO_LABELS | {by, given.patient, given.site}]
-    measured = {column: why_measured(patients_of(_members(joined, column, patient))) for column in labels}
-    if given.label is not None and measured.get(given.label):
-        raise StudyError(f"{path}: column {given.label!r} {measured[given.label]}; {NUMBERS_HELP}")
-    if given.label is None and any(measured.values()):
-        shown = ", ".join(repr(column) for column, why in measured.items() if why)
-        notes.append(("labels", f"columns of measurements, which make no groups: {shown}"))
-    candidates = [one for one in labels if measured[one] is None and _members(joined, one, patient)]
+    candidates = [] if given.time else _candidates(labels, joined, patient)
     chosen = given.label or ("label" if "label" in candidates else candidates[0] if len(candidates) == 1 else None)
-    notes += _empty_missing(rows, [column for column in (chosen, "site", "split") if column in sources])
-    members = [] if chosen is None else _members(joined, chosen, patient)
-    notes += _describe_roles(list(joined.values()), sources, patient, len(patients_of(members)), chosen)
-    return JoinedLabels(chosen, tuple(candidates), patient, tuple(sources), tuple(rows), tuple(members), tuple(notes))
+    if not given.time:
+        notes += _other_outcomes(labels, joined, patient, given.label)
+    used = [column for column in (chosen, given.time, given.event, "site", "split") if column is not None]
+    notes += _empty_missing(rows, [column for column in used if column in sources])
+    outcome = None
+    if given.time is not None and given.event is not None:
+        outcome = draft_survival(given.time, given.event, joined, patient)
+    elif chosen is not None:
+        outcome = draft_label(chosen, joined, patient)
+    num_classes = len({level for level, _ in outcome.members}) if outcome and outcome.kind == "nominal" else 0
+    notes += _describe_roles(
+        list(joined.values()), sources, patient, num_classes, outcome.columns if outcome is not None else ()
+    )
+    return JoinedLabels(outcome, tuple(candidates), patient, tuple(sources), tuple(rows), tuple(notes))
+
+
+def _candidates(labels: Sequence[str], joined: Rows, patient: str | None) -> list[str]:
+    """Columns that may be the label: those that have groups."""
+    members = {column: members_of(joined, column, patient) for column in labels}
+    return [column for column, own in members.items() if own and why_measured(patients_of(own)) is None]
+
+
+def _other_outcomes(
+    labels: Sequence[str], joined: Rows, patient: str | None, label: str | None
+) -> list[tuple[str, str]]:
+    """Columns that hold an outcome of another kind than classes, and how to take it."""
+    notes = []
+    measured = [one for one in labels if why_measured(patients_of(members_of(joined, one, patient))) is not None]
+    if label is None and measured:
+        shown = ", ".join(map(repr, measured))
+        sentence = f"columns of measurements, which make no groups: {shown}; to explain such numbers, give --label"
+        notes.append(("labels", sentence))
+    for time, event in survival_pairs(labels, joined):
+        given = f"--time {shlex.quote(time)} --event {shlex.quote(event)}"
+        notes.append(("labels", f"{time!r} and {event!r} look like times to an event; to explain these, give {given}"))
+    return notes
 
 
 def _column_of_images(table: Table, given: TableColumns) -> str:
@@ -142,21 +188,12 @@ def _column_of_patients(columns: Iterable[str], rows: Iterable[Mapping[str, str]
     return next((one for one in ("patient_id", *columns) if one in _PATIENTS & filled), None)
 
 
-def _members(joined: Mapping[str, Mapping[str, str]], column: str, patient: str | None) -> list[tuple[str, str]]:
-    """(label, patient) of the images that have a label in a column; those without a patient stand for themselves."""
-    return [
-        (row[column], image_id if patient is None or reads_missing(row[patient]) else row[patient])
-        for image_id, row in joined.items()
-        if row.get(column) and not reads_missing(row[column])
-    ]
-
-
 def _describe_roles(
     rows: Sequence[Mapping[str, str]],
     sources: Mapping[str, str],
     patient: str | None,
     num_classes: int,
-    label: str | None,
+    outcome: Sequence[str],
 ) -> list[tuple[str, str]]:
     """What is taken for patients and sites, and which column may be that of the patients where none is."""
     notes = []
@@ -172,13 +209,13 @@ def _describe_roles(
         values = {
             column: {row[column] for row in rows}
             for column in sources
-            if column not in _NO_LABELS | {label, sources.get("site")} and all(row[column] for row in rows)
+            if column not in {*_NO_LABELS, *outcome, sources.get("site")} and all(row[column] for row in rows)
         }
         values = {
             column: own
             for column, own in values.items()
             if max(2, num_classes) < len(own) < len(rows) / (1 + all(map(reads_as_number, own)))
-            and (label is None or len({(row[column], row[label]) for row in rows}) == len(own))
+            and len({(row[column], *(row[one] for one in outcome)) for row in rows}) == len(own)
         }
         if values:
             column = max(values, key=lambda one: len(values[one]))

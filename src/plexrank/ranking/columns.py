@@ -40,7 +40,9 @@ _BOOTSTRAP = "bootstrap of patients; holds for all channels at once (95 %), henc
 _BY_PERMUTATION = (
     "permutation of the labels (all labellings where there are at most 100,000, within sites where there are sites)"
 )
-_LOSS_TEST = "one-sided t-test over the held-out patients; empty with fewer than eight patients in a class, or eight events"
+_LOSS_TEST = (
+    "one-sided t-test over the held-out patients; empty with fewer than eight patients in a class, or eight events"
+)
 _RANK_CORRELATION_TEST = "one-sided, by permutation of the labels"
 _EXACT = "against trainings on permuted labels (`rank.null_trainings` of 200 or more); the first seed is compared"
 
@@ -139,7 +141,10 @@ COLUMNS = (
         "means over patients; the test for it is that of the intensity",
     ),
     Column(
-        "direction_log2", "log2", "of the ratio of that class's (or half's) mean intensity to that of the others", "as there"
+        "direction_log2",
+        "log2",
+        "of the ratio of that class's or half's mean intensity to that of the others",
+        "as there",
     ),
     Column(
         "stability",

@@ -145,6 +145,4 @@ def _why_no_reliance(tables: SampleTables, samples: Samples) -> str:
     count = counts[smallest.name]
     if not samples.outcome.has_classes:
         return f"there are {counted(count, smallest.one)}, and the test needs {FEWEST_PATIENTS}"
-    return (
-        f"class {smallest.name} has {counted(count, 'patient')}, and the test needs {FEWEST_PATIENTS} of each class"
-    )
+    return f"class {smallest.name} has {counted(count, 'patient')}, and the test needs {FEWEST_PATIENTS} of each class"
