@@ -112,7 +112,7 @@ def test_what_launchers_call_their_numbers_is_spelt_once(name: str) -> None:
         ("plexrank.cli", {"torch", "zarr", "dask", "numpy", "pydantic"}),
         ("plexrank.api.opened_run", {"torch", "zarr", "dask", "matplotlib"}),
         ("plexrank.api.held_out", {"torch"}),
-        ("plexrank.planning.plan", {"torch", "zarr", "dask"}),
+        ("plexrank.planning.plan", {"torch", "zarr", "dask", "scipy.stats", "sklearn"}),
         ("plexrank.planning.check", {"torch"}),
         ("plexrank.launch.status", {"torch", "zarr"}),
         ("plexrank.launch.submit", {"torch", "zarr", "dask"}),

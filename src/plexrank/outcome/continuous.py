@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
@@ -60,7 +60,7 @@ class Continuous(Outcome):
 
     def strata(self, levels: Sequence[str]) -> list[str]:
         """Fifths by size."""
-        ranks = stats.rankdata([float(level) for level in levels], method="ordinal") - 1
+        ranks = scipy.stats.rankdata([float(level) for level in levels], method="ordinal") - 1
         return [str(int(rank * FOLD_BINS // len(levels))) for rank in ranks]
 
     def describe(self, levels: Sequence[str]) -> str:
@@ -137,5 +137,5 @@ class Continuous(Outcome):
 
     def places(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
         """Mid-ranks."""
-        ranks: FloatArray = stats.rankdata(self.values[label])
+        ranks: FloatArray = scipy.stats.rankdata(self.values[label])
         return ranks

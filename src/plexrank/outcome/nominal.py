@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import stats
-from scipy.special import softmax
+import scipy
 
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
@@ -89,7 +88,7 @@ class Nominal(Outcome):
     def slope(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """(1 of the own class − probability) × weight."""
         own = np.equal(label[:, None], np.arange(outputs.shape[1])).astype(np.float64)
-        result: FloatArray = (own - softmax(outputs, axis=-1)) * self.weights(label)[:, None]
+        result: FloatArray = (own - scipy.special.softmax(outputs, axis=-1)) * self.weights(label)[:, None]
         return result
 
     def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
@@ -99,7 +98,7 @@ class Nominal(Outcome):
 
     def predict(self, outputs: FloatArray) -> FloatArray:
         """Probabilities of the classes."""
-        result: FloatArray = softmax(outputs, axis=-1)
+        result: FloatArray = scipy.special.softmax(outputs, axis=-1)
         return result
 
     def prediction_columns(self, prediction: FloatArray) -> dict[str, Array]:
@@ -123,7 +122,7 @@ class Nominal(Outcome):
 
     def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
         """AUC for labels with equal class counts: Mann-Whitney's U."""
-        ranks = stats.rankdata(prediction, axis=0)
+        ranks = scipy.stats.rankdata(prediction, axis=0)
         total = np.zeros(len(labels))
         for k in range(len(self)):
             own = labels == k

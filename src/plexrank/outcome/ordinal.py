@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +14,6 @@ from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.outcome.nominal import class_groups, log_loss, probability_columns
 from plexrank.statistics.correlation import spearman, weighted_spearman
 from plexrank.statistics.proportional_odds import class_probabilities, fit_proportional_odds, slope_of_log_likelihood
-from plexrank.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +42,6 @@ class Ordinal(Outcome):
     def strata(self, levels: Sequence[str]) -> list[str]:
         """The levels themselves."""
         return list(levels)
-
-    def describe(self, levels: Sequence[str]) -> str:
-        """The grades in their order, with their patients."""
-        patients = Counter(levels)
-        return "grades, lowest first: " + ", ".join(
-            f"{name} ({counted(patients[name], 'patient')})" for name in self.levels
-        )
 
     @property
     def output_names(self) -> tuple[str, ...]:

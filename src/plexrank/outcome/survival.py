@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
@@ -81,7 +81,7 @@ class Survival(Outcome):
         third = np.zeros(len(label), dtype=np.int64)
         for own in np.unique(group):
             rows = group == own
-            third[rows] = (stats.rankdata(time[rows], method="ordinal") - 1) * FOLD_BINS // rows.sum()
+            third[rows] = (scipy.stats.rankdata(time[rows], method="ordinal") - 1) * FOLD_BINS // rows.sum()
         return [f"{own}{part}" for own, part in zip(group, third, strict=True)]
 
     def shortcomings(self, patients: Sequence[int]) -> tuple[list[str], list[str]]:

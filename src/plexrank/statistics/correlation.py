@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from plexrank.arrays import Array, FloatArray
 
 
 def spearman(values: Array, others: Array) -> FloatArray:
     """Spearman's ρ (draw,) of values (row,) with each row of others (draw, row); 0 where either does not vary."""
-    ranks = stats.rankdata(values) - (len(values) + 1) / 2
-    other = stats.rankdata(others, axis=1) - (len(values) + 1) / 2
+    ranks = scipy.stats.rankdata(values) - (len(values) + 1) / 2
+    other = scipy.stats.rankdata(others, axis=1) - (len(values) + 1) / 2
     scale = np.sqrt((ranks**2).sum() * (other**2).sum(axis=1))
     result: FloatArray = np.divide(other @ ranks, scale, out=np.zeros(len(others)), where=scale > 0)
     return result

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from plexrank.arrays import Array, FloatArray, IntArray
 from plexrank.statistics.risk_sets import RiskSets, logarithm
@@ -174,7 +174,8 @@ def fit_cox(
     here = _Point.of(likelihood, rows, coef, penalty)
     for _ in range(steps):
         gradient, curvature = here.derivatives(likelihood, rows, penalty)
-        step = -linalg.cho_solve(linalg.cho_factor(curvature, check_finite=False), gradient, check_finite=False)
+        factor = scipy.linalg.cho_factor(curvature, check_finite=False)
+        step = -scipy.linalg.cho_solve(factor, gradient, check_finite=False)
         decrement = -float(gradient @ step)
         there = _halved(likelihood, rows, penalty, here, step, decrement)
         if there is None:

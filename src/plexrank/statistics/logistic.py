@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+import scipy
 
 from plexrank.arrays import Array
 
@@ -62,9 +62,9 @@ def _objective(theta: Array, design: Array, own: Array, weight: Array, penalised
     logits = design @ theta.T
     if logits.shape[1] == 1:
         loss = np.logaddexp(0, logits) - own * logits
-        probability = special.expit(logits)
+        probability = scipy.special.expit(logits)
     else:
-        total = special.logsumexp(logits, axis=1, keepdims=True)
+        total = scipy.special.logsumexp(logits, axis=1, keepdims=True)
         loss = ((total - logits) * own).sum(axis=1, keepdims=True)
         probability = np.exp(logits - total)
     return float((weight[:, None] * loss).sum() + (theta**2 * penalised).sum() / 2), probability

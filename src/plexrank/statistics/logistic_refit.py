@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import softmax
+import scipy
 
 from plexrank.arrays import Array
 
@@ -27,7 +27,7 @@ class LogisticRefit:
         self.theta = np.column_stack([coef, intercept])
         self.penalty = np.zeros(columns + 1)
         importance = self._balanced(np.ones((1, len(x))))[0]
-        probability = softmax(self.x @ self.theta.T, axis=-1)
+        probability = scipy.special.softmax(self.x @ self.theta.T, axis=-1)
         pull = ((self.own - probability) * importance[:, None]).T @ self.x[:, :-1]
         along = (pull * coef).sum()
         self.penalty[:-1] = along / (coef**2).sum() if along > 0 else 1.0
@@ -78,7 +78,7 @@ class LogisticRefit:
     def _slope(self, theta: Array, balanced: Array) -> Array:
         draws, (classes, width) = len(theta), self.theta.shape
         logits = (theta.reshape(-1, width) @ self.x.T).reshape(draws, classes, -1).transpose(0, 2, 1)
-        residual = (softmax(logits, axis=-1) - self.own) * balanced
+        residual = (scipy.special.softmax(logits, axis=-1) - self.own) * balanced
         slope = residual.transpose(0, 2, 1).reshape(draws * classes, -1) @ self.x
         result: Array = slope.reshape(draws, -1) + theta * np.tile(self.penalty, classes)
         return result

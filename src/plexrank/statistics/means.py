@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from plexrank.arrays import Array, FloatArray
 
@@ -75,7 +75,7 @@ def balanced_mean_above_zero(
     error = np.sqrt(variance_factor * _variance_over_patients(influence, patient))
     t = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
     testable = (error > 0) & ~(counts == 1).any(axis=0)
-    return mean, np.where(testable, stats.t.sf(t, _degrees_of_freedom(influence, known, label, patient)), 1.0)
+    return mean, np.where(testable, scipy.stats.t.sf(t, _degrees_of_freedom(influence, known, label, patient)), 1.0)
 
 
 def _variance_over_patients(influence: Array, patient: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+import scipy
 
 from plexrank.arrays import Array, FloatArray, IntArray
 
@@ -20,7 +20,7 @@ RIDGE = 1e-9
 
 def class_probabilities(outputs: FloatArray) -> FloatArray:
     """Probabilities (…, class) of cumulative logits (…, class − 1); 0 where these are out of order, and sum 1."""
-    above = expit(outputs)
+    above = scipy.special.expit(outputs)
     ends = np.ones((*outputs.shape[:-1], 1))
     # Means of logits over tiles keep their order; those of a network need not have any.
     above = np.minimum.accumulate(np.concatenate([ends, above, 0 * ends], axis=-1), axis=-1)
@@ -138,8 +138,8 @@ class _Terms:
     def of(cls, outputs: FloatArray, label: IntArray) -> _Terms:
         rows = np.arange(len(label))
         has_upper, has_lower = label > 0, label < outputs.shape[1]
-        upper = np.where(has_upper, expit(outputs[rows, np.maximum(label - 1, 0)]), 1.0)
-        lower = np.where(has_lower, expit(outputs[rows, np.minimum(label, outputs.shape[1] - 1)]), 0.0)
+        upper = np.where(has_upper, scipy.special.expit(outputs[rows, np.maximum(label - 1, 0)]), 1.0)
+        lower = np.where(has_lower, scipy.special.expit(outputs[rows, np.minimum(label, outputs.shape[1] - 1)]), 0.0)
         probability = np.maximum(upper - lower, SMALLEST_PROBABILITY)
         upper_slope, lower_slope = upper * (1 - upper), lower * (1 - lower)
         by_upper, by_lower = upper_slope / probability, -lower_slope / probability

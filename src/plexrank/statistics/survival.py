@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, stats
+import scipy
 
 from plexrank.arrays import Array, FloatArray
 from plexrank.statistics.risk_sets import RiskSets, logarithm
@@ -78,7 +78,7 @@ class SurvivalCurve:
 
 def kaplan_meier(time: Array, event: Array) -> SurvivalCurve:
     """The survival curve of all samples."""
-    curve = stats.ecdf(stats.CensoredData(uncensored=time[event], right=time[np.logical_not(event)])).sf
+    curve = scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=time[event], right=time[np.logical_not(event)])).sf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # undefined at 0 and 1
         interval = curve.confidence_interval(0.95, method="log-log")
@@ -167,8 +167,8 @@ def log_rank(time: Array, event: Array, group: Array, stratum: Array | None = No
     excess = (observed - deaths[:, None] * share).sum(axis=0)
     scale = deaths * (total - deaths) / np.maximum(total - 1, 1)
     variance = np.diag(scale @ share) - (share.T * scale) @ share
-    inverse, rank = linalg.pinvh(variance, rtol=ROUNDING, atol=ROUNDING, return_rank=True)
+    inverse, rank = scipy.linalg.pinvh(variance, rtol=ROUNDING, atol=ROUNDING, return_rank=True)
     if rank == 0:
         return np.nan, np.nan
     chi2 = float(excess @ inverse @ excess)
-    return chi2, float(stats.chi2.sf(chi2, rank))
+    return chi2, float(scipy.stats.chi2.sf(chi2, rank))
