@@ -47,8 +47,8 @@ def numbers(outcome: Outcome, column: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def drawn() -> tuple[np.ndarray, np.ndarray]:
     """Severity of 250 patients, (image,), and their pixels, (image, channel, y, x): every plant and a free channel."""
-    severity = severities(250)
-    draw = severity_draw(0, 48, severity, [*SEVERITY_PLANTS, None])
+    severity = severities(250)  # the part of every channel
+    draw = severity_draw(0, 48, np.tile(severity[:, None], 5), [*SEVERITY_PLANTS, None])
     return severity, np.stack([draw(image) for image in range(250)])
 
 
