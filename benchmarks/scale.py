@@ -1,8 +1,8 @@
 """What cohorts of thousands of images cost where nothing but files is looked at: prints one line of JSON.
 
 A tiny image, linked as often as there are to be images, so that the time goes into what is done for each image beside
-its pixels. All ratios compare within this run. CPU seconds are those of the command and its threads, without those of
-the same command on a cohort of sixteen images, which are what it takes to start. See README.md in this folder.
+its pixels. All ratios compare within this run. CPU seconds are those of the command and its threads. See README.md in
+this folder.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import zarr
 
 from plexrank.attribution.store import AttributionBlock, ExplainedUnit, writing_attribution
 
-FEW, SOME, MANY, FINISHED, STATUS = 16, 500, 4000, 2000, 1000
-ROUNDS, TILINGS = 5, 2
+FEW, SIZES, FINISHED, STATUS = 16, (500, 2000, 4000), 2000, 1000
+ROUNDS = 5
 STUDY = """name: scale
 cohort: {{samplesheet: samplesheet.csv, label: label}}
 tile: {{tile_px: 16}}
@@ -93,14 +93,12 @@ def stat_calls(*arguments: object) -> int:
 
 
 def growth(work: Path) -> dict[str, float]:
-    """CPU per image of MANY images as a ratio to that of SOME; of each command the best of all rounds."""
-    studies = {images: write_cohort(work / f"c{images}", images) for images in (FEW, SOME, MANY)}
-    best: dict[tuple[int, str], float] = {}
+    """CPU of each command for the sizes of SIZES, the best of all rounds, and how it grows with the images."""
+    studies = {images: write_cohort(work / f"c{images}", images) for images in (FEW, *SIZES)}
+    best: dict[tuple[str, int], float] = {}
     for round_ in range(ROUNDS):
         for images, study in studies.items():
             run = work / f"r{images}"
-            if round_ < TILINGS:
-                shutil.rmtree(run, ignore_errors=True)
             commands = {
                 "check": ("check", study, "--quick"),
                 "tile": ("run", study, "--out", run, "--until", "tile"),
@@ -108,12 +106,17 @@ def growth(work: Path) -> dict[str, float]:
                 "status": ("status", run),
             }
             for name, command in commands.items():
-                if name != "tile" or round_ < TILINGS:
-                    best[images, name] = min(best.get((images, name), float("inf")), cpu_seconds(*command)[0])
+                if name != "tile" or round_ == 0:
+                    best[name, images] = min(best.get((name, images), float("inf")), cpu_seconds(*command)[0])
     result = {}
     for name in commands:
-        some, many = ((best[images, name] - best[FEW, name]) / images for images in (SOME, MANY))
-        result |= {f"{name}_ms_an_image": round(1000 * many, 2), f"{name}_growth": round(many / some, 2)}
+        some, half, many = (best[name, images] for images in SIZES)
+        early, late = (half - some) / (SIZES[1] - SIZES[0]), (many - half) / (SIZES[2] - SIZES[1])
+        result |= {
+            f"{name}_growth": round(many / SIZES[2] / (some / SIZES[0]), 2),
+            f"{name}_ms_more": round(1000 * late, 2),
+            f"{name}_steeper": round(late / early, 2),
+        }
     return result
 
 
@@ -129,11 +132,11 @@ def statuses(work: Path) -> dict[str, float]:
         calls = {}
         for units, seeds in ((2, 1), (30, 15)):
             run = work / "run-units"
-            study = work / f"c{SOME}" / "study.yaml"
+            study = work / f"c{SIZES[0]}" / "study.yaml"
             cpu_seconds("run", study, "--out", run, "--until", "tile", "--set", f"train.seeds={seeds}")
-            calls[units] = (stat_calls("status", run) - few) / SOME
+            calls[units] = (stat_calls("status", run) - few) / SIZES[0]
         result |= {"stat_calls_an_image": round(calls[2], 1), "more_for_30_units": round(calls[30] - calls[2], 1)}
-    entries = [*(work / f"r{SOME}" / "tiles").glob("i00000*"), *(work / f"r{SOME}" / "tiles").glob("i00000*/**/*")]
+    entries = [*(work / f"r{SIZES[0]}" / "tiles").glob("i00000*"), *(work / f"r{SIZES[0]}" / "tiles").glob("i00000*/**/*")]
     return result | {"files_an_image": len(entries)}
 
 
