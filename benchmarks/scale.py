@@ -136,8 +136,8 @@ def statuses(work: Path) -> dict[str, float]:
             cpu_seconds("run", study, "--out", run, "--until", "tile", "--set", f"train.seeds={seeds}")
             calls[units] = (stat_calls("status", run) - few) / SIZES[0]
         result |= {"stat_calls_an_image": round(calls[2], 1), "more_for_30_units": round(calls[30] - calls[2], 1)}
-    entries = [*(work / f"r{SIZES[0]}" / "tiles").glob("i00000*"), *(work / f"r{SIZES[0]}" / "tiles").glob("i00000*/**/*")]
-    return result | {"files_an_image": len(entries)}
+    tiles = work / f"r{SIZES[0]}" / "tiles"
+    return result | {"files_an_image": len([*tiles.glob("i00000*"), *tiles.glob("i00000*/**/*")])}
 
 
 def finished(work: Path) -> dict[str, float]:
