@@ -196,4 +196,17 @@ def test_label_scores_are_mean_ranks_of_the_classes_and_slopes_along_their_order
     label, site = np.array([0, 0, 1, 1, 2, 2]), np.zeros(6, int)
     np.testing.assert_allclose(label_scores(values, label, site, 4)[:, 0], [-0.25, 1 / 12, 1 / 3, 0])
     expected = np.polyfit(label[:5], np.arange(1, 6) / 6, 1)[0]
-    assert trend_slope(values[:5], label[:5].astype(float), site[:5])[0] == pytest.approx(expected)
+    assert trend_slope(values[:5], label[:5].astype(float), site[:5])[0] == pytest.approx([expected])
+
+
+def test_an_order_is_that_of_the_samples_with_a_value() -> None:
+    generator = np.random.default_rng(2)
+    values, places = generator.normal(size=(30, 1)), np.repeat([0.0, 1.0, 2.0], 10)
+    values[[0, 1, 2, 3, 4, 25], 0] = np.nan
+    known = ~np.isnan(values[:, 0])
+    found = trend_test(values, in_order(places), 100, rng())
+    assert found.effect[0] == pytest.approx(stats.spearmanr(values[known, 0], places[known]).statistic)
+    as_numbers = Order(in_order(places).place ** 3, in_order(places).exchange, is_ranked=False)
+    ranks = stats.rankdata(values[known, 0])
+    expected = np.corrcoef(ranks, places[known] ** 3)[0, 1]
+    assert trend_test(values, as_numbers, 100, rng()).effect[0] == pytest.approx(expected)

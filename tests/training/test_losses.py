@@ -154,3 +154,12 @@ def test_the_score_is_the_headline_measure(kind: Kind) -> None:
     rising = np.arange(4.0)[:, None] - np.arange(len(outcome.output_names)) * 0.1
     assert loss.score(rising, label) == pytest.approx(1.0)
     assert loss.score(-rising[:, ::-1], label) == pytest.approx(0.0 if kind == "survival" else -1.0)
+
+
+def test_validation_of_survival_compares_within_sites() -> None:
+    outcome = make_outcome("survival", ["1 event", "2 event", "3 event", "4 event"])
+    loss, label, site = make_loss(outcome), np.arange(4), np.array([0, 1, 0, 1])
+    outputs = np.array([[0.5], [9.0], [-0.5], [8.0]])
+    apart = partial_likelihood(outputs[:, 0], np.arange(1.0, 5.0), np.ones(4, bool), site)[0]
+    assert loss.of_validation(outputs, label, np.ones(4), site) == pytest.approx(-apart / 4)
+    assert loss.of_validation(outputs, label, np.ones(4), site) < loss.of_validation(outputs, label, np.ones(4))

@@ -20,7 +20,7 @@ from plexrank.readout.pooling import tile_weights
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.training.checkpoint import TrainedUnit, load, read_progress, read_unit, save
 from plexrank.training.data import TrainingTiles
-from plexrank.training.embedding import embed_tiles, mean_over_images
+from plexrank.training.embedding import embed_tiles, mean_over_images, outputs_of_tiles
 from plexrank.training.loop import train_unit
 from plexrank.training.losses import make_loss
 from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult
@@ -190,3 +190,15 @@ def test_null_labels_of_times_keep_their_sites() -> None:
     np.testing.assert_array_equal(null.stratum, tiles.stratum)
     np.testing.assert_array_equal(null.labels, tiles.labels[::-1])
     assert null.outcome is tiles.outcome
+
+
+@pytest.mark.parametrize("model", [{"classifier": "paper"}, {"architecture": "bsn"}])
+def test_hazards_of_a_networks_own_have_mean_0_over_the_training_images(tmp_path: Path, model: dict[str, str]) -> None:
+    tiles, settings = outcome_tiles("survival"), SHALLOW.model_copy(update=model)
+    train(tmp_path, tiles, model=settings, epochs=2)
+    trained, unit = read_unit(tmp_path / "best.pt"), unit_of(tiles)
+    index = np.sort(np.concatenate([unit.train_index, unit.validation_index]))
+    network = trained.network(torch.device("cpu"))
+    outputs = mean_over_images(outputs_of_tiles(network, tiles, index, ProcessInfo()), tiles.image_index[index])[2]
+    assert outputs.mean() == pytest.approx(0, abs=1e-4)
+    assert outputs.std() > 1e-6

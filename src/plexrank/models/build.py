@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plexrank.models.architectures import ARCHITECTURES, NetworkChoice
 from plexrank.models.baselines import Baseline
@@ -32,6 +34,13 @@ def build_network(choice: NetworkChoice, num_channels: int, num_outputs: int, or
         elif isinstance(module, nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)
     return network
+
+
+@torch.no_grad()
+def shift_outputs(network: Network, by: Tensor) -> None:
+    """Add (output,) to every output, in place, by the bias of the last layer, which must have one."""
+    layer = network.classifier[-1] if isinstance(network, ChannelEmbedding) else network.fc
+    cast(nn.Linear, layer).bias.add_(by.to(layer.weight))  # type: ignore[arg-type]
 
 
 def trunk_of(network: Network) -> Segments:

@@ -94,6 +94,8 @@ class Outcome(ABC):
     """Whether the levels are a few classes, each with several patients."""
     shares_slope: ClassVar[bool] = False
     """Whether all outputs have the same coefficients."""
+    is_ranked: ClassVar[bool] = True
+    """Whether only the order of :meth:`places` counts in tests."""
     ends: ClassVar[tuple[str, str]] = ("low", "high")
     """What the lower and the upper half of the patients are called, where labels have an order."""
 
@@ -206,7 +208,7 @@ class Outcome(ABC):
         """Derivatives (row, output) of minus the loss that :meth:`fit` minimises, by the outputs (row, output)."""
 
     @abstractmethod
-    def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
+    def fitting_loss(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> float:
         """The loss of all rows together, by which epochs of a training are compared."""
 
     # What is predicted, and how well.

@@ -103,7 +103,7 @@ class Continuous(Outcome):
         result: FloatArray = self.standardised[label][:, None] - outputs
         return result
 
-    def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
+    def fitting_loss(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> float:
         """Mean of Huber's loss."""
         deviation = np.abs(outputs[:, 0] - self.standardised[label])
         return float(np.where(deviation <= HUBER, deviation**2 / 2, HUBER * (deviation - HUBER / 2)).mean())

@@ -91,7 +91,7 @@ class Nominal(Outcome):
         result: FloatArray = (own - scipy.special.softmax(outputs, axis=-1)) * self.weights(label)[:, None]
         return result
 
-    def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
+    def fitting_loss(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> float:
         """Mean cross-entropy, every class with the same weight."""
         weight = self.weights(label)
         return float((weight * self.loss(self.predict(outputs), label)).sum() / weight.sum())

@@ -71,7 +71,7 @@ class Ordinal(Outcome):
         """Derivatives of the log likelihood by the cumulative logits."""
         return slope_of_log_likelihood(outputs, label)
 
-    def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
+    def fitting_loss(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> float:
         """Mean of minus the log likelihood."""
         return float(self.loss(self.predict(outputs), label).mean())
 

@@ -50,6 +50,7 @@ class Survival(Outcome):
     linear_model: ClassVar[str] = "cox"
     headline: ClassVar[str] = "c_index"
     chance: ClassVar[float] = 0.5
+    is_ranked: ClassVar[bool] = False
     ends: ClassVar[tuple[str, str]] = ("late", "early")
 
     @functools.cached_property
@@ -152,10 +153,10 @@ class Survival(Outcome):
         """Derivatives of the log partial likelihood: martingale residuals."""
         return partial_likelihood(outputs[:, 0], self.time[label], self.event[label], stratum)[1][:, None]
 
-    def fitting_loss(self, outputs: FloatArray, label: IntArray) -> float:
+    def fitting_loss(self, outputs: FloatArray, label: IntArray, stratum: IntArray | None = None) -> float:
         """Minus the log partial likelihood an event; NaN without events."""
         events = int(self.event[label].sum())
-        likelihood = partial_likelihood(outputs[:, 0], self.time[label], self.event[label])[0]
+        likelihood = partial_likelihood(outputs[:, 0], self.time[label], self.event[label], stratum)[0]
         return -likelihood / events if events else float("nan")
 
     def predict(self, outputs: FloatArray) -> FloatArray:

@@ -213,7 +213,8 @@ def best_strength(training: MeansTraining, seed: int) -> float:
     """C of least held-out loss over inner folds of patients; :data:`DEFAULT_STRENGTH` where a group is too small."""
     outcome, label, patient = training.outcome, training.label, training.patient
     group = outcome.group_of(label)
-    smallest = min(len(np.unique(patient[group == k])) for k in np.unique(group))
+    trained_on = [number for number, one in enumerate(outcome.groups) if one.is_trained_on]
+    smallest = min(len(np.unique(patient[group == k])) for k in np.unique(group) if k in trained_on)
     if smallest < STRENGTH_FOLDS:
         return DEFAULT_STRENGTH
     splitter = StratifiedGroupKFold(STRENGTH_FOLDS, shuffle=True, random_state=seed)

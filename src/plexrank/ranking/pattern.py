@@ -160,10 +160,11 @@ def _along(
     rng: np.random.Generator,
 ) -> PatternTest:
     """Args: training_places: label (row,), stratum (row,) → numbers (row,) of the training samples of a unit."""
-    slope = np.zeros(values.held_out.shape)
+    slope, center = np.zeros(values.held_out.shape), np.zeros(values.held_out.shape[:2])
     for seed, fold, rows, r in values.training:
         own = training_places(samples.label[rows], samples.stratum[rows])
         if own is not None:
-            slope[seed, samples.fold == fold] = trend_slope(r, own, samples.stratum[rows])
+            held_out = samples.fold == fold
+            slope[seed, held_out], center[seed, held_out] = trend_slope(r, own, samples.stratum[rows])
     order = samples.order(place, within_folds=True)
-    return trend_pattern_test(values.held_out, slope, samples.fold, order, variance, draws, rng)
+    return trend_pattern_test(values.held_out, slope, center, samples.fold, order, variance, draws, rng)

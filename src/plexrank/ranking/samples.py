@@ -85,7 +85,7 @@ class Samples:
     def order(self, places: Array, *, within_folds: bool = False) -> Order:
         """How numbers (sample,) are exchanged where they mean nothing, as :meth:`exchange` does labels."""
         different, number = np.unique(places, return_inverse=True)
-        return Order(different, self._exchange(number.ravel(), within_folds))
+        return Order(different, self._exchange(number.ravel(), within_folds), self.outcome.is_ranked)
 
     def exchange(self, *, within_folds: bool = False) -> Exchange:
         """How labels are exchanged where they mean nothing: whole patients, within sites, and folds if asked."""

@@ -115,10 +115,12 @@ class Order:
     Attributes:
         place: (label,) the number of each.
         exchange: of these labels.
+        is_ranked: whether only the order of the numbers counts.
     """
 
     place: Array
     exchange: Exchange
+    is_ranked: bool = True
 
 
 @dataclass(frozen=True)

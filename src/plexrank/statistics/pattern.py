@@ -55,8 +55,8 @@ def label_scores(values: Array, label: Array, stratum: Array, classes: int) -> A
     return result
 
 
-def trend_slope(values: Array, place: Array, stratum: Array) -> Array:
-    """What the training patients of a unit say of an order: slope of the aligned ranks along it, (column,).
+def trend_slope(values: Array, place: Array, stratum: Array) -> tuple[Array, float]:
+    """What the training patients of a unit say of an order: slope of aligned ranks along it, (column,), and its mean.
 
     Args:
         values: (sample, column) of training samples, NaN takes no part.
@@ -67,7 +67,7 @@ def trend_slope(values: Array, place: Array, stratum: Array) -> Array:
     scale = (deviation**2).sum()
     along = deviation @ aligned_ranks(values, stratum)
     slope: Array = along / scale if scale > 0 else 0 * along
-    return slope
+    return slope, float(place.mean())
 
 
 def pattern_test(
@@ -103,6 +103,7 @@ def pattern_test(
 def trend_pattern_test(
     held_out: Array,
     slope: Array,
+    center: Array,
     fold: Array,
     order: Order,
     variance: float,
@@ -113,12 +114,13 @@ def trend_pattern_test(
 
     Args:
         held_out, fold, variance, draws: as for :func:`pattern_test`.
-        slope: (seed, sample, column), :func:`trend_slope` of the unit that held the sample out.
+        slope, center: (seed, sample, column) and (seed, sample), :func:`trend_slope` of the unit that held the sample
+            out.
         order: the numbers; strata are folds, or parts of them such as sites.
     """
     effect, z, p = np.full((3, held_out.shape[2]), np.nan)
     for rows, columns, among in columns_alike(held_out[0], order.exchange):
-        own = held_out[:, rows][..., columns], slope[:, rows][..., columns], fold[rows]
+        own = held_out[:, rows][..., columns], slope[:, rows][..., columns], center[:, rows], fold[rows]
         found = _trend_pattern_test(*own, order.place, among, variance, draws, rng)
         effect[columns], z[columns], p[columns] = found.effect, found.z, found.p
     return PatternTest(effect, z, p)
@@ -155,6 +157,7 @@ def _pattern_test(
 def _trend_pattern_test(
     held_out: Array,
     slope: Array,
+    center: Array,
     fold: Array,
     place: Array,
     exchange: Exchange,
@@ -166,10 +169,10 @@ def _trend_pattern_test(
     terms = np.zeros(held_out.shape[1:])
     spread = np.zeros(held_out.shape[2])
     deviation = place - place[exchange.label].mean()
-    for values, of_seed in zip(held_out, slope, strict=True):
+    for values, of_seed, middle in zip(held_out, slope, center, strict=True):
         ranks = _ranks_within_folds(values, fold, exchange.stratum)
         terms += ranks * of_seed / len(held_out)
-        own = of_seed * deviation[exchange.label][:, None]
+        own = of_seed * (place[exchange.label] - middle)[:, None]
         spread += np.sqrt((ranks**2).sum(axis=0) * (own**2).sum(axis=0)) / len(held_out)
 
     def total(labels: Array) -> Array:

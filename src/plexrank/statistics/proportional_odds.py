@@ -81,6 +81,8 @@ def fit_proportional_odds(
         while value > before and length > SHORTEST_STEP:
             length /= 2
             value = _value(theta - length * step, x, label, weight)
+        if value > before:
+            break
         theta = theta - length * step
     return theta[: x.shape[1]], theta[x.shape[1] :]
 

@@ -156,9 +156,17 @@ def trend_test(values: Array, order: Order, draws: int, rng: np.random.Generator
     """
 
     def test(rows: Array, columns: Array, among: Exchange) -> RankTest:
-        return _trend_test(values[rows][:, columns], order.place, among, draws, rng)
+        place = _mid_ranks(order.place, among.label) if order.is_ranked else order.place
+        return _trend_test(values[rows][:, columns], place, among, draws, rng)
 
     return RankTest.of_columns(values, order.exchange, test)
+
+
+def _mid_ranks(place: Array, label: Array) -> Array:
+    """(label,) mid-ranks of the numbers of samples (sample,) among these samples; of other labels 0."""
+    ranks = np.zeros(len(place))
+    ranks[label] = stats.rankdata(place[label])
+    return ranks
 
 
 def _trend_test(values: Array, place: Array, exchange: Exchange, draws: int, rng: np.random.Generator) -> RankTest:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from plexrank.distributed import ProcessInfo, all_reduce_sum, any_process, copy_buffers_of_first, on_first, unwrap, wrap
 from plexrank.errors import PlexrankError, StoppedEarly, StudyError
-from plexrank.models.build import Network, build_network
+from plexrank.models.build import Network, build_network, shift_outputs
 from plexrank.models.recomputation import set_recompute
 from plexrank.progress import SECONDS_BETWEEN_LINES
 from plexrank.rundir import changes
@@ -109,7 +109,9 @@ def _check(tiles: TrainingTiles, unit: TrainingUnit, loss: Loss) -> None:
         )
     held_back = tiles.labels[unit.validation_index]
     alike = np.zeros((len(held_back), len(outcome.output_names)))
-    if math.isnan(loss.of_validation(alike, held_back, loss.label_weights(labels))):
+    if math.isnan(
+        loss.of_validation(alike, held_back, loss.label_weights(labels), tiles.stratum[unit.validation_index])
+    ):
         raise StudyError(f"{name}: no {outcome.groups[0].one} to validate on; lower train.folds or add patients")
 
 
@@ -254,8 +256,9 @@ class UnitTraining:
         loss_sum, weight_sum, right, n_tiles = progress.sums
         if not math.isfinite(loss_sum):
             raise self._diverged()
-        labels, outputs = self._readout().image_outputs(self.unit.validation_index)
-        loss = self.loss.of_validation(outputs, labels, self.label_weights)
+        seen, outputs = self._readout().image_outputs(self.unit.validation_index)
+        labels = self.tiles.labels[seen]
+        loss = self.loss.of_validation(outputs, labels, self.label_weights, self.tiles.stratum[seen])
         if not math.isfinite(loss):
             raise self._diverged()
         score, headline = self.loss.score(outputs, labels), self.tiles.outcome.headline
@@ -323,6 +326,9 @@ class UnitTraining:
         readout, refit = self._readout(), self.settings.refits
         if refit:
             readout.recenter(index)
+        elif not self.loss.has_origin:
+            _, outputs = readout.image_outputs(index)
+            shift_outputs(self.network, -torch.from_numpy(outputs.mean(axis=0)))
         embedding = readout.pooled_embedding(index, self.unit.validation_index)
 
         def write_best() -> None:

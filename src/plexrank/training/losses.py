@@ -34,6 +34,8 @@ class Loss(ABC):
 
     outcome: Outcome
 
+    has_origin: ClassVar[bool] = True
+    """Whether adding one number to all outputs changes the loss."""
     has_ordered_outputs: ClassVar[bool] = False
     """Whether the outputs are one score and thresholds that fall."""
     counts_right: ClassVar[bool] = False
@@ -55,13 +57,16 @@ class Loss(ABC):
     def of_images(self, outputs: Tensor, label: Tensor, stratum: Tensor) -> Tensor:
         """The mean loss of images: (image, output), int64 labels (image,) and sites (image,) → ()."""
 
-    def of_validation(self, outputs: FloatArray, label: IntArray, label_weights: FloatArray) -> float:
+    def of_validation(
+        self, outputs: FloatArray, label: IntArray, label_weights: FloatArray, stratum: IntArray | None = None
+    ) -> float:
         """The loss of the validation images by which epochs are compared, NaN where their labels do not allow one.
 
         Args:
             label_weights: (level,) those of the training images.
+            stratum: (image,) sites.
         """
-        return self.outcome.fitting_loss(outputs, label)
+        return self.outcome.fitting_loss(outputs, label, stratum)
 
     def score(self, outputs: FloatArray, label: IntArray) -> float:
         """The headline measure of images, higher is better; NaN where it is not defined."""
@@ -101,7 +106,9 @@ class NominalLoss(RowLoss):
         counts = torch.bincount(label, minlength=outputs.shape[1]).clamp(min=1)
         return nn.functional.cross_entropy(outputs, label, weight=1 / counts.to(outputs))
 
-    def of_validation(self, outputs: FloatArray, label: IntArray, label_weights: FloatArray) -> float:
+    def of_validation(
+        self, outputs: FloatArray, label: IntArray, label_weights: FloatArray, stratum: IntArray | None = None
+    ) -> float:
         """See :class:`Loss`."""
         return weighted_log_loss(label, outputs, label_weights)
 
@@ -149,6 +156,8 @@ class ContinuousLoss(RowLoss):
 @dataclass(frozen=True, eq=False)
 class SurvivalLoss(Loss):
     """Minus Cox's log partial likelihood (1972) an event, with Efron's ties (1977); every site is a stratum."""
+
+    has_origin: ClassVar[bool] = False
 
     @property
     def _event(self) -> NDArray[np.bool_]:

@@ -63,13 +63,15 @@ class Readout:
     diverged: Callable[[], PlexrankError]
 
     def image_outputs(self, index: IntArray) -> tuple[IntArray, FloatArray]:
-        """Labels (image,) and outputs averaged per image (image, output), by the kind of classifier that will be used.
+        """A tile (image,) of each image, and outputs averaged over those of the image (image, output).
+
+        By the kind of classifier that will be used.
 
         Raises:
             PlexrankError: the embedding is not finite.
         """
         _, first, outputs = mean_over_images(self._tile_outputs(index), self.tiles.image_index[index])
-        return self.tiles.labels[index][first], from_first(outputs, self.info)
+        return index[first], from_first(outputs, self.info)
 
     def _tile_outputs(self, index: IntArray) -> NDArray[np.float32]:
         if not isinstance(self.network, ChannelEmbedding):
