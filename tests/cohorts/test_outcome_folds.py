@@ -14,6 +14,7 @@ from plexrank.cohorts.null_labels import null_labels
 from plexrank.cohorts.roles import held_out_patients, role_findings
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.outcome import Kind, make_outcome
+from plexrank.outcome.survival import survival_level
 from plexrank.settings import Study
 
 KEYS: dict[Kind, dict[str, object]] = {
@@ -190,3 +191,13 @@ def test_null_labels_of_every_kind_keep_what_each_fold_and_site_has(kind: Kind) 
         assert Counter(zip(places, labels.tolist(), strict=True)) == true
         of_patient = {(image.patient_id, label) for image, label in zip(cohort.images, labels, strict=True)}
         assert len(of_patient) == 40
+
+
+@pytest.mark.parametrize(("patients_a_site", "refused", "warned"), [(1, 1, 0), (2, 0, 1), (20, 0, 0)])
+def test_events_alone_at_their_site_are_counted(patients_a_site: int, refused: int, warned: int) -> None:
+    levels = [survival_level(str(number + 1), number % 2 == 0 or number > 50) for number in range(60)]
+    sites = [f"s{number * 31 % 60 // patients_a_site}" for number in range(60)]
+    problems, warnings = make_outcome("survival", levels).lonely(levels, sites)
+    assert (len(problems), len(warnings)) == (refused, warned)
+    for text in (*problems, *warnings):
+        assert "another patient of the same site at risk" in text

@@ -14,6 +14,7 @@ from torchsurv.stats.ipcw import get_ipcw
 from plexrank.statistics.survival import censoring_survival
 from plexrank.statistics.survival_metrics import (
     brier_score,
+    comparable_events,
     concordance,
     dynamic_auc,
     horizon,
@@ -224,3 +225,13 @@ def test_nothing_to_compare_is_nan() -> None:
     np.testing.assert_array_equal(np.isnan(auc), [[False, True], [True, True], [True, True]])
     brier = brier_score(np.full((5, 2), 0.5), TIME, EVENT, weights, times)
     np.testing.assert_array_equal(np.isnan(brier), [[False, True], [False, True], [True, True]])
+
+
+def test_concordance_within_strata_is_that_of_their_pairs() -> None:
+    time, event, stratum = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.ones(5, bool), np.array([0, 1, 0, 1, 0])
+    risk = np.array([0.0, 9.0, 2.0, 8.0, 1.0])
+    once = np.ones((1, 5))
+    assert concordance(risk, time, event, once, stratum)[0] == pytest.approx(2 / 4)  # 3 before 5, and 2 before 4
+    assert uno_concordance(risk, time, event, once, 9.0, stratum)[0] == pytest.approx(2 / 4)
+    assert comparable_events(time, event, stratum) == 3
+    assert np.isnan(concordance(risk, time, event, once, np.arange(5))[0])

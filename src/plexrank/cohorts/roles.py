@@ -47,8 +47,10 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
         what = "has no validation patients, which decide when training stops, since every class keeps one patient to"
         found = f"{what} train on" if cohort.outcome.has_classes else _without_validation(groups)
         problems.append(StudyError(f"{where}: fold {_listed(unvalidated)} {found}; {_remedy(study, cohort)}"))
+    lonely, doubtful = _within_sites(cohort, folds)
+    problems += [StudyError(f"{where}: {reason}") for reason in lonely]
     problems += [] if problems else _null_problems(study, cohort, folds)
-    warnings = _held_out_warnings(study, cohort, folds)
+    warnings = [*(f"{where}: {reason}" for reason in doubtful), *_held_out_warnings(study, cohort, folds)]
     warnings += [
         f"class {groups[group].name!r} has no patient among the validation patients of fold {_listed(without)}, which "
         f"decide when training stops; with {num_folds} folds this takes "
@@ -56,6 +58,13 @@ def role_findings(study: Study, cohort: Cohort) -> Findings:
         for group, without in absent["validation"].items()
     ]
     return problems, [] if problems else [*_confounded(study, cohort), *warnings]
+
+
+def _within_sites(cohort: Cohort, folds: Folds) -> tuple[list[str], list[str]]:
+    """Why patients cannot be compared within their sites, and what makes that doubtful."""
+    members = sorted({(image.label, image.patient_id) for image in cohort.images})
+    sites = [folds.strata[patient][1] for _, patient in members]
+    return cohort.outcome.lonely([level for level, _ in members], sites)
 
 
 def _without_validation(groups: Sequence[Group]) -> str:

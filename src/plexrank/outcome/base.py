@@ -125,6 +125,10 @@ class Outcome(ABC):
         """Why these levels, of all patients, cannot be analysed, and what is odd about them."""
         return [], []
 
+    def lonely(self, levels: Sequence[str], sites: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Why patients (row,) cannot be compared within their sites (row,), and what makes that doubtful."""
+        return [], []
+
     def describe(self, levels: Sequence[str]) -> str:
         """The outcome of all patients in a line, empty where the counts of the groups say it."""
         return ""
@@ -226,11 +230,23 @@ class Outcome(ABC):
         """How wrong each prediction (row, column) is, (row,); a proper score."""
 
     @abstractmethod
-    def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
-        """Measures (draw,) of predictions (row, column) for every row of weights (draw, row); NaN where undefined."""
+    def measures(
+        self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
+    ) -> Mapping[str, FloatArray]:
+        """Measures (draw,) of predictions (row, column) for every row of weights (draw, row); NaN where undefined.
+
+        Args:
+            stratum: (row,) rows that alone compare with each other where the kind knows a baseline, such as sites.
+        """
+
+    def headline_over(
+        self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
+    ) -> FloatArray:
+        """The headline measure alone; arguments as for :meth:`measures`."""
+        return self.measures(prediction, label, weights, stratum)[self.headline]
 
     @abstractmethod
-    def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
+    def headline_of(self, prediction: FloatArray, labels: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """The headline measure (draw,) of the same predictions (row, column) for many labels (draw, row)."""
 
     # What is tested of single channels.

@@ -122,7 +122,9 @@ class Continuous(Outcome):
         result: FloatArray = ((prediction[:, 0] - self.values[label]) / self.spread) ** 2
         return result
 
-    def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
+    def measures(
+        self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
+    ) -> Mapping[str, FloatArray]:
         """Share of the variance that is explained (R², below 0 where the mean would do better), and Spearman's ρ."""
         true, total = self.values[label], weights.sum(axis=1)
         center = weights @ true / total
@@ -131,7 +133,7 @@ class Continuous(Outcome):
         explained = 1 - np.divide(rest, variance, out=np.full(len(weights), np.nan), where=variance > 0)
         return {"r2": explained, "spearman": weighted_spearman(prediction[:, 0], true, weights)}
 
-    def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
+    def headline_of(self, prediction: FloatArray, labels: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """Spearman's correlation."""
         return spearman(prediction[:, 0], self.values[labels])
 

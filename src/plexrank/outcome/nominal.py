@@ -109,7 +109,9 @@ class Nominal(Outcome):
         """−log of the probability of the true class."""
         return log_loss(prediction, label)
 
-    def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
+    def measures(
+        self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
+    ) -> Mapping[str, FloatArray]:
         """Accuracy, balanced accuracy, area under the ROC curve (with more than two classes of each against all)."""
         correct = (prediction.argmax(axis=1) == label).astype(np.float64)
         own = np.equal(label[:, None], np.arange(len(self))).astype(np.float64)
@@ -120,7 +122,7 @@ class Nominal(Outcome):
             "auc": _weighted_auc(prediction, own, weights),
         }
 
-    def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
+    def headline_of(self, prediction: FloatArray, labels: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """AUC for labels with equal class counts: Mann-Whitney's U."""
         ranks = scipy.stats.rankdata(prediction, axis=0)
         total = np.zeros(len(labels))

@@ -87,7 +87,9 @@ class Ordinal(Outcome):
         """−log of the probability of the true grade."""
         return log_loss(prediction, label)
 
-    def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
+    def measures(
+        self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
+    ) -> Mapping[str, FloatArray]:
         """Spearman's correlation of the expected grade, quadratic-weighted kappa of the nearest one, and accuracy."""
         nearest = self._nearest(prediction)
         return {
@@ -96,7 +98,7 @@ class Ordinal(Outcome):
             "spearman": weighted_spearman(self._expected(prediction), label, weights),
         }
 
-    def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
+    def headline_of(self, prediction: FloatArray, labels: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """Spearman's correlation of the expected grade."""
         return spearman(self._expected(prediction), labels)
 

@@ -15,15 +15,21 @@ from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.statistics.cox import fit_cox, partial_likelihood
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.survival import martingale_residuals, median_follow_up
-from plexrank.statistics.survival_metrics import concordance, dynamic_auc, integrated_brier_score, uno_concordance
+from plexrank.statistics.survival_metrics import (
+    comparable_events,
+    concordance,
+    dynamic_auc,
+    integrated_brier_score,
+    uno_concordance,
+)
 from plexrank.wording import counted
 
 EVENT, CENSORED = "event", "censored"
 FOLD_BINS = 3
 """Parts of the follow-up that are spread over the folds, of events and of censored patients each."""
 FEWEST_EVENTS, FEW_EVENTS = 10, 20
-REFIT_STEPS = 3
-"""Newton steps towards the optimum of a draw, from that of all patients."""
+REFIT_STEPS = 10
+"""Newton steps at most towards the optimum of a draw, from that of all patients."""
 LARGEST_LOG_HAZARD = 10.0
 """Log hazards beyond it count as that in a loss, so that one patient never decides alone."""
 
@@ -110,6 +116,18 @@ class Survival(Outcome):
             return [], [f"all {event.sum()} events are at one time ({first:g}); check that it is the time of the event"]
         return [], []
 
+    def lonely(self, levels: Sequence[str], sites: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Hazards are compared within sites: events with nobody else at risk at their site say nothing."""
+        label, stratum = self.labels(levels), np.unique(sites, return_inverse=True)[1]
+        events = int(self.event[label].sum())
+        count = comparable_events(self.time[label], self.event[label], stratum)
+        found = f"{count} of {counted(events, 'event', 'has')} another patient of the same site at risk"
+        if count < FEWEST_EVENTS:
+            return [f"{found}, and {FEWEST_EVENTS} are needed; join small sites, or leave the column site empty"], []
+        if 2 * count < events:
+            return [], [f"{found}: the others say nothing, since patients are compared within sites"]
+        return [], []
+
     def describe(self, levels: Sequence[str]) -> str:
         """How many events, and how long patients were followed."""
         if not levels:
@@ -177,8 +195,12 @@ class Survival(Outcome):
         result: FloatArray = self.expected[label] * np.exp(log_hazard) - self.event[label] * log_hazard
         return result
 
-    def measures(self, prediction: FloatArray, label: IntArray, weights: FloatArray) -> Mapping[str, FloatArray]:
+    def measures(
+        self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
+    ) -> Mapping[str, FloatArray]:
         """Harrell's C, Uno's C up to τ, and over the events until then the mean dynamic AUC and the Brier score.
+
+        Both C compare patients of a stratum, since baseline hazards of different ones say nothing of each other.
 
         None is ever turned round after a look at it. The chances to survive behind the Brier score are those of the
         cohort's cumulative hazard, times exp(log hazard).
@@ -186,8 +208,8 @@ class Survival(Outcome):
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
         times, hazard = self._until_tau
         measures = {
-            "c_index": concordance(risk, time, event, weights),
-            "uno_c": uno_concordance(risk, time, event, weights, self.tau),
+            "c_index": self.headline_over(prediction, label, weights, stratum),
+            "uno_c": uno_concordance(risk, time, event, weights, self.tau, stratum),
         }
         if len(times) < 2:
             return measures | dict.fromkeys(("dynamic_auc", "brier"), np.full(len(weights), np.nan))
@@ -204,10 +226,18 @@ class Survival(Outcome):
         is_used = np.isin(times, self.time[self.event]) & (times <= self.tau)
         return times[is_used], self.expected[first][is_used]
 
-    def headline_of(self, prediction: FloatArray, labels: IntArray) -> FloatArray:
+    def headline_over(
+        self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
+    ) -> FloatArray:
+        """Harrell's C."""
+        return concordance(prediction[:, 0], self.time[label], self.event[label], weights, stratum)
+
+    def headline_of(self, prediction: FloatArray, labels: IntArray, stratum: IntArray | None = None) -> FloatArray:
         """Harrell's C."""
         once = np.ones((1, labels.shape[1]))
-        return np.array([concordance(prediction[:, 0], self.time[own], self.event[own], once)[0] for own in labels])
+        return np.array(
+            [concordance(prediction[:, 0], self.time[own], self.event[own], once, stratum)[0] for own in labels]
+        )
 
     def places(self, label: IntArray, stratum: IntArray) -> FloatArray | None:
         """Martingale residuals of the null model: events seen less events to be expected (Therneau 1990)."""

@@ -58,7 +58,7 @@ def _defined(value: float) -> float | None:
 
 def headline(prediction: Array, samples: Samples) -> float:
     """The headline measure of predictions (sample, column)."""
-    return float(samples.outcome.headline_of(prediction, samples.label[None])[0])
+    return float(samples.outcome.headline_of(prediction, samples.label[None], samples.stratum)[0])
 
 
 def measure_performance(
@@ -72,7 +72,7 @@ def measure_performance(
         prediction: (sample, column) out of fold.
     """
     weights = np.vstack([np.ones(len(samples)), patient_weights(samples, draws, rng)])
-    measures = samples.outcome.measures(prediction, samples.label, weights)
+    measures = samples.outcome.measures(prediction, samples.label, weights, samples.stratum)
     return Performance(
         measures={name: _estimate(values) for name, values in measures.items()},
         headline=samples.outcome.headline,
@@ -90,7 +90,7 @@ def headline_difference(
     """
     weights = np.vstack([np.ones(len(samples)), patient_weights(samples, draws, rng)])
     own, of_other = (
-        samples.outcome.measures(one, samples.label, weights)[samples.outcome.headline] for one in (prediction, other)
+        samples.outcome.headline_over(one, samples.label, weights, samples.stratum) for one in (prediction, other)
     )
     return _estimate(own - of_other)
 
@@ -122,7 +122,7 @@ def prediction_p_value(
     if is_confounded(samples):
         return None
     observed = headline(prediction, samples)
-    permuted = samples.outcome.headline_of(prediction, samples.exchange().draw(permutations, rng))
+    permuted = samples.outcome.headline_of(prediction, samples.exchange().draw(permutations, rng), samples.stratum)
     widened = permuted.mean() + (permuted - permuted.mean()) * np.sqrt(OUT_OF_FOLD_VARIANCE)
     return float((1 + (widened >= observed - 1e-12).sum()) / (1 + permutations))
 

@@ -37,18 +37,26 @@ def horizon(time: Array, event: Array) -> float:
     return float(usable.max()) if len(usable) else np.nan
 
 
-def concordance(risk: Array, time: Array, event: Array, weights: Array) -> FloatArray:
+def concordance(risk: Array, time: Array, event: Array, weights: Array, stratum: Array | None = None) -> FloatArray:
     """Harrell's C (1982): share of comparable pairs in which the earlier event had the higher risk.
 
     Comparable are an event and whatever lasted longer, censored at the same time included; equal risks count half.
+    Where strata are given, (sample,) int, only pairs of one stratum are.
 
     Returns:
         (draw,) 0 to 1.
     """
-    return _concordance(risk, _comparable(time, event), weights)
+    return _concordance(risk, _comparable(time, event, stratum), weights)
 
 
-def uno_concordance(risk: Array, time: Array, event: Array, weights: Array, tau: float) -> FloatArray:
+def comparable_events(time: Array, event: Array, stratum: Array | None = None) -> int:
+    """How many events have somebody of their stratum to compare with, who lasted longer."""
+    return int(_comparable(time, event, stratum).any(axis=1).sum())
+
+
+def uno_concordance(
+    risk: Array, time: Array, event: Array, weights: Array, tau: float, stratum: Array | None = None
+) -> FloatArray:
     """Uno's C (Uno et al. 2011): pairs whose earlier event came before ``tau``, weighed 1 / G(T−)².
 
     Unlike Harrell's it does not depend on when samples happened to be censored.
@@ -60,7 +68,7 @@ def uno_concordance(risk: Array, time: Array, event: Array, weights: Array, tau:
         (draw,) 0 to 1.
     """
     weight = np.where(time < tau, censoring_survival(time, event).before(time) ** -2.0, 0.0)
-    return _concordance(risk, weight[:, None] * _comparable(time, event), weights)
+    return _concordance(risk, weight[:, None] * _comparable(time, event, stratum), weights)
 
 
 def dynamic_auc(risk: Array, time: Array, event: Array, weights: Array, times: Array) -> FloatArray:
@@ -123,9 +131,14 @@ def integrated_brier_score(survival: Array, time: Array, event: Array, weights: 
     return mean
 
 
-def _comparable(time: Array, event: Array) -> Array:
-    """(earlier, later) bool: the first had an event while the second was at risk, and kept on without one."""
+def _comparable(time: Array, event: Array, stratum: Array | None = None) -> Array:
+    """(earlier, later) bool: the first had an event while the second was at risk, and kept on without one.
+
+    Of the same stratum, where there are strata.
+    """
     later = (time[:, None] < time) | ((time[:, None] == time) & np.logical_not(event))
+    if stratum is not None:
+        later &= stratum[:, None] == stratum
     comparable: Array = np.logical_and(event[:, None], later)
     return comparable
 
