@@ -39,11 +39,11 @@ from plexrank.evaluation.truth import evaluate
 from plexrank.launch.resuming import resume_run
 from plexrank.models.build import build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
+from plexrank.outcome.nominal import Nominal, log_loss
 from plexrank.planning.plan import Plan
 from plexrank.ranking.aggregate import UnitTable, aggregate_unit, gather_samples
-from plexrank.ranking.baselines import logistic_baseline
-from plexrank.ranking.prediction import auc
-from plexrank.ranking.reliance import log_loss
+from plexrank.ranking.baselines import linear_baseline
+from plexrank.ranking.prediction import headline
 from plexrank.ranking.samples import Samples, make_samples
 from plexrank.readout.blending import fit_blend, log_means, mean_offset
 from plexrank.readout.linear import fit_linear_classifier
@@ -152,7 +152,7 @@ def validation_loss(units: list[Trained], way: str) -> float:
 def trained_units(plan: Plan, cohort: TiledCohort) -> Iterator[Trained]:
     """The encoders of a run, one after the other."""
     images = plan.cohort.images
-    label = np.array([plan.cohort.classes.index(image.label) for image in images])[cohort.image_of_tile]
+    label = plan.cohort.labels[cohort.image_of_tile]
     patient = np.array([image.patient_id for image in images])[cohort.image_of_tile]
     for fold, seed in plan.fold_seeds:
         trained = read_unit(plan.rundir.training(fold, seed) / "best.pt")
@@ -201,7 +201,13 @@ def unit_table(unit: Trained, way: str, num_images: int) -> UnitTable:
         values={"gradient": METHODS["gradient"].compute(classify, r, r).numpy()},
     )
     return aggregate_unit(
-        [block], unit.image, num_images, fold=unit.fold, seed=unit.seed, classify=partial(_as_arrays, classify)
+        [block],
+        unit.image,
+        num_images,
+        outcome=Nominal(()),
+        fold=unit.fold,
+        seed=unit.seed,
+        classify=partial(_as_arrays, classify),
     )
 
 
@@ -214,7 +220,7 @@ def measured(
 ) -> tuple[float, float | None, np.ndarray]:
     """Held-out AUC, average precision of the order by gradient, and the scores (channel,) behind it."""
     tables = gather_samples(units, samples, "gradient")
-    value = auc(tables.probability, samples.label)
+    value = headline(tables.prediction, samples)
     score = tables.importance.mean(axis=(0, 1)).reshape(-1, len(channels)).sum(axis=0)
     if truth is None:
         return value, None, score
@@ -231,13 +237,13 @@ def compare(run: Path, truth: pd.DataFrame | None, ways: list[str]) -> None:
         [image.label for image in images],
         [plan.fold_of_patient[image.patient_id] for image in images],
         [image.site for image in images],
-        plan.cohort.classes,
+        plan.cohort.outcome,
     )
     units = list(trained_units(plan, cohort))
     names = {"run": run.name, "standardize": plan.study.model.standardize}
     tables = {way: [unit_table(unit, way, len(images)) for unit in units] for way in ways}
     means = gather_samples(tables["refit 0"], samples, "gradient").mean_intensity
-    logistic = auc(logistic_baseline(means, samples, plan.study.seed).probability, samples.label)
+    logistic = headline(linear_baseline(means, samples, plan.study.seed).prediction, samples)
     print(json.dumps(names | {"way": "logistic regression on channel means", "auc": round(logistic, 3)}), flush=True)
     all_seeds = {way: measured(of_way, samples, cohort.channels, truth)[2] for way, of_way in tables.items()}
     for way, of_way in tables.items():

@@ -25,10 +25,10 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from plexrank.ranking.logistic import fit_logistic
 from scipy import stats
 
-from plexrank.ranking.aggregate import SampleTables, UnitTable, class_contrast, gather_samples
+from plexrank.outcome.nominal import Nominal
+from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples
 from plexrank.ranking.conditional import explained_by_others
 from plexrank.ranking.discoveries import find_discoveries
 from plexrank.ranking.nulls import measure
@@ -42,6 +42,7 @@ from plexrank.statistics.pattern import OWN_ENCODERS, SHARED_ENCODER
 
 CHANNELS, BLOCK, NUMBERS, CORRELATION = 40, 5, 6, 0.5
 FOLDS, STRENGTH, FDR, DRAWS = 5, 0.1, 0.1, 2000
+OUTCOME = Nominal(("A", "B"))
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,7 @@ def draw_patients(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.
         members = rng.permutation(np.flatnonzero(label == k))
         fold[members] = np.arange(len(members)) % FOLDS
     ids = [f"p{number:03d}" for number in range(cell.patients)]
-    names = ("A", "B")
-    return label, fold, make_samples(ids, [names[k] for k in label], fold.tolist(), class_names=names)
+    return label, fold, make_samples(ids, [OUTCOME.levels[k] for k in label], fold.tolist(), outcome=OUTCOME)
 
 
 def train_units(
@@ -143,8 +143,8 @@ def train_units(
 
 def unit_table(r: np.ndarray, brightness: np.ndarray, label: np.ndarray, fold: np.ndarray, f: int, s: int) -> UnitTable:
     held_out, train = fold == f, fold != f
-    weights = fit_logistic(r[train], label[train], STRENGTH)
-    logits = weights.logits(r)
+    weights = OUTCOME.fit(r[train], label[train], STRENGTH)
+    logits = weights.outputs(r)
     gradient = np.broadcast_to(weights.coef.T, (*r.shape, 2))
     predicted = np.abs(gradient) * np.eye(2)[logits.argmax(axis=1)][:, None]
 
@@ -154,13 +154,13 @@ def unit_table(r: np.ndarray, brightness: np.ndarray, label: np.ndarray, fold: n
     return UnitTable(
         fold=f,
         seed=s,
-        classify=weights.logits,
+        classify=weights.outputs,
         n_tiles=held_out.astype(int),
         embedding=kept(r, held_out),
         logits=kept(logits, held_out),
         mean_intensity=kept(np.exp(brightness / 4), held_out),
         importance={"gradient": kept(predicted.sum(axis=2), held_out)},
-        contrast={"gradient": kept(class_contrast(gradient.copy()), held_out)},
+        contrast={"gradient": kept(OUTCOME.contrasts(gradient.copy()), held_out)},
         training_embedding=kept(r, train),
         linear=weights,
         importance_by_class={"gradient": kept(predicted, held_out)},

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from plexrank.attribution.store import AttributionBlock, AttributionStore, ExplainedUnit, writing_attribution
-from plexrank.ranking.aggregate import LinearWeights, aggregate_unit
+from plexrank.outcome import LinearWeights
+from plexrank.ranking.aggregate import aggregate_unit
 from plexrank.ranking.cohort_ranking import rank_cohort
 from plexrank.ranking.samples import make_samples
 from plexrank.settings import RankSettings
@@ -77,7 +78,8 @@ def rank_stores(folder: Path) -> None:
         seen = np.flatnonzero(np.array(folds) != fold)
         units.append(
             aggregate_unit(
-                store.blocks(methods=["gradient"]), image_of_tile, IMAGES, fold=fold, seed=0,
+                store.blocks(methods=["gradient"]), image_of_tile, IMAGES, outcome=samples.outcome,
+                fold=fold, seed=0,
                 classify=partial(logits, weights), training_images=seen, training_embedding=training[seen],
                 linear=weights,
             )
