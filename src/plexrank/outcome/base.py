@@ -227,7 +227,7 @@ class Outcome(ABC):
 
     @abstractmethod
     def loss(self, prediction: FloatArray, label: IntArray) -> FloatArray:
-        """How wrong each prediction (row, column) is, (row,); a proper score."""
+        """How wrong each prediction (row, column) is, (row,)."""
 
     @abstractmethod
     def measures(
