@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from plexrank.attribution.methods import METHODS, MethodName
 from plexrank.models.architectures import ARCHITECTURES, ArchitectureName, BackboneName, published_weights
+from plexrank.outcome import Kind
 
-Kind = Literal["nominal", "ordinal", "continuous", "survival"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 

@@ -135,3 +135,28 @@ def test_few_events_are_refused_or_warned_of(events: int, refused: int, warned: 
     problems, warnings = make_outcome("survival", levels).shortcomings([events, 40 - events])
     assert (len(problems), len(warnings)) == (refused, warned)
     assert (FEWEST_EVENTS, FEW_EVENTS) == (10, 20)
+
+
+def test_the_calibrated_loss_is_least_at_the_true_hazards() -> None:
+    rng = np.random.default_rng(0)
+    risk = rng.normal(0, 1.5, 4000)
+    time, followed = rng.exponential(np.exp(-risk)), rng.uniform(0.1, 4, 4000)
+    levels = [survival_level(f"{min(own, end):.6f}", own <= end) for own, end in zip(time, followed, strict=True)]
+    outcome = make_outcome("survival", levels)
+    label, scales = outcome.labels(levels), (0.7, 0.85, 1.0, 1.15, 1.3)
+    calibrated = outcome.calibrated(risk[:, None], label)
+    assert calibrated.expected[label] @ np.exp(risk) == pytest.approx(outcome.event[label].sum())  # type: ignore[attr-defined]
+    losses = [calibrated.loss(scale * risk[:, None], label).mean() for scale in scales]
+    assert scales[int(np.argmin(losses))] == 1.0
+
+
+def test_held_out_losses_of_survival_are_the_cross_validated_partial_likelihood() -> None:
+    levels, risk = survival_cohort(7)
+    outcome = make_outcome("survival", levels)
+    label, fitted, outputs = outcome.labels(levels), np.arange(60) % 4 > 0, risk[:, None]
+    events = [int(outcome.event[label[rows]].sum()) for rows in (np.ones(60, bool), fitted)]  # type: ignore[attr-defined]
+    of_all = outcome.fitting_loss(outputs, label) * events[0]
+    of_fitted = outcome.fitting_loss(outputs[fitted], label[fitted]) * events[1]
+    losses = outcome.held_out_losses(outputs, label, fitted)
+    assert losses.shape == (15,)
+    assert losses.sum() == pytest.approx(of_all - of_fitted)

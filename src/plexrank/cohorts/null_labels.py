@@ -27,13 +27,14 @@ def null_labels(study: Study, cohort: Cohort, folds: Folds) -> IntArray:
     """
     # Validation patients that are dealt are dealt by the permuted labels, which keeps all classes in training.
     given = range(study.train.folds) if folds.split.validation else ()
+    roles = ("training",) if cohort.outcome.has_classes else ("training", "validation")  # no loss without an event
     return permute_labels(
         cohort.images,
         cohort.outcome,
         folds.split.fold_of_patient,
         study.seed,
         study.rank.null_trainings,
-        training=[folds.with_role(fold, "training") for fold in given],
+        training=[folds.with_role(fold, role) for fold in given for role in roles],
     )
 
 
@@ -59,7 +60,7 @@ def permute_labels(
         fold_of_patient: the fold that holds each patient out.
         seed: of the study.
         count: how many labellings.
-        training: (fold, image) indices of images among which every group that is trained on must be. What
+        training: (part, image) indices of images among which every group that is trained on must be. What
             lacks one is drawn again: labellings are then equally likely among those that can be trained on, the true
             one among them.
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from plexrank.arrays import Array, FloatArray, IntArray
+from plexrank.arrays import Array, BoolArray, FloatArray, IntArray
 
 MEASURE_NAMES = {
     "auc": "AUC",
@@ -228,6 +228,20 @@ class Outcome(ABC):
     @abstractmethod
     def loss(self, prediction: FloatArray, label: IntArray) -> FloatArray:
         """How wrong each prediction (row, column) is, (row,)."""
+
+    def held_out_losses(
+        self, outputs: FloatArray, label: IntArray, fitted: BoolArray, stratum: IntArray | None = None
+    ) -> FloatArray:
+        """How wrong a model is on each row that it was not fitted to, of outputs (row, output): (held-out row,).
+
+        Args:
+            fitted: (row,) bool, the rows that it was fitted to.
+        """
+        return self.loss(self.predict(outputs[~fitted]), label[~fitted])
+
+    def calibrated(self, prediction: FloatArray, label: IntArray) -> Outcome:
+        """The outcome by whose :meth:`loss` predictions near these (row, column) are compared."""
+        return self
 
     @abstractmethod
     def measures(

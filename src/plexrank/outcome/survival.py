@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import scipy
 
-from plexrank.arrays import Array, FloatArray, IntArray
+from plexrank.arrays import Array, BoolArray, FloatArray, IntArray
 from plexrank.outcome.base import Group, LinearWeights, Outcome
 from plexrank.statistics.cox import fit_cox, partial_likelihood
 from plexrank.statistics.means import known_mean
-from plexrank.statistics.survival import martingale_residuals, median_follow_up
+from plexrank.statistics.survival import StepFunction, cumulative_hazard, martingale_residuals, median_follow_up
 from plexrank.statistics.survival_metrics import (
     comparable_events,
     concordance,
@@ -189,11 +189,38 @@ class Survival(Outcome):
         """Minus the log likelihood of the events that are seen, given those to be expected at this hazard.
 
         expected × exp(log hazard) − event × log hazard: the full likelihood of a proportional hazard for a known
-        baseline (a Poisson likelihood, Holford 1980), so that every patient has a loss of its own.
+        baseline (a Poisson likelihood, Holford 1980), so that every patient has a loss of its own. It is least at the
+        true hazards where the baseline is that of log hazard 0, see :meth:`calibrated`; the cohort's own baseline,
+        which knows no hazards, asks for smaller ones.
         """
         log_hazard = np.clip(prediction[:, 0], -LARGEST_LOG_HAZARD, LARGEST_LOG_HAZARD)
         result: FloatArray = self.expected[label] * np.exp(log_hazard) - self.event[label] * log_hazard
         return result
+
+    def held_out_losses(
+        self, outputs: FloatArray, label: IntArray, fitted: BoolArray, stratum: IntArray | None = None
+    ) -> FloatArray:
+        """Cross-validated partial likelihood: of all rows less that of the fitted (Verweij & van Houwelingen 1993).
+
+        Every held-out row gets the same share of it.
+        """
+        of_all, of_fitted = (
+            partial_likelihood(outputs[rows, 0], self.time[label[rows]], self.event[label[rows]], own)[0]
+            for rows, own in (
+                (np.ones(len(label), dtype=bool), stratum),
+                (fitted, None if stratum is None else stratum[fitted]),
+            )
+        )
+        held_out = int((~fitted).sum())
+        return np.full(held_out, (of_fitted - of_all) / max(held_out, 1))
+
+    def calibrated(self, prediction: FloatArray, label: IntArray) -> Survival:
+        """With the baseline that these log hazards leave (Breslow 1972)."""
+        return replace(self, expected=self._baseline(prediction, label).at(self.time))
+
+    def _baseline(self, prediction: FloatArray, label: IntArray) -> StepFunction:
+        log_hazard = np.clip(prediction[:, 0], -LARGEST_LOG_HAZARD, LARGEST_LOG_HAZARD)
+        return cumulative_hazard(self.time[label], self.event[label], log_hazard)
 
     def measures(
         self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None
@@ -203,28 +230,22 @@ class Survival(Outcome):
         Both C compare patients of a stratum, since baseline hazards of different ones say nothing of each other.
 
         None is ever turned round after a look at it. The chances to survive behind the Brier score are those of the
-        cohort's cumulative hazard, times exp(log hazard).
+        baseline hazard that the predictions leave, times exp(log hazard).
         """
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
-        times, hazard = self._until_tau
+        times = np.unique(time[event & (time <= self.tau)])
         measures = {
             "c_index": self.headline_over(prediction, label, weights, stratum),
             "uno_c": uno_concordance(risk, time, event, weights, self.tau, stratum),
         }
         if len(times) < 2:
             return measures | dict.fromkeys(("dynamic_auc", "brier"), np.full(len(weights), np.nan))
+        hazard = self._baseline(prediction, label).at(times)
         survival = np.exp(-hazard * np.exp(np.clip(risk, -LARGEST_LOG_HAZARD, LARGEST_LOG_HAZARD))[:, None])
         return measures | {
             "dynamic_auc": known_mean(dynamic_auc(risk, time, event, weights, times), axis=1),
             "brier": integrated_brier_score(survival, time, event, weights, times),
         }
-
-    @functools.cached_property
-    def _until_tau(self) -> tuple[FloatArray, FloatArray]:
-        """Times (time,) of events up to τ, and the cohort's cumulative hazard at each."""
-        times, first = np.unique(self.time, return_index=True)
-        is_used = np.isin(times, self.time[self.event]) & (times <= self.tau)
-        return times[is_used], self.expected[first][is_used]
 
     def headline_over(
         self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None

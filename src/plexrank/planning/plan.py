@@ -179,7 +179,7 @@ class Plan:
             "seed": study.seed,
         }
         if (kind := study.cohort.outcome) != "nominal":  # which runs that knew nothing else do not name
-            of_all["outcome"] = [kind, list(study.cohort.order)]
+            of_all["outcome"] = [kind, list(self.cohort.outcome.levels)]
         return [{**of_all, **self._split_as_given(fold)} for fold in range(study.train.folds)]
 
     def _split_as_given(self, fold: int) -> dict[str, Json]:

@@ -59,7 +59,8 @@ def linear_baseline(mean_intensity: Array, samples: Samples, seed: int) -> Means
             features[train], samples.label[train], samples.patient[train], samples.stratum[train], samples.outcome
         )
         strength = best_strength(training, seed)
-        prediction[test], coef = training.predict(features[test], strength)
+        outputs, coef = training.outputs(features[test], strength)
+        prediction[test] = samples.outcome.predict(outputs)
         importance.append(np.abs(coef).mean(axis=0))
     return MeansModel(prediction, np.mean(importance, axis=0))
 
@@ -191,12 +192,12 @@ class MeansTraining:
     stratum: Array
     outcome: Outcome
 
-    def predict(self, features: Array, strength: float) -> tuple[Array, Array]:
-        """Predictions (row, column) of other features, and coefficients (output, channel) of standardised channels."""
+    def outputs(self, features: Array, strength: float) -> tuple[Array, Array]:
+        """Outputs (row, output) of other features, and coefficients (output, channel) of standardised channels."""
         center, spread = self.features.mean(axis=0), self.features.std(axis=0)
         spread = np.where(spread > 0, spread, 1.0)
         weights = self.outcome.fit((self.features - center) / spread, self.label, strength, self.stratum)
-        return self.outcome.predict(weights.outputs((features - center) / spread)), weights.coef
+        return weights.outputs((features - center) / spread), weights.coef
 
     def among(self, rows: Array) -> MeansTraining:
         """Some of the rows only."""
@@ -227,8 +228,9 @@ def best_strength(training: MeansTraining, seed: int) -> float:
 
 def _inner_loss(strength: float, training: MeansTraining, splits: Sequence[tuple[Array, Array]]) -> float:
     losses, outcome = [], training.outcome
-    for train, test in splits:
-        prediction, _ = training.among(train).predict(training.features[test], strength)
-        losses.append(outcome.loss(prediction, training.label[test]))
-    labels = np.concatenate([training.label[test] for _, test in splits])
+    for train, _ in splits:
+        outputs, _ = training.among(train).outputs(training.features, strength)
+        fitted = np.isin(np.arange(len(training.label)), train)
+        losses.append(outcome.held_out_losses(outputs, training.label, fitted, training.stratum))
+    labels = np.concatenate([training.label[np.sort(test)] for _, test in splits])
     return float(class_balanced_mean(np.concatenate(losses), outcome.balance(labels)))

@@ -95,9 +95,12 @@ def rank_features(
               for row, (one, stratum) in enumerate(zip(ids, of_kind.strata(labels_kept), strict=True))}  # fmt: skip
     dealt = deal_folds(strata, min(folds, _most_folds(of_kind, labels_kept)), seed)
     samples = make_samples(ids, labels_kept, [dealt[one] for one in ids], places, of_kind)
+    alone, doubtful = of_kind.lonely(labels_kept, [one or "" for one in places] if places else [""] * len(ids))
+    if alone:
+        raise StudyError(f"site: {alone[0]}")
     ranking, not_tested = _rank(_units(table[chosen], samples, seed), samples, names, fdr, bootstrap, seed)
     left_out = int((~kept).sum())
-    warnings = sample_warnings(samples)
+    warnings = [*sample_warnings(samples), *doubtful]
     if left_out:
         warnings.append(f"{counted(left_out, 'patient', 'is')} left out: the outcome is empty")
     ranking.attrs = {"warnings": warnings, "not_tested": not_tested}
@@ -251,7 +254,7 @@ def _outcome(kind: Kind, labels: Sequence[str], order: Sequence[str]) -> Outcome
 def _most_folds(outcome: Outcome, labels: Sequence[str]) -> int:
     """How many folds can each hold out patients of every group that they must."""
     counts = np.bincount(outcome.group_of(outcome.labels(labels)), minlength=len(outcome.groups))
-    problems, _ = outcome.shortcomings(counts.tolist())
+    problems = [*outcome.shortcomings(counts.tolist())[0], *outcome.oddities(labels)[0]]
     if problems:
         raise StudyError(f"outcome: {problems[0]}")
     most = {

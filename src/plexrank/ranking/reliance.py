@@ -69,15 +69,28 @@ def measure_reliance(
     increase = np.full(embedding.shape[1:], np.nan)
     wanted = range(embedding.shape[2]) if channels is None else channels
     explained = np.zeros_like(embedding) if explained is None else explained
+    outcome = samples.outcome.calibrated(_predictions(embedding, classify, seeds, samples), samples.label)
     order = np.random.default_rng(0).permutation(len(samples))
     site = np.zeros_like(samples.fold) if samples.site is None else samples.site
     for fold, place in np.unique(np.stack([samples.fold, site], axis=1), axis=0):
         rows = order[(samples.fold[order] == fold) & (site[order] == place)]
         units = [classify[int(fold), seed] for seed in seeds]
-        ensemble = _Ensemble(units, samples.outcome)
+        ensemble = _Ensemble(units, outcome)
         increase[rows] = _increase(embedding[:, rows], explained[:, rows], ensemble, samples.label[rows], wanted)
     mean, p = balanced_mean_above_zero(increase, samples.balance, samples.patient, OUT_OF_FOLD_VARIANCE)
     return Reliance(increase, mean, p)
+
+
+def _predictions(
+    embedding: Array, classify: Mapping[tuple[int, int], Classify], seeds: tuple[int, ...], samples: Samples
+) -> Array:
+    """(sample, column) of the undisturbed ensemble."""
+    outputs = np.zeros((len(samples), len(samples.outcome.output_names)))
+    result: Array = np.zeros_like(samples.outcome.predict(outputs))
+    for fold in np.unique(samples.fold):
+        units, rows = [classify[int(fold), seed] for seed in seeds], samples.fold == fold
+        result[rows] = _Ensemble(units, samples.outcome).predict(embedding[:, rows])
+    return result
 
 
 @dataclass(frozen=True)
@@ -87,10 +100,15 @@ class _Ensemble:
     units: list[Classify]
     outcome: Outcome
 
+    def predict(self, r: Array) -> Array:
+        """Mean prediction (row, column) over the seeds, of r (seed, row, channel)."""
+        predictions = [self.outcome.predict(classify(rows)) for classify, rows in zip(self.units, r, strict=True)]
+        mean: Array = np.mean(predictions, axis=0)
+        return mean
+
     def loss(self, r: Array, label: Array) -> Array:
         """(row,) of the mean prediction, of r (seed, row, channel) and labels (row,)."""
-        predictions = [self.outcome.predict(classify(rows)) for classify, rows in zip(self.units, r, strict=True)]
-        return self.outcome.loss(np.mean(predictions, axis=0), label)
+        return self.outcome.loss(self.predict(r), label)
 
 
 def _increase(r: Array, explained: Array, ensemble: _Ensemble, label: Array, wanted: Sequence[int]) -> Array:

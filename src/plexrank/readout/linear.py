@@ -216,9 +216,12 @@ def _choose_strength_of(
         return FALLBACK_STRENGTH
     losses = []
     for strength in STRENGTHS:
-        fits = [(outcome.fit(r[fit], labels[fit], strength, stratum[fit]), held_out) for fit, held_out in splits]
-        predicted = [(outcome.predict(fitted.outputs(r[held_out])), labels[held_out]) for fitted, held_out in fits]
-        losses.append(sum(float(outcome.loss(prediction, label).sum()) for prediction, label in predicted))
+        total = 0.0
+        for fit, _ in splits:
+            outputs = outcome.fit(r[fit], labels[fit], strength, stratum[fit]).outputs(r)
+            fitted = np.isin(np.arange(len(labels)), fit)
+            total += float(outcome.held_out_losses(outputs, labels, fitted, stratum).sum())
+        losses.append(total)
     return STRENGTHS[int(np.argmin(losses))]
 
 
