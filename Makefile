@@ -4,6 +4,9 @@ UV_VERSION = 0.13.9
 BIN = .venv/bin
 CLUSTER_PREFIX ?= /opt/plexrank-cluster
 
+# Compiled once, not by every process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install test cluster-test demo bench lint lock wheelhouse clean
 
 install: .venv/installed

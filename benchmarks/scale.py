@@ -31,7 +31,7 @@ model: {{backbone: shallow, weights: none}}
 train: {{epochs: 1, batch_tiles: 64, crop_px: 16, folds: {folds}, seeds: {seeds}}}
 rank: {{bootstrap: 100}}
 """
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}  # compiled once, as when installed
 
 
 def write_cohort(folder: Path, images: int, *, is_zarr: bool = False, folds: int = 2, seeds: int = 1) -> Path:

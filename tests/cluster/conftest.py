@@ -18,7 +18,7 @@ import yaml
 
 from cluster.local_slurm import LocalSlurm, local_slurm
 from conftest import Plexrank
-from plexrank.launch.graph import Graph, read_graph
+from plexrank.launch.submitted import Graph, read_graph
 from plexrank.simulate import simulate
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,11 +13,11 @@ from conftest import Plexrank, run_arguments
 from fake_slurm import FakeSlurm, slurm
 from plexrank.errors import RunDirError
 from plexrank.launch.by_hand import write_submit_script
-from plexrank.launch.graph import Graph, read_graph
 from plexrank.launch.profile import Profile
 from plexrank.launch.script import Job
 from plexrank.launch.slurm import submit
 from plexrank.launch.submit import cancel_run, refuse_while_jobs_run
+from plexrank.launch.submitted import Graph, read_graph
 from plexrank.rundir import RunDir
 
 __all__ = ["half_done", "site", "slurm"]

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import Plexrank, command, run_arguments
 from fake_slurm import FakeSlurm, slurm
-from plexrank.launch.graph import read_graph
+from plexrank.launch.submitted import read_graph
 
 __all__ = ["slurm"]
 

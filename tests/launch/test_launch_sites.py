@@ -13,8 +13,9 @@ from test_launch import half_done, site, submitted
 
 from conftest import Plexrank, run_arguments
 from fake_slurm import FakeSlurm, slurm
-from plexrank.launch.graph import plan_jobs, read_graph
+from plexrank.launch.graph import plan_jobs
 from plexrank.launch.profile import Profile
+from plexrank.launch.submitted import read_graph
 from plexrank.planning.plan import make_plan
 from plexrank.rundir import RunDir, Unit
 from plexrank.study import load_study

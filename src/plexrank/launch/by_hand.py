@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from plexrank.launch.graph import Graph, SubmittedJob, write_graph
 from plexrank.launch.options import variables_of
 from plexrank.launch.profile import Profile
 from plexrank.launch.script import Job, resources_of
 from plexrank.launch.slurm import ANSWERS, NEVER_PASSED, SET_IN_A_JOB, USERS
+from plexrank.launch.submitted import Graph, SubmittedJob, write_graph
 from plexrank.rundir import RunDir, write_text
 
 BEGUN, COMPLETE = "begun.json", "complete.json"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.launch import slurm
-from plexrank.launch.graph import Graph, read_graph
 from plexrank.launch.requeue import STOPPED
 from plexrank.launch.slurm import TaskState
+from plexrank.launch.submitted import Graph, read_graph
 from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError
 from plexrank.launch import slurm
 from plexrank.launch.by_hand import write_submit_script
-from plexrank.launch.graph import JOB_NAMES, Graph, SubmittedJob, plan_jobs, read_graph, units_left, write_graph
+from plexrank.launch.graph import plan_jobs, units_left
 from plexrank.launch.options import variables_of
 from plexrank.launch.profile import Profile
 from plexrank.launch.refusals import explain
 from plexrank.launch.script import Job, resources_of, sbatch_text, write_units
+from plexrank.launch.submitted import JOB_NAMES, Graph, SubmittedJob, read_graph, write_graph
 from plexrank.planning.plan import Plan
 from plexrank.rundir import RunDir, Unit, file_digest, now, write_text
 from plexrank.study import dump_study
