@@ -65,8 +65,8 @@ def test_images_of_one_patient_and_label_are_one_sample() -> None:
     ("patients", "labels", "folds", "outcome", "message"),
     [
         (["a", "a"], ["x", "y"], [0, 1], None, "patient a is held out by folds 0 and 1"),
-        (["a", "b"], ["x", "x"], [0, 1], None, "two classes or more"),
-        (["a", "b"], ["x", "z"], [0, 1], Nominal(("x", "y")), "labels z are not among the classes x, y"),
+        (["a", "b"], ["x", "x"], [0, 1], None, "two labels or more"),
+        (["a", "b"], ["x", "z"], [0, 1], Nominal(("x", "y")), "labels z are not among x, y"),
     ],
 )
 def test_bad_samples_are_refused(patients, labels, folds, outcome, message) -> None:

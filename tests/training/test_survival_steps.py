@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,19 @@ def test_a_step_without_an_event_has_no_gradient(alone: dict[str, dict[str, Tens
         assert torch.equal(alone[kind][name], value)
     assert alone[kind]["sums"][:2].tolist() == [0, 0]
     assert alone[kind]["sums"][3] > 0
+
+
+def test_a_step_without_an_event_spends_no_momentum() -> None:
+    network, tiles = ChannelEmbedding(3, 1, "shallow"), outcome_tiles("survival", images=40)
+    taken = stepper(network, tiles, ProcessInfo())
+    taken = replace(taken, optimiser=torch.optim.Adam(network.parameters()))
+    moved = []
+    for batch in (*batches(tiles)[:1], *batches(tiles, without_events=True)):
+        before = [value.clone() for value in network.parameters()]
+        shares = taken.shares(batch)
+        taken.step(batch, shares, tiles.batches(share.tiles for share in shares))
+        moved.append(any((value != old).any() for value, old in zip(network.parameters(), before, strict=True)))
+    assert moved == [True, False]
 
 
 class MeanIntensity(nn.Module):

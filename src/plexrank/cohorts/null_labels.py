@@ -16,7 +16,7 @@ from plexrank.settings import Study
 from plexrank.statistics.exchange import Exchange
 
 MOST_DRAWS = 10_000
-"""How often a labelling is drawn again where it leaves a class without training images."""
+"""How often a labelling is drawn again where it leaves a fold without some group."""
 
 
 def null_labels(study: Study, cohort: Cohort, folds: Folds) -> IntArray:
@@ -112,12 +112,12 @@ def _draw(
     outcome: Outcome,
     generator: np.random.Generator,
 ) -> IntArray:
-    trained_on = [number for number, group in enumerate(outcome.groups) if group.is_trained_on]
     for _ in range(MOST_DRAWS):
         labels: IntArray = exchange.draw(1, generator)[0][sample_of_image]
-        if all(np.isin(trained_on, outcome.group_of(labels[rows])).all() for rows in needed):
+        missing = [group for rows in needed for group in outcome.missing_groups(labels[rows])]
+        if not missing:
             return labels
     raise StudyError(
-        f"rank.null_trainings: {MOST_DRAWS} permutations of the labels each leave a class without training images in "
-        "some fold of train.split; set rank.null_trainings: 0, or give folds with more training patients of each class"
+        f"rank.null_trainings: {MOST_DRAWS} permutations of the labels each leave a fold of train.split no "
+        f"{missing[0].one} to train or validate on; set rank.null_trainings: 0, or give folds with more such patients"
     )

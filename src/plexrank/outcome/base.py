@@ -113,6 +113,11 @@ class Outcome(ABC):
     def group_of(self, label: IntArray) -> IntArray:
         """The group (row,) of each label (row,)."""
 
+    def missing_groups(self, label: IntArray) -> list[Group]:
+        """The groups that have to be trained on and are not among labels (row,)."""
+        held = set(self.group_of(label).tolist())
+        return [group for place, group in enumerate(self.groups) if group.is_trained_on and place not in held]
+
     @abstractmethod
     def strata(self, levels: Sequence[str]) -> list[str]:
         """What is dealt evenly into folds, of the levels of all patients: groups, or finer; sorted as text."""

@@ -16,7 +16,7 @@ from plexrank.outcome import Outcome
 from plexrank.ranking.pattern import log_intensities
 from plexrank.ranking.samples import Samples
 from plexrank.ranking.scores import positions
-from plexrank.ranking.training_samples import DEFAULT_STRENGTH, has_groups
+from plexrank.ranking.training_samples import DEFAULT_STRENGTH
 from plexrank.statistics.means import class_balanced_mean, known_mean
 
 MEANS_STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -220,7 +220,7 @@ def best_strength(training: MeansTraining, seed: int) -> float:
         return DEFAULT_STRENGTH
     splitter = StratifiedGroupKFold(STRENGTH_FOLDS, shuffle=True, random_state=seed)
     splits = list(splitter.split(training.features, group, patient))
-    if any(not has_groups(outcome, label[train]) for train, _ in splits):
+    if any(outcome.missing_groups(label[train]) for train, _ in splits):
         return DEFAULT_STRENGTH
     losses = [_inner_loss(strength, training, splits) for strength in MEANS_STRENGTHS]
     return MEANS_STRENGTHS[int(np.argmin(losses))]

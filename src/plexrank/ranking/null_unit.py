@@ -72,7 +72,7 @@ class NullUnit:
             raise _error(path, f"holds labelling {self.labelling} of fold {self.table.fold}")
         if self.method != method:
             raise _error(path, f"holds the importance {self.method!r}, not {method!r} of rank.by")
-        for what, here, there in (("channels", self.channel_names, channels), ("classes", self.output_names, outputs)):
+        for what, here, there in (("channels", self.channel_names, channels), ("outputs", self.output_names, outputs)):
             if here != there:
                 differ = sorted(set(here) ^ set(there)) or ["their order"]
                 raise _error(

@@ -120,9 +120,9 @@ def make_samples(
     outcome = make_outcome("nominal", labels) if outcome is None else outcome
     unknown = sorted(set(labels) - set(outcome.levels))
     if unknown:
-        raise StudyError(f"labels {', '.join(unknown)} are not among the classes {', '.join(outcome.levels)}")
+        raise StudyError(f"labels {', '.join(unknown)} are not among {', '.join(outcome.levels)}")
     if len(set(labels)) < 2:
-        raise StudyError(f"ranking needs images of two classes or more, found only {', '.join(set(labels))}")
+        raise StudyError(f"ranking needs images of two labels or more, found only {', '.join(set(labels))}")
     _refuse_split_patients(patient_ids, folds)
     keys = list(zip(patient_ids, labels, strict=True))
     first_image: dict[tuple[str, str], int] = {}

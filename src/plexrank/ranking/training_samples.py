@@ -49,7 +49,7 @@ class TrainingSamples:
 
     def has_groups(self, label: Array) -> bool:
         """Whether labels (row,) hold every group that a fit needs."""
-        return has_groups(self.outcome, label)
+        return not self.outcome.missing_groups(label)
 
     def standardise(self, r: Array) -> Array:
         """(row, channel) in the units of the training samples; 0 where a channel is absent."""
@@ -57,17 +57,11 @@ class TrainingSamples:
         return result
 
 
-def has_groups(outcome: Outcome, label: Array) -> bool:
-    """Whether labels (row,) hold every group that has to be trained on."""
-    present = outcome.group_of(label)
-    return all(number in present for number, group in enumerate(outcome.groups) if group.is_trained_on)
-
-
 def training_samples(unit: UnitTable, samples: Samples) -> TrainingSamples | None:
     """The training samples of a unit, None where it kept no training embedding or lacks a group to train on."""
     means = image_means_to_samples(unit.training_embedding, samples)
     rows = np.flatnonzero(np.isfinite(means).any(axis=1))
-    if not has_groups(samples.outcome, samples.label[rows]):
+    if samples.outcome.missing_groups(samples.label[rows]):
         return None
     r = means[rows]
     center = np.nan_to_num(known_mean(r))

@@ -84,7 +84,7 @@ def fit_readout(
         return fit_linear_classifier(r, labels, groups, seed, strength)
     r = np.asarray(r, dtype=np.float64)
     _check_shapes(r, labels, groups)
-    if not _can_fit(outcome, labels):
+    if outcome.missing_groups(labels):
         raise ValueError(f"the labels hold too little of the outcome, {outcome.kind}, for a fit")
     standardized, center, scale = _standardized(r)
     stratum = np.zeros(len(labels), dtype=np.int64) if stratum is None else stratum
@@ -210,7 +210,7 @@ def _choose_strength_of(
     splits = [
         (fit, held_out)
         for fit, held_out in splitter.split(r, _dealt_evenly(outcome, labels, n_splits), groups)
-        if _can_fit(outcome, labels[fit])
+        if not outcome.missing_groups(labels[fit])
     ]
     if not splits:
         return FALLBACK_STRENGTH
@@ -232,9 +232,3 @@ def _dealt_evenly(outcome: Outcome, labels: IntArray, n_splits: int) -> IntArray
         part = np.unique(outcome.strata([outcome.levels[label] for label in labels]), return_inverse=True)[1]
     counts = np.bincount(part)
     return np.where(counts[part] < n_splits, counts.argmax(), part)
-
-
-def _can_fit(outcome: Outcome, labels: IntArray) -> bool:
-    """Whether every group that is trained on occurs."""
-    held = set(outcome.group_of(labels).tolist())
-    return all(place in held for place, group in enumerate(outcome.groups) if group.is_trained_on)

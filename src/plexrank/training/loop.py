@@ -95,10 +95,8 @@ def train_unit(
 
 def _check(tiles: TrainingTiles, unit: TrainingUnit, loss: Loss) -> None:
     labels, outcome = tiles.labels[unit.train_index], tiles.outcome
-    held = set(outcome.group_of(labels).tolist())
-    missing = [group for place, group in enumerate(outcome.groups) if group.is_trained_on and place not in held]
     name = f"fold {unit.fold}"
-    if missing:
+    if missing := outcome.missing_groups(labels):
         lacks = f"training tile of class {', '.join(group.name for group in missing)}"
         what = lacks if outcome.has_classes else f"{missing[0].one} to train on"
         raise StudyError(f"{name}: no {what}; lower train.folds or add patients")

@@ -21,7 +21,7 @@ from plexrank.outcome.survival import Survival
 from plexrank.statistics.cox import partial_likelihood
 from plexrank.training.metrics import area_under_curve, class_weights, weighted_log_loss
 
-LEAST_GAP = 1e-6
+LEAST_DIFFERENCE = 1e-6
 """Between the logits above and below a grade, at least, so that its probability has a logarithm."""
 
 
@@ -133,7 +133,7 @@ class OrdinalLoss(RowLoss):
         has_upper, has_lower = label > 0, label <= highest
         upper = outputs.gather(1, (label - 1).clamp(min=0)[:, None])[:, 0]
         lower = outputs.gather(1, label.clamp(max=highest)[:, None])[:, 0]
-        gap = torch.where(has_upper & has_lower, upper - lower, torch.inf).clamp(min=LEAST_GAP)
+        gap = torch.where(has_upper & has_lower, upper - lower, torch.inf).clamp(min=LEAST_DIFFERENCE)
         nothing = torch.zeros_like(upper)
         return -(
             torch.where(has_upper, nn.functional.logsigmoid(upper), nothing)
