@@ -22,7 +22,7 @@ $(BIN)/uv:
 
 # One worker a core, each with one thread: two threads on a contended core are slower than one.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Real Slurm and Apptainer on this machine: needs root and Debian 12, and installs what is missing.
 cluster-test: install

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from conftest import Plexrank
 from plexrank.ranking import columns
 from plexrank.settings import Study
 from plexrank.study import load_study
@@ -26,11 +28,17 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_commands_of_the_readme_and_its_python_run(tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_and_its_python_run(
+    tmp_path: Path, plexrank: Plexrank, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     (commands,) = blocks(ROOT / "README.md", "sh")
-    done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    for line in commands.splitlines():
+        name, *arguments = shlex.split(line)
+        assert name == "plexrank"
+        done = plexrank(*arguments)
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report" / "report.html").is_file()
     assert "recall_at" in done.stdout
     (code,) = [block for block in blocks(ROOT / "README.md", "python") if "open_run" in block]

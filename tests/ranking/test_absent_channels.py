@@ -27,8 +27,6 @@ from plexrank.ranking.table import directions
 from plexrank.settings import RankSettings
 from plexrank.statistics.means import balanced_mean_above_zero
 
-pytestmark = pytest.mark.xdist_group("absent_channels")  # what the tests share is made once
-
 CHANNELS = [f"C{i:02d}" for i in range(12)]
 SETTINGS = RankSettings(bootstrap=200, permutations=100, ordered=("low", "high"))
 EXACT = [name for name in RANKING_COLUMNS if name.endswith(("_exact_p", "_max_p")) or name.startswith("null_")]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,6 @@ from plexrank.report.outcome_figures import OutcomeFigure, outcome_figure
 from plexrank.report.page import Picture, ReportContent, render_page
 from plexrank.report.wording import WORDINGS, wording_of
 from plexrank.settings import RankSettings
-
-pytestmark = pytest.mark.xdist_group("outcome pages")  # what the tests share is made once
 
 PATIENTS, CHANNELS = 36, 5
 KINDS: tuple[Kind, ...] = ("ordinal", "continuous", "survival")
@@ -46,10 +45,18 @@ class Page(NamedTuple):
     summary: dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def ranked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ranked:
+@pytest.fixture(scope="module")
+def ranked_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Ranked]:
+    return functools.cache(lambda kind: rank(kind, tmp_path_factory.mktemp("figures")))
+
+
+@pytest.fixture(params=KINDS)
+def ranked(request: pytest.FixtureRequest, ranked_by: Callable[[Kind], Ranked]) -> Ranked:
+    return ranked_by(request.param)
+
+
+def rank(kind: Kind, folder: Path) -> Ranked:
     """A cohort whose first channel, and no other, goes along with the outcome."""
-    kind: Kind = request.param
     rng = np.random.default_rng(4)
     content = rng.normal(size=(PATIENTS, CHANNELS))
     size = 1.5 * content[:, 0] + 0.5 * rng.normal(size=PATIENTS)
@@ -67,7 +74,7 @@ def ranked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     units = _units(np.exp(content / 4), samples, 0)
     settings = RankSettings(bootstrap=100, permutations=100)
     result = rank_cohort(units, samples, [f"C{k}" for k in range(CHANNELS)], settings, excluded=["C4"])
-    return Ranked(result, *drawn(result, tmp_path_factory.mktemp("figures")))
+    return Ranked(result, *drawn(result, folder))
 
 
 def drawn(result: CohortRanking, folder: Path) -> tuple[Path, OutcomeFigure]:

@@ -19,8 +19,6 @@ from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.page import ReportContent, render_page
 from plexrank.settings import RankSettings
 
-pytestmark = pytest.mark.xdist_group("report")  # what the tests share is made once
-
 CHANNELS = ["<b>", "$x_1$", *(f"C{i:02d}" for i in range(2, 12))]
 
 

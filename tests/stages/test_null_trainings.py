@@ -27,8 +27,6 @@ from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.unit_tables import read_null_units, read_unit_tables
 from plexrank.study import load_study
 
-pytestmark = pytest.mark.xdist_group("null_trainings")  # what the tests share is made once
-
 __all__ = ["slurm"]
 
 THREE = "rank.null_trainings=3"
@@ -246,7 +244,7 @@ def test_a_file_of_something_else_is_refused_by_name(with_nulls: Path, trained: 
     for change, message in (
         ({"labels": 1 - unit.labels}, "was trained on other labels than labelling 1 of this cohort"),
         ({"channel_names": ("C01", "C02", "C03", "C04", "C05", "X")}, "6 channels, .* differ in C06, X;"),
-        ({"output_names": ("B", "A")}, "2 classes, .* differ in their order;"),
+        ({"output_names": ("B", "A")}, "2 outputs, .* differ in their order;"),
         (by_occlusion(unit), "holds the importance 'occlusion', not 'gradient' of rank.by;"),
     ):
         write_null_unit(own, dataclasses.replace(unit, **change))

@@ -300,7 +300,7 @@ def test_a_draw_without_a_class_keeps_finite_coefficients() -> None:
 @pytest.mark.parametrize("kind", [{}, {"free_directions": 8}, {"classes": 3}])
 def test_intervals_cover_the_mean_score_and_the_position_of_planted_channels(kind) -> None:
     score, low, high, position_low, position_high = [], [], [], [], []
-    for seed in range(40):
+    for seed in range(24):
         units, samples = fitted_cohort(seed, effects=(1.8, 1.2, 0.6), strength=0.1, **kind)
         tables = gather_samples(units, samples, "gradient")
         refit = partial(refitted_scores, units, samples, "gradient")

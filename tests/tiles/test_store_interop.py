@@ -22,8 +22,6 @@ from plexrank.settings import TileSettings
 from plexrank.tiles import layout
 from plexrank.tiles.tiling import tile_image
 
-pytestmark = pytest.mark.xdist_group("store_interop")  # what the tests share is made once
-
 NAMES = ("CD3", "DNA 1", "α-SMA")
 SETTINGS = TileSettings(tile_px=32, min_tissue=0)
 

@@ -30,8 +30,6 @@ from plexrank.tiles.grid import TileGrid
 from plexrank.tiles.texture import LENGTHS_UM, STATISTICS, TextureSums, block_sides, sum_texture
 from plexrank.tiles.tiling import tile_image
 
-pytestmark = pytest.mark.xdist_group("texture")  # what the tests share is made once
-
 BLOCK_PX = (10, 10)
 
 

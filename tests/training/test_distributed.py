@@ -36,8 +36,6 @@ from plexrank.training.embedding import embed_tiles, mean_over_images
 from plexrank.training.loop import UnitTraining, train_unit
 from plexrank.training.unit import TrainingUnit, UnitPaths, UnitResult
 
-pytestmark = pytest.mark.xdist_group("distributed")  # what the tests share is made once
-
 PROCESSES = 2
 SHARES = {"uneven": ((0, 1, 2, 3, 4), (5, 6)), "one_idle": ((0, 1, 2, 3, 4, 5, 6), ())}
 LACKING = [False, True]

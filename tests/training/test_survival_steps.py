@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +22,6 @@ from plexrank.training.data import Batch, TrainingTiles, draw_epoch
 from plexrank.training.losses import SurvivalLoss, make_loss
 from plexrank.training.step import Stepper
 from tiny_outcomes import PLANTED, outcome_tiles
-
-pytestmark = pytest.mark.xdist_group("distributed")
 
 STEPS = 3
 KINDS: dict[str, dict[str, bool | int]] = {
@@ -95,13 +95,19 @@ def in_a_group(rank: int, folder: Path, processes: int) -> None:
             torch.save(found, folder / f"{rank}.pt")
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def found(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("group")
-    start_processes(in_a_group, args=(folder, request.param), nprocs=request.param, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
+Found = list[dict[str, dict[str, Tensor]]]
+"""What each process found, by kind."""
+
+
+@pytest.fixture(scope="module")
+def found_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Found]:
+    @functools.cache
+    def found(processes: int) -> Found:
+        folder = tmp_path_factory.mktemp("group")
+        start_processes(in_a_group, args=(folder, processes), nprocs=processes, start_method="forkserver")
+        return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +125,12 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
             torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5, msg=key)
 
 
+@pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_several_processes_take_the_steps_of_one(
-    found: list[dict[str, dict[str, Tensor]]], alone: dict[str, dict[str, Tensor]], kind: str
+    found_by: Callable[[int], Found], alone: dict[str, dict[str, Tensor]], kind: str, processes: int
 ) -> None:
+    found = found_by(processes)
     for process in found:
         assert_close(process[kind], alone[kind])
     sums = torch.stack([process[kind]["sums"] for process in found]).sum(dim=0)
