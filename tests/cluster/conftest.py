@@ -46,6 +46,10 @@ class Site:
         self.slurm, self.folder, self.study = slurm, folder, study
         self._plexrank = plexrank
 
+    def with_study(self, study: Path) -> Site:
+        """The same cluster."""
+        return Site(self.slurm, study.parent, study, self._plexrank)
+
     def plexrank(self, *arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the command line as on a login node."""
         done = self._plexrank.start(*arguments, **(self.slurm.environment | environment)).finish()
@@ -137,12 +141,17 @@ def slurm(folder: Path, environment: dict[str, str]) -> Iterator[LocalSlurm]:
 @pytest.fixture(scope="session")
 def site(slurm: LocalSlurm, folder: Path, plexrank: Plexrank) -> Site:
     """The cluster with a study of 32 images and 6 channels."""
-    study = simulate("demo", folder / "cohort", images=32, channels=6, size_px=32, seed=1)
+    return Site(slurm, folder, simulated_study("demo", folder / "cohort", images=32), plexrank)
+
+
+def simulated_study(scenario: str, folder: Path, images: int) -> Path:
+    """Study file of a cohort of 6 channels whose two trainings take long enough to be stopped."""
+    study = simulate(scenario, folder, images=images, channels=6, size_px=32, seed=1)
     content = yaml.safe_load(study.read_text())
     for section, keys in SETTINGS.items():
         content.setdefault(section, {}).update(keys)
     study.write_text(yaml.safe_dump(content))
-    return Site(slurm, folder, study, plexrank)
+    return study
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.conftest import SMALL, Site
+from cluster.conftest import SMALL, Site, simulated_study
 from cluster.test_chain import assert_same_ranking, assert_same_weights
 from plexrank.distributed import TIMEOUT
 
@@ -42,6 +42,19 @@ def test_a_signal(site: Site, reference: Path, half_done: Path, profile: Profile
         site.slurm.command("scancel", "--signal=USR2", task)
     assert_went_on(site, half_done, reference, task)
     assert "stopped with more to do; the job is run again" in (half_done / "logs" / f"{task}_0_log.out").read_text()
+
+
+def test_a_study_of_survival(site: Site, tmp_path: Path, profile: Profile) -> None:
+    of_survival = site.with_study(simulated_study("survival", tmp_path / "cohort", images=48))
+    local, run = tmp_path / "local", tmp_path / "run"
+    of_survival.plexrank("run", of_survival.study, "--out", local)
+    local.chmod(0o700)
+    shutil.copytree(local, run)
+    shutil.rmtree(run / "train" / "fold-0")
+    task = submit_and_await_checkpoint(of_survival, run, profile())
+    site.slurm.command("scancel", "--signal=USR2", task)
+    assert_went_on(of_survival, run, local, task)
+    assert "time-dependent AUC" in (run / "report" / "report.html").read_text()
 
 
 def test_the_time_limit(site: Site, half_done: Path, profile: Profile) -> None:

@@ -84,7 +84,7 @@ def test_tables_beside_the_ranking(planted) -> None:
     assert by_class["position"].tolist() == [*range(1, 11)] * 2
     assert (by_class.groupby("class")["score"].diff().dropna() <= 0).all()
     per_patient = planted.importance_per_patient
-    assert list(per_patient.columns) == ["patient_id", "label", "fold", "channel", "importance"]
+    assert list(per_patient.columns) == ["patient_id", "label", "fold", "channel", "importance", "r", "mean_intensity"]
     assert len(per_patient) == 64 * 12
     mean = per_patient.groupby("channel")["importance"].mean()
     by_channel = planted.ranking.set_index("channel")["score"]

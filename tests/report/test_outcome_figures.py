@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from plexrank.report.outcome_figures import OutcomeFigure, outcome_figure, thirds_of_risk
+from plexrank.report.outcome_figures import OutcomeFigure, channels_figure, outcome_figure, thirds_of_risk
 from plexrank.statistics.survival import log_rank
 
 SIX = {"time": [1, 2, 3, 4, 5, 6], "event": [1, 1, 1, 0, 1, 0], "fold": [0] * 6, "risk": [6, 5, 4, 3, 2, 1]}
@@ -74,6 +74,31 @@ def test_survival_of_thirds_counts_events_and_patients_at_risk() -> None:
     assert highest.get_xdata().tolist() == [0, 1, 2]
     assert highest.get_ydata().tolist() == [1, 0.5, 0]
     assert "highest: 2 patients, 2 events" in figure.alt
+
+
+def test_each_channel_has_its_thirds_by_r_of_the_patients_that_have_it() -> None:
+    time, event, r = np.arange(1.0, 7), np.array(SIX["event"]), np.array([6.0, 5, 4, 3, 2, 1])
+    parts = [("CD3 $x$", r), ("absent", np.full(6, np.nan)), ("half", np.where(r > 3, -r, np.nan))]
+    table = pd.concat(
+        pd.DataFrame({"time": time, "event": event, "fold": 0, "channel": name, "r": values}) for name, values in parts
+    )
+    figure = channels_figure(table, ["half", "absent", "CD3 $x$"], "survival")
+    assert figure is not None
+    figure.figure.canvas.draw()
+    half, whole = figure.figure.axes
+    p = log_rank(time, event > 0, np.array([2, 2, 1, 1, 0, 0]))[1]
+    assert whole.get_title("left") == rf"CD3 \$x\$: log-rank p {p:.3f}"
+    assert half.get_title("left").startswith("half: log-rank p ")
+    assert [line.get_xdata().tolist() for line in half.lines[::2]] == [[0, 1], [0, 2], [0, 3]]
+    assert whole.lines[4].get_ydata().tolist() == [1, 0.5, 0]
+    assert f"CD3 $x$: log-rank p {p:.3f}" in figure.alt
+
+
+def test_only_survival_with_an_embedding_has_a_figure_by_channel() -> None:
+    table = pd.DataFrame({"time": [1.0], "event": [1], "fold": [0], "channel": ["a"], "r": [np.nan]})
+    assert channels_figure(table, ["a"], "survival") is None
+    assert channels_figure(table.assign(r=1.0), ["a"], "continuous") is None
+    assert channels_figure(table.assign(r=1.0), [], "survival") is None
 
 
 def test_a_third_without_events_and_one_without_patients() -> None:

@@ -99,7 +99,7 @@ def page_of(ranked: Ranked, column: str = "", **changes: Any) -> Page:
             study_name="study", ranking=result.ranking, by_class=result.by_class, summary=summary,
             figure=folder / "ranking.png", faithfulness_figure=folder / "curves.png", planted=[],
             study_text="", provenance={},
-            prediction=Picture(folder / "prediction.png", prediction.alt, prediction.caption), column=column,
+            pictures=(Picture(folder / "prediction.png", prediction.alt, prediction.caption),), column=column,
         )
     )  # fmt: skip
     shown = re.sub(r"<style>.*?</style>|<[^>]*>", " ", source, flags=re.DOTALL)

@@ -18,9 +18,11 @@ from plexrank.ranking.agreement import measure_agreement
 from plexrank.ranking.audit import channel_groups
 from plexrank.ranking.baselines import baseline_table, forest_baseline, linear_baseline
 from plexrank.ranking.controls import count_called, decoy_reliance_p
+from plexrank.ranking.directed import directed_r
 from plexrank.ranking.discoveries import Discoveries, find_discoveries
 from plexrank.ranking.nulls import Null, NullUnits, measure_null
 from plexrank.ranking.panels import measure_faithfulness, smallest_panel
+from plexrank.ranking.pattern import learned_embedding
 from plexrank.ranking.prediction import Performance, headline_difference, measure_performance
 from plexrank.ranking.reads import reads_table, sentences
 from plexrank.ranking.refitting import can_refit, refitted_scores
@@ -113,6 +115,7 @@ def rank_cohort(
     discoveries = find_discoveries(units, tables, samples, order, variance, rng)
     reads = reads_table(statistics, units, tables, samples, channels, included, READS_DRAWS, rng)
     group = channel_groups(units, samples) if tables.classify else np.arange(1, len(channels) + 1)
+    learned = learned_embedding(units, tables, samples) if tables.classify else None
     ranking = ranking_table(
         channels,
         included,
@@ -132,7 +135,9 @@ def rank_cohort(
     return CohortRanking(
         ranking=ranking,
         by_class=by_class_table(channels, included, tables, samples),
-        importance_per_patient=importance_per_patient(channels, tables, samples),
+        importance_per_patient=importance_per_patient(
+            channels, tables, samples, None if learned is None else directed_r(learned, samples)
+        ),
         predictions=predictions_table(tables.prediction, models[linear_model].prediction, samples),
         baselines=baseline_table(channels, included, tables.mean_intensity, samples, models),
         reads=reads,

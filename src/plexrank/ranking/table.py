@@ -200,15 +200,25 @@ def by_class_table(channels: Sequence[str], included: Array, tables: SampleTable
     return pd.DataFrame(rows, columns=["class", "position", "channel", "score"])
 
 
-def importance_per_patient(channels: Sequence[str], tables: SampleTables, samples: Samples) -> pd.DataFrame:
-    """importance_per_patient.parquet: ``patient_id``, the outcome, ``fold, channel, importance``, mean over seeds.
+def importance_per_patient(
+    channels: Sequence[str], tables: SampleTables, samples: Samples, r: Array | None
+) -> pd.DataFrame:
+    """importance_per_patient.parquet: ``patient_id``, the outcome, ``fold, channel, importance, r, mean_intensity``.
 
     There is no row for a channel that the patient's images lack.
+
+    Args:
+        r: (sample, channel) as :func:`~plexrank.ranking.directed.directed_r` gives it; ``None`` without embedding.
     """
     values = tables.importance.mean(axis=0)
     sample, channel = np.nonzero(~np.isnan(values))
     table = _identity(samples).loc[sample].reset_index(drop=True)
-    return table.assign(channel=np.array(channels, dtype=object)[channel], importance=values[sample, channel])
+    return table.assign(
+        channel=np.array(channels, dtype=object)[channel],
+        importance=values[sample, channel],
+        r=np.nan if r is None else r[sample, channel],
+        mean_intensity=tables.mean_intensity[sample, channel],
+    )
 
 
 def predictions_table(prediction: Array, baseline: Array, samples: Samples) -> pd.DataFrame:

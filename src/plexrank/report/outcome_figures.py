@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from plexrank.arrays import Array
-from plexrank.outcome import MEASURE_NAMES
+from plexrank.outcome import MEASURE_NAMES, Kind
 from plexrank.report.figures import BOTH, INTENSITY, OTHER, SIGNIFICANT, as_text
 from plexrank.report.wording import p_value
 from plexrank.statistics.survival import kaplan_meier, log_rank
@@ -24,6 +24,7 @@ THIRDS = (("lowest", SIGNIFICANT, "-"), ("middle", OTHER, "--"), ("highest", INT
 """Name, colour and line of the thirds of held-out risk."""
 FEWEST_IN_FIFTH = 5
 """Different predictions that each fifth needs for its mean to be drawn."""
+MOST_CHANNELS, CHANNELS_A_ROW = 6, 3
 LONG_NAME = 8
 """Letters of a grade from which its name is written aslant."""
 
@@ -41,6 +42,49 @@ class OutcomeFigure:
     figure: Figure
     alt: str
     caption: str
+
+
+def channels_figure(per_patient: pd.DataFrame, channels: Sequence[str], kind: Kind) -> OutcomeFigure | None:
+    """Survival by the held-out r of single channels; ``None`` for other kinds of outcome, and without embedding.
+
+    Args:
+        per_patient: ``importance_per_patient.parquet``.
+        channels: names to draw, at most ``MOST_CHANNELS`` of them.
+    """
+    known = per_patient[per_patient["r"].notna()]
+    shown = [channel for channel in channels if (known["channel"] == channel).any()][:MOST_CHANNELS]
+    if kind != "survival" or not shown:
+        return None
+    rows = -(-len(shown) // CHANNELS_A_ROW)
+    figure = Figure(figsize=(8, 0.5 + 2.5 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, CHANNELS_A_ROW, sharex=True, sharey=True, squeeze=False).ravel()
+    said = []
+    for axes, channel in zip(grid, shown, strict=False):
+        own = known[known["channel"] == channel]
+        time, event = own["time"].to_numpy(dtype=np.float64), own["event"].to_numpy() > 0
+        third = thirds_of_risk(own["r"].to_numpy(), own["fold"].to_numpy())
+        for k, (name, colour, line) in enumerate(THIRDS):
+            if (third == k).any():
+                _draw_curve(axes, time[third == k], event[third == k], color=colour, linestyle=line, label=name)
+        said.append(f"{channel}: log-rank p {p_value(log_rank(time, event, third)[1])}")
+        axes.set_title(as_text(said[-1]), loc="left", fontsize=9)
+        axes.set_ylim(-0.02, 1.03)
+        _style(axes)
+    for axes in grid[len(shown) :]:
+        axes.remove()
+    figure.legend(*grid[0].get_legend_handles_labels(), title="thirds of held-out r", ncols=3, frameon=False,
+                  fontsize=8, title_fontsize=9, loc="outside upper left")  # fmt: skip
+    figure.supxlabel("time", fontsize=10)
+    figure.supylabel("share without an event", fontsize=10)
+    return OutcomeFigure(
+        figure,
+        f"Kaplan-Meier curves of the thirds of held-out r, by channel ({'; '.join(said)})",
+        "Survival by the held-out embedding r of single channels, the first of the ranking: each network gives r the "
+        "sign with which, among the patients that it was trained on, higher values mean earlier events. Thirds are cut "
+        "by rank within each fold. These p-values describe, and are not corrected for the number of channels; the "
+        "calls are those of the table.",
+    )
 
 
 def outcome_figure(predictions: pd.DataFrame, summary: Mapping[str, Any]) -> OutcomeFigure | None:

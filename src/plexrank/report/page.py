@@ -40,7 +40,7 @@ class ReportContent:
         planted: channels that truly differ, where the cohort is simulated.
         study_text: the resolved study, YAML.
         provenance: version, host and time of the run.
-        prediction: the held-out predictions; None where the kind of outcome has no figure of them.
+        pictures: of the held-out predictions, and of single channels, where the kind of outcome has such figures.
         column: the samplesheet's column of the outcome, where there is one.
     """
 
@@ -53,7 +53,7 @@ class ReportContent:
     planted: Collection[str]
     study_text: str
     provenance: Mapping[str, str]
-    prediction: Picture | None = None
+    pictures: tuple[Picture, ...] = ()
     column: str = ""
 
 
@@ -76,8 +76,7 @@ def render_page(content: ReportContent) -> str:
         linear_model=LINEAR_MODELS[outcome["linear_model"]],
         figure=_as_data(content.figure),
         faithfulness_figure=_as_data(content.faithfulness_figure) if content.faithfulness_figure else None,
-        prediction=content.prediction,
-        prediction_figure=_as_data(content.prediction.path) if content.prediction else None,
+        pictures=[(picture, _as_data(picture.path)) for picture in content.pictures],
         groups=_groups(content.ranking),
         trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),

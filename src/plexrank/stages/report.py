@@ -11,7 +11,7 @@ from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.report.figures import faithfulness_figure, ranking_figure
-from plexrank.report.outcome_figures import outcome_figure
+from plexrank.report.outcome_figures import channels_figure, outcome_figure
 from plexrank.report.page import Picture, ReportContent, render_page
 from plexrank.report.wording import wording_of
 from plexrank.rundir import reading_output, replacing, write_text
@@ -32,18 +32,25 @@ def run(plan: Plan, reporter: Reporter) -> None:
         by_class = pd.read_csv(rundir.ranking / "ranking_by_class.csv", keep_default_na=False)
     with reading_output(rundir.ranking / "summary.json"):
         summary = json.loads((rundir.ranking / "summary.json").read_text(encoding="utf-8"))
+    with reading_output(rundir.ranking / "importance_per_patient.parquet"):
+        per_patient = pd.read_parquet(rundir.ranking / "importance_per_patient.parquet")
     with reading_output(rundir.ranking / "predictions.csv"):
         predictions = pd.read_csv(rundir.ranking / "predictions.csv", dtype=str, keep_default_na=False)
     planted = [row["channel"] for row in read_table(truth).rows if row.get("informative") == "1"] if truth else []
     words, measure = wording_of(summary), MEASURE_NAMES[summary["outcome"]["headline"]]
-    predicted = outcome_figure(predictions, summary)
+    channels = ranking.loc[ranking["position"].notna(), "channel"].tolist()
+    drawn = {
+        "prediction": outcome_figure(predictions, summary),
+        "channels": channels_figure(per_patient, channels, summary["outcome"]["kind"]),
+    }
+    figures = {name: figure for name, figure in drawn.items() if figure}
     with replacing(rundir.figures) as temporary:
         temporary.mkdir()
         ranking_figure(ranking, temporary / "ranking.png", planted, words)
         if summary["faithfulness"]:
             faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png", measure, words.chance)
-        if predicted:
-            predicted.figure.savefig(temporary / "prediction.png", dpi=120)
+        for name, one in figures.items():
+            one.figure.savefig(temporary / f"{name}.png", dpi=120)
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
@@ -55,9 +62,9 @@ def run(plan: Plan, reporter: Reporter) -> None:
             planted=planted,
             study_text=dump_study(plan.study),
             provenance=rundir.add_to_last_command(**{"trained on": plan.trained_on()}),
-            prediction=Picture(rundir.figures / "prediction.png", predicted.alt, predicted.caption)
-            if predicted
-            else None,
+            pictures=tuple(
+                Picture(rundir.figures / f"{name}.png", one.alt, one.caption) for name, one in figures.items()
+            ),
             column=plan.study.cohort.label or "",
         )
     )
