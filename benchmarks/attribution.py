@@ -29,7 +29,7 @@ from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.simulate import simulate
 from plexrank.stages.attribute import run as attribute
-from plexrank.stages.pipeline import run_stage
+from plexrank.stages.pipeline import run_stages
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.training.checkpoint import read_unit
 from plexrank.training.data import model_input
@@ -53,10 +53,8 @@ def trained_plan(folder: Path, backbone: str, images: int, size_px: int) -> Plan
     ]
     overrides.append(f"attribute.methods=[{','.join(OF_EMBEDDING)}]")
     plan = open_run(folder / "run", study, overrides, Reporter(quiet=True))
-    for stage in STAGES[:2]:
-        run_stage(stage, plan, Reporter(quiet=True))
-        plan = make_plan(plan.rundir, plan.study)
-    return plan
+    run_stages(plan, STAGES[:2], Reporter(quiet=True))
+    return make_plan(plan.rundir, plan.study)
 
 
 def bare_forward(plan: Plan) -> tuple[float, int]:

@@ -27,7 +27,7 @@ from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.simulate import simulate
-from plexrank.stages.pipeline import run_stage
+from plexrank.stages.pipeline import run_stages
 from plexrank.study import load_study
 
 SIZES = {"null": (32, 8, 32), "spatial": (60, 10, 48), "paper": (72, 10, 96), "hierarchy": (96, 12, 64)}
@@ -48,11 +48,8 @@ def run_to_ranking(study: Path, run: Path, overrides: list[str]) -> Plan:
     """Every stage up to the ranking, in this process."""
     plan = open_run(run, study, overrides, Reporter(quiet=True))
     with running(plan):
-        for stage in STAGES[: STAGES.index("rank") + 1]:
-            run_stage(stage, plan, Reporter(quiet=True))
-            if stage == "tile":
-                plan = make_plan(plan.rundir, plan.study)
-    return plan
+        run_stages(plan, STAGES[: STAGES.index("rank") + 1], Reporter(quiet=True))
+    return make_plan(plan.rundir, plan.study)
 
 
 def simulated(scenario: str, seed: int, folder: Path, overrides: list[str]) -> tuple[Plan, pd.DataFrame]:
