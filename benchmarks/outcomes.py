@@ -23,9 +23,9 @@ from plexrank.evaluation.truth import evaluate
 from plexrank.simulate import simulate
 
 KINDS = ("survival", "ordinal", "continuous")
-IMAGES = (60, 80, 100, 120)
+IMAGES = (90, 100, 110, 120)
 """Of cohorts in turn."""
-CHANNELS, SIZE_PX = 10, 48
+CHANNELS, SIZE_PX = 10, 64
 NULL_IMAGES, NULL_SIZE_PX = 48, 32
 NULL_TRAINING = ["train.epochs=6", "train.seeds=1"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -201,3 +203,16 @@ def test_events_alone_at_their_site_are_counted(patients_a_site: int, refused: i
     assert (len(problems), len(warnings)) == (refused, warned)
     for text in (*problems, *warnings):
         assert "another patient of the same site at risk" in text
+
+
+def test_dealing_patients_loads_no_statistics() -> None:
+    """Every command deals them, and scipy.stats takes longer to load than all else that `status` does."""
+    code = (
+        "import sys; from plexrank.outcome import make_outcome\n"
+        "cases = {'nominal': 'ab', 'ordinal': '12', 'continuous': '12', 'survival': ['1 event', '2 censored']}\n"
+        "for kind, levels in cases.items():\n"
+        "    outcome = make_outcome(kind, list(levels), '12' if kind == 'ordinal' else ())\n"
+        "    assert len(outcome.strata(list(levels))) == 2\n"
+        "assert 'scipy.stats' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

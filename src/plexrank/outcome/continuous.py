@@ -60,7 +60,7 @@ class Continuous(Outcome):
 
     def strata(self, levels: Sequence[str]) -> list[str]:
         """Fifths by size."""
-        ranks = scipy.stats.rankdata([float(level) for level in levels], method="ordinal") - 1
+        ranks = np.argsort(np.argsort([float(level) for level in levels], kind="stable"))
         return [str(int(rank * FOLD_BINS // len(levels))) for rank in ranks]
 
     def describe(self, levels: Sequence[str]) -> str:
