@@ -23,7 +23,7 @@ from plexrank.evaluation.truth import evaluate
 from plexrank.simulate import simulate
 
 KINDS = ("survival", "ordinal", "continuous")
-IMAGES = (90, 100, 110, 120)
+IMAGES = (100, 120)
 """Of cohorts in turn."""
 CHANNELS, SIZE_PX = 10, 64
 NULL_IMAGES, NULL_SIZE_PX = 48, 32

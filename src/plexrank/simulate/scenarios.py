@@ -90,7 +90,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             120, 12, 64, 3, 6, "spatial.spatial_cohort",
         ),
         "survival": Scenario(
-            "times to an event, half of them censored; two channels follow the hazard in intensity, two in arrangement",
+            "times to an event, nearly half censored; two channels follow the hazard in intensity, two in arrangement",
             120, 12, 64, 4, 4, "severity.survival_cohort",
         ),
         "ordinal": Scenario(

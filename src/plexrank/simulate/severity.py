@@ -32,19 +32,21 @@ SIGN = {"high": 1.0, "low": -1.0}
 SEVERITY_PLANTS = [Plant(kind, name) for kind in ("intensity", "arrangement") for name in SIGN]
 LOG_GAIN = 0.4
 """Of an intensity channel for each unit of its part."""
+CLUSTERING = 2.0
+"""Of an arrangement channel: how steeply the share of clustered cells follows its part, in probits."""
 
 GRADES = ("1", "2", "3", "4")
 VALUE_MEAN, VALUE_SCALE = 50.0, 10.0
 VALUE_NOISE = 0.5  # severity explains 1 / (1 + 0.5²) = 0.8 of the variance
 LOG_HAZARD_RATIO = 2.0  # for each unit of severity, which then has a concordance of 0.85 with the times
 WEIBULL_SHAPE, WEIBULL_SCALE_MONTHS = 1.2, 40.0
-FOLLOW_UP_MONTHS = (6.0, 54.0)  # patients enter evenly over the years, and the study closes on one day
+FOLLOW_UP_MONTHS = (12.0, 60.0)  # patients enter evenly over the years, and the study closes on one day
 
 Severity = npt.NDArray[np.float64]
 
 
 def survival_cohort(num_images: int, num_channels: int, size_px: int, seed: int) -> SimulatedCohort:
-    """Times to an event, half of them censored."""
+    """Times to an event, nearly half of them censored."""
     return _cohort(survival_outcome, SEVERITY_PLANTS, num_images, num_channels, size_px, seed)
 
 
@@ -112,7 +114,8 @@ def severity_draw(
     """What draws an image: uint16 counts (c, y, x); one cell in six is bright, whatever is planted.
 
     The brightness of an ``intensity`` channel is multiplied by exp(±``LOG_GAIN`` × part); of the bright cells of an
-    ``arrangement`` channel the share Φ(±part) is clustered. The sign is that of the plant's class in ``SIGN``.
+    ``arrangement`` channel the share Φ(±``CLUSTERING`` × part) is clustered. The sign is that of the plant's class in
+    ``SIGN``.
 
     Args:
         parts: (image, channel) that of each channel in the severity, N(0, 1).
@@ -128,7 +131,8 @@ def severity_draw(
             if plant and plant.kind == "intensity":
                 log_brightness[channel] += LOG_GAIN * z
             is_arranged = plant is not None and plant.kind == "arrangement"
-            bright_cells.append(partly_clustered(own, tissue, ndtr(z)) if is_arranged else scattered(own, tissue))
+            share = ndtr(CLUSTERING * z)
+            bright_cells.append(partly_clustered(own, tissue, share) if is_arranged else scattered(own, tissue))
         return count_pixels(own, tissue, bright_cells, np.exp(log_brightness))
 
     return draw
