@@ -41,7 +41,7 @@ def planted(kind: str, seed: int, folder: Path, overrides: list[str]) -> dict[st
     ranking, _, summary = tables(run_to_ranking(study, folder / "run", [*FEWER_DRAWS, *overrides]))
     truth = pd.read_csv(folder / "cohort" / "truth.csv", keep_default_na=False).set_index("channel")
     kinds = ranking["channel"].map(truth["kind"])
-    by_means = ranking["mean_intensity_association"]
+    by_means = ranking["mean_intensity_association"].abs()
     arranged, plain = by_means[kinds == "arrangement"], by_means[kinds == "none"]
     called, headline = ranking["significant"], summary["outcome"]["headline"]
     return {

@@ -70,6 +70,9 @@ def test_an_event_coded_the_other_way_round_is_seen_at_once(studies: dict[str, P
     assert is_most == (2 * censored > 48)
     assert is_most or is_short
     assert 'where it means censored, set cohort.event_values: {"1": 0, "0": 1}' in coding
+    warned = [warning for warning in check_study_file(turned).warnings if "the other way round" in warning]
+    assert bool(warned) == (is_most and is_short)
+    assert all(f"{censored} of 48 patients have it (event = 1)" in warning for warning in warned)
     again = shown(turned, 'cohort.event_values={"1": 0, "0": 1}')
     assert again[0] == shown(studies["survival"])[0]
     assert again[1].strip().startswith("0 in column 'event' = the event happened:")

@@ -109,7 +109,7 @@ def page_of(ranked: Ranked, column: str = "", **changes: Any) -> Page:
 OPENING = {
     "ordinal": "go along with the grade (<age>): mild (12), moderate (12), severe (12)?",
     "continuous": r"go along with the value (<age>): 36 values from",
-    "survival": "go along with survival (time to event): 24 events among 36 patients, median follow-up",
+    "survival": "go along with survival (time to event (<age>)): 24 events among 36 patients, median follow-up",
 }
 SAID = {
     "ordinal": (
@@ -147,7 +147,7 @@ OF_CLASSES = r"(?<!time-dependent )\bAUC\b|\bgroups?\b|\bclass(?:es)?\b|\blabels
 
 
 def test_the_page_speaks_of_its_kind(ranked: Ranked) -> None:
-    page = page_of(ranked, "<age>")
+    page = page_of(ranked, " (<age>)")
     kind = page.summary["outcome"]["kind"]
     for said in (OPENING[kind], *SAID[kind]):
         assert said in page.text

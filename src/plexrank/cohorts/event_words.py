@@ -30,6 +30,16 @@ def meanings(event_values: Mapping[str, int]) -> dict[str, bool]:
     return {event_word(word): bool(value) for word, value in event_values.items()} or dict(EVENT_WORDS)
 
 
+def words_of_event(event_values: Mapping[str, int]) -> str:
+    """Which cells count as the event, to be read."""
+    return " and ".join(word for word, value in event_values.items() if value) or "1"
+
+
+def turned_values(event_values: Mapping[str, int]) -> str:
+    """What to set where the words mean the contrary."""
+    return written_values({word: not value for word, value in (event_values or {"1": 1, "0": 0}).items()})
+
+
 def recognise_events(cells: Iterable[str]) -> dict[str, bool] | None:
     """What the words of a column usually mean, by their spelling; ``None`` where one of them is not known."""
     found: dict[str, bool] = {}

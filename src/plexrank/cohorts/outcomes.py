@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
+from plexrank.cohorts.event_words import turned_values, words_of_event
 from plexrank.cohorts.folds import most_folds, no_folds_help, patients_of_groups
 from plexrank.cohorts.spelling import reads_as_number
 from plexrank.errors import PlexrankError, StudyError
 from plexrank.outcome import Outcome, make_outcome
+from plexrank.outcome.survival import Survival
 from plexrank.settings import CohortSettings
 from plexrank.wording import counted
 
@@ -60,8 +64,26 @@ def outcome_warnings(settings: CohortSettings, outcome: Outcome, members: Iterab
     """What makes the outcome doubtful."""
     members = [*members]
     _, few = outcome.shortcomings(patients_of_groups(members, outcome))
-    _, odd = outcome.oddities(_levels_of_patients(members))
-    return [f"{settings.where}: {warning}" for warning in (*few, *odd)]
+    levels = _levels_of_patients(members)
+    wrong, odd = outcome.oddities(levels)
+    doubts = [] if wrong else _doubts_of_coding(settings, outcome, levels)
+    return [f"{settings.where}: {warning}" for warning in (*few, *odd, *doubts)]
+
+
+def _doubts_of_coding(settings: CohortSettings, outcome: Outcome, levels: Sequence[str]) -> list[str]:
+    """That the event may be coded the other way round: copies of one cohort are published both ways."""
+    if not isinstance(outcome, Survival) or not levels:
+        return []
+    label = outcome.labels(levels)
+    time, event = outcome.time[label], outcome.event[label]
+    if 2 * event.sum() <= len(event) or event.all() or np.median(time[~event]) >= np.median(time[event]):
+        return []
+    return [
+        f"the event may be coded the other way round: {event.sum()} of {len(event)} patients have it "
+        f"({settings.event} = {words_of_event(settings.event_values)}), and the others were followed for less time, as "
+        f"those who have an event are; where it means censored, set cohort.event_values: "
+        f"{turned_values(settings.event_values)}"
+    ]
 
 
 def _levels_of_patients(members: Iterable[tuple[str, str]]) -> list[str]:

@@ -59,6 +59,8 @@ def open_run(
     weights = imagenet_folder() if own_weights else None
     result = check_study_file(study_path, overrides, imagenet_folder=weights, rundir=rundir)
     raise_problems(result.problems)
+    for line in result.outcome.described[:2] if result.outcome else ():
+        reporter.say(f"outcome: {line}")
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
     study = result.study or load_study(study_path, overrides)

@@ -120,11 +120,15 @@ class Survival(Outcome):
         label, stratum = self.labels(levels), np.unique(sites, return_inverse=True)[1]
         events = int(self.event[label].sum())
         count = comparable_events(self.time[label], self.event[label], stratum)
-        found = f"{count} of {counted(events, 'event', 'has')} another patient of the same site at risk"
+        has_sites = stratum.max(initial=0) > 0
+        of_site = " of the same site" if has_sites else ""
+        found = f"{count} of {counted(events, 'event', 'has')} another patient{of_site} at risk"
         if count < FEWEST_EVENTS:
-            return [f"{found}, and {FEWEST_EVENTS} are needed; join small sites, or leave the column site empty"], []
+            remedy = "join small sites, or leave the column site empty" if has_sites else "wait for a longer follow-up"
+            return [f"{found}, and {FEWEST_EVENTS} are needed; {remedy}"], []
         if 2 * count < events:
-            return [], [f"{found}: the others say nothing, since patients are compared within sites"]
+            compared = ", since patients are compared within sites" if has_sites else ""
+            return [], [f"{found}: the others say nothing{compared}"]
         return [], []
 
     def describe(self, levels: Sequence[str]) -> str:
@@ -214,7 +218,7 @@ class Survival(Outcome):
         return np.full(held_out, (of_fitted - of_all) / max(held_out, 1))
 
     def calibrated(self, prediction: FloatArray, label: IntArray) -> Survival:
-        """With the baseline that these log hazards leave (Breslow 1972)."""
+        """With the baseline that these log hazards leave (Breslow 1972); for patients of one stratum."""
         return replace(self, expected=self._baseline(prediction, label).at(self.time))
 
     def _baseline(self, prediction: FloatArray, label: IntArray) -> StepFunction:
@@ -229,7 +233,8 @@ class Survival(Outcome):
         Both C compare patients of a stratum, since baseline hazards of different ones say nothing of each other.
 
         None is ever turned round after a look at it. The chances to survive behind the Brier score are those of the
-        baseline hazard that the predictions leave, times exp(log hazard).
+        baseline hazard that the predictions leave, within strata, times exp(log hazard): since that baseline is of the
+        patients who are predicted, the score is a little too good.
         """
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
         times = np.unique(time[event & (time <= self.tau)])
@@ -239,7 +244,11 @@ class Survival(Outcome):
         }
         if len(times) < 2:
             return measures | dict.fromkeys(("dynamic_auc", "brier"), np.full(len(weights), np.nan))
-        hazard = self._baseline(prediction, label).at(times)
+        stratum = np.zeros(len(label), dtype=np.int64) if stratum is None else stratum
+        hazard = np.empty((len(label), len(times)))
+        for place in np.unique(stratum):
+            rows = stratum == place
+            hazard[rows] = self._baseline(prediction[rows], label[rows]).at(times)
         survival = np.exp(-hazard * np.exp(np.clip(risk, -LARGEST_LOG_HAZARD, LARGEST_LOG_HAZARD))[:, None])
         return measures | {
             "dynamic_auc": known_mean(dynamic_auc(risk, time, event, weights, times), axis=1),

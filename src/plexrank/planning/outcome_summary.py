@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from plexrank.cohorts.cohort import Cohort
-from plexrank.cohorts.event_words import written_values
+from plexrank.cohorts.event_words import turned_values, words_of_event
 from plexrank.cohorts.folds import make_folds
 from plexrank.cohorts.roles import held_out_patients
 from plexrank.cohorts.samplesheet import ImageRecord
@@ -102,8 +102,8 @@ def _coding(settings: CohortSettings, outcome: Survival, levels: Sequence[str]) 
     """Which word counts as the event, and what to do where it means the contrary, if it may."""
     label = outcome.labels(levels)
     time, event = outcome.time[label], outcome.event[label]
-    words = [word for word, value in settings.event_values.items() if value] or ["1"]
-    found = f"{' and '.join(words)} in column {settings.event!r} = the event happened: {event.sum()} of {len(event)}"
+    words = words_of_event(settings.event_values)
+    found = f"{words} in column {settings.event!r} = the event happened: {event.sum()} of {len(event)}"
     doubts = []
     if 2 * event.sum() > len(event):
         doubts.append("that is most patients")
@@ -111,8 +111,7 @@ def _coding(settings: CohortSettings, outcome: Survival, levels: Sequence[str]) 
         doubts.append("those without it were followed for less time")
     if not doubts:
         return found
-    meaning = settings.event_values or {"1": 1, "0": 0}
-    turned = written_values({word: not value for word, value in meaning.items()})
+    turned = turned_values(settings.event_values)
     return f"{found} ({' and '.join(doubts)}; where it means censored, set cohort.event_values: {turned})"
 
 

@@ -30,6 +30,8 @@ from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record
 from plexrank.settings import Study
 
 TILE_TABLE = "table of all tiles"
+TABLES = 2
+"""Raised whenever the tables of a ranking get other columns, so that runs of before are ranked again."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ class Plan:
                 "unlabelled": self.cohort.unlabelled,
                 "warnings": list(self.cohort.warnings),
                 "seed": self.study.seed,
+                "tables": TABLES,
             },
         )
 

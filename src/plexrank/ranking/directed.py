@@ -15,15 +15,15 @@ from plexrank.statistics.pattern import label_scores, trend_slope
 def directed_r(learned: Learned, samples: Samples) -> Array:
     """Held-out r (sample, channel), the mean over seeds, in standard deviations over the training samples of each unit.
 
-    The sign is the one with which r rises with the outcome among these training samples: towards the last of two
-    classes, higher grades and numbers, earlier events; of more classes, the sign that orders them most as the first
-    unit does. So it is learned from no sample that it is given to.
+    The sign is the one with which r rises with the outcome among these training samples: along the classes as they are
+    listed (towards the last of two), higher grades and numbers, earlier events. So it is learned from no sample that it
+    is given to. Of three classes or more, a channel that does not rise along their list has an arbitrary sign.
 
     Returns:
         0 all through for a channel whose r does not vary in training, NaN where a sample lacks the channel.
     """
     directed = np.full(learned.held_out.shape, np.nan)
-    as_classes = np.array([[-1.0], [1.0]]) if len(samples.outcome) == 2 else None
+    listed = np.arange(len(samples.outcome)) - (len(samples.outcome) - 1) / 2
     for seed, fold, rows, r in learned.training:
         label, stratum = samples.label[rows], samples.stratum[rows]
         center = np.nan_to_num(known_mean(r))
@@ -32,9 +32,7 @@ def directed_r(learned: Learned, samples: Samples) -> Array:
         if places is not None:
             along = trend_slope(r, places, stratum)[0]
         else:
-            scores = label_scores(r, label, stratum, len(samples.outcome))
-            as_classes = scores if as_classes is None else as_classes
-            along = (scores * as_classes).sum(axis=0)
+            along = listed @ label_scores(r, label, stratum, len(samples.outcome))
         varies = spread > RESOLUTION * (1 + np.abs(center))
         size = np.divide(np.sign(along), spread, out=np.zeros_like(spread), where=varies)
         own = samples.fold == fold

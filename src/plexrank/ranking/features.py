@@ -93,14 +93,15 @@ def rank_features(
     of_kind = _outcome(kind, labels_kept, [str(grade) for grade in order])
     strata = {one: (stratum, (places[row] or "") if places else "")
               for row, (one, stratum) in enumerate(zip(ids, of_kind.strata(labels_kept), strict=True))}  # fmt: skip
-    dealt = deal_folds(strata, min(folds, _most_folds(of_kind, labels_kept)), seed)
+    most_folds, odd = _most_folds(of_kind, labels_kept)
+    dealt = deal_folds(strata, min(folds, most_folds), seed)
     samples = make_samples(ids, labels_kept, [dealt[one] for one in ids], places, of_kind)
     alone, doubtful = of_kind.lonely(labels_kept, [one or "" for one in places] if places else [""] * len(ids))
     if alone:
-        raise StudyError(f"site: {alone[0]}")
+        raise StudyError(f"{'outcome' if sites is None else 'site'}: {alone[0]}")
     ranking, not_tested = _rank(_units(table[chosen], samples, seed), samples, names, fdr, bootstrap, seed)
     left_out = int((~kept).sum())
-    warnings = [*sample_warnings(samples), *doubtful]
+    warnings = [*sample_warnings(samples), *odd, *doubtful]
     if left_out:
         warnings.append(f"{counted(left_out, 'patient', 'is')} left out: the outcome is empty")
     ranking.attrs = {"warnings": warnings, "not_tested": not_tested}
@@ -251,11 +252,11 @@ def _outcome(kind: Kind, labels: Sequence[str], order: Sequence[str]) -> Outcome
     return make_outcome(kind, labels, [grade for grade in order if grade in labels])
 
 
-def _most_folds(outcome: Outcome, labels: Sequence[str]) -> int:
-    """How many folds can each hold out patients of every group that they must."""
+def _most_folds(outcome: Outcome, labels: Sequence[str]) -> tuple[int, list[str]]:
+    """How many folds can each hold out patients of every group that they must, and what makes the outcome doubtful."""
     counts = np.bincount(outcome.group_of(outcome.labels(labels)), minlength=len(outcome.groups))
-    problems = [*outcome.shortcomings(counts.tolist())[0], *outcome.oddities(labels)[0]]
-    if problems:
+    few, odd = outcome.shortcomings(counts.tolist()), outcome.oddities(labels)
+    if problems := [*few[0], *odd[0]]:
         raise StudyError(f"outcome: {problems[0]}")
     most = {
         group.name: int(count) // group.least_held_out
@@ -270,7 +271,7 @@ def _most_folds(outcome: Outcome, labels: Sequence[str]) -> int:
             if outcome.has_classes
             else f"outcome: {len(labels)} patients are too few for a held-out prediction"
         )
-    return most[rare]
+    return most[rare], [*few[1], *odd[1]]
 
 
 def _units(values: Array, samples: Samples, seed: int) -> list[UnitTable]:

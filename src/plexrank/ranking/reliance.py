@@ -69,13 +69,17 @@ def measure_reliance(
     increase = np.full(embedding.shape[1:], np.nan)
     wanted = range(embedding.shape[2]) if channels is None else channels
     explained = np.zeros_like(embedding) if explained is None else explained
-    outcome = samples.outcome.calibrated(_predictions(embedding, classify, seeds, samples), samples.label)
+    undisturbed = _predictions(embedding, classify, seeds, samples)
     order = np.random.default_rng(0).permutation(len(samples))
     site = np.zeros_like(samples.fold) if samples.site is None else samples.site
+    outcomes = {
+        int(place): samples.outcome.calibrated(undisturbed[site == place], samples.label[site == place])
+        for place in np.unique(site)
+    }
     for fold, place in np.unique(np.stack([samples.fold, site], axis=1), axis=0):
         rows = order[(samples.fold[order] == fold) & (site[order] == place)]
         units = [classify[int(fold), seed] for seed in seeds]
-        ensemble = _Ensemble(units, outcome)
+        ensemble = _Ensemble(units, outcomes[int(place)])
         increase[rows] = _increase(embedding[:, rows], explained[:, rows], ensemble, samples.label[rows], wanted)
     mean, p = balanced_mean_above_zero(increase, samples.balance, samples.patient, OUT_OF_FOLD_VARIANCE)
     return Reliance(increase, mean, p)

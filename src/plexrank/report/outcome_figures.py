@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,21 @@ class OutcomeFigure:
     caption: str
 
 
-def channels_figure(per_patient: pd.DataFrame, channels: Sequence[str], kind: Kind) -> OutcomeFigure | None:
+def channels_figure(
+    per_patient: pd.DataFrame, channels: Sequence[str], kind: Kind, time_name: str = "time"
+) -> OutcomeFigure | None:
     """Survival by the held-out r of single channels; ``None`` for other kinds of outcome, and without embedding.
 
     Args:
         per_patient: ``importance_per_patient.parquet``.
         channels: names to draw, at most ``MOST_CHANNELS`` of them.
+        time_name: of the axis.
     """
+    if kind != "survival":
+        return None
     known = per_patient[per_patient["r"].notna()]
     shown = [channel for channel in channels if (known["channel"] == channel).any()][:MOST_CHANNELS]
-    if kind != "survival" or not shown:
+    if not shown:
         return None
     rows = -(-len(shown) // CHANNELS_A_ROW)
     figure = Figure(figsize=(8, 0.5 + 2.5 * rows), layout="constrained")
@@ -71,33 +77,42 @@ def channels_figure(per_patient: pd.DataFrame, channels: Sequence[str], kind: Ki
         axes.set_title(as_text(said[-1]), loc="left", fontsize=9)
         axes.set_ylim(-0.02, 1.03)
         _style(axes)
+    for axes in grid[max(len(shown) - CHANNELS_A_ROW, 0) : len(shown)]:
+        axes.tick_params(labelbottom=True)
     for axes in grid[len(shown) :]:
         axes.remove()
-    figure.legend(*grid[0].get_legend_handles_labels(), title="thirds of held-out r", ncols=3, frameon=False,
+    drawn = {line.get_label(): line for axes in grid[: len(shown)] for line in axes.get_legend_handles_labels()[0]}
+    names = [name for name, _, _ in THIRDS if name in drawn]
+    figure.legend([drawn[name] for name in names], names, title="thirds of held-out r", ncols=3, frameon=False,
                   fontsize=8, title_fontsize=9, loc="outside upper left")  # fmt: skip
-    figure.supxlabel("time", fontsize=10)
+    figure.supxlabel(as_text(time_name), fontsize=10)
     figure.supylabel("share without an event", fontsize=10)
     return OutcomeFigure(
         figure,
         f"Kaplan-Meier curves of the thirds of held-out r, by channel ({'; '.join(said)})",
         "Survival by the held-out embedding r of single channels, the first of the ranking: each network gives r the "
         "sign with which, among the patients that it was trained on, higher values mean earlier events. Thirds are cut "
-        "by rank within each fold. These p-values describe, and are not corrected for the number of channels; the "
+        "by rank within each fold. High r is not high expression: the table says which way the intensity goes. These "
+        "p-values describe and are too small: the channels are the first of a ranking "
+        "of the same patients, who have trained the networks of the other folds, and sites are not kept apart. The "
         "calls are those of the table.",
     )
 
 
-def outcome_figure(predictions: pd.DataFrame, summary: Mapping[str, Any]) -> OutcomeFigure | None:
+def outcome_figure(
+    predictions: pd.DataFrame, summary: Mapping[str, Any], time_name: str = "time"
+) -> OutcomeFigure | None:
     """The figure for the kind of outcome; ``None`` where that has none.
 
     Args:
         predictions: ``predictions.csv``; numbers may be text.
         summary: content of ``summary.json``.
+        time_name: of the axis of times.
     """
     draw: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], OutcomeFigure]] = {
         "ordinal": _confusion,
         "continuous": _scatter,
-        "survival": _survival_of_thirds,
+        "survival": partial(_survival_of_thirds, time_name=time_name),
     }
     kind = summary["outcome"]["kind"]
     return draw[kind](predictions, summary["held_out"]) if kind in draw else None
@@ -114,7 +129,7 @@ def thirds_of_risk(risk: Array, fold: Array) -> Array:
     return thirds
 
 
-def _survival_of_thirds(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> OutcomeFigure:
+def _survival_of_thirds(predictions: pd.DataFrame, held_out: Mapping[str, Any], time_name: str) -> OutcomeFigure:
     time, risk = (predictions[name].to_numpy(dtype=np.float64) for name in ("time", "risk"))
     event = predictions["event"].to_numpy(dtype=np.float64) > 0
     third = thirds_of_risk(risk, predictions["fold"].to_numpy())
@@ -142,7 +157,7 @@ def _survival_of_thirds(predictions: pd.DataFrame, held_out: Mapping[str, Any]) 
     numbers.set_ylim(len(THIRDS) - 0.5, -0.5)
     numbers.set_yticks(range(len(THIRDS)), [name for name, _, _ in THIRDS])
     numbers.set_title("patients at risk", loc="left", fontsize=9)
-    numbers.set_xlabel("time")
+    numbers.set_xlabel(as_text(time_name))
     numbers.spines[:].set_visible(False)
     numbers.tick_params(length=0)
     numbers.tick_params(axis="y", pad=14)
@@ -151,7 +166,7 @@ def _survival_of_thirds(predictions: pd.DataFrame, held_out: Mapping[str, Any]) 
         f"Kaplan-Meier curves of the thirds of held-out risk ({'; '.join(said)}); log-rank p {p}",
         "Survival by held-out risk (Kaplan-Meier, with pointwise 95 % bands; upright strokes are censored patients). "
         "The risk of each patient is predicted by networks that have not seen the patient. The thirds are cut by rank "
-        "within each fold, since risks of different networks do not compare. The log-rank p is too small, because the "
+        "within each fold, since risks of different networks do not compare. The log-rank p is optimistic, because the "
         "patients of each fold have trained the networks of the others; the permutation p above allows for that.",
     )
 

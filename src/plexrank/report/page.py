@@ -41,7 +41,7 @@ class ReportContent:
         study_text: the resolved study, YAML.
         provenance: version, host and time of the run.
         pictures: of the held-out predictions, and of single channels, where the kind of outcome has such figures.
-        column: the samplesheet's column of the outcome, where there is one.
+        column: where the samplesheet has the outcome, in the words that go into ``Wording.question``.
     """
 
     study_name: str
@@ -70,7 +70,7 @@ def render_page(content: ReportContent) -> str:
         content=content,
         summary=content.summary,
         words=words,
-        question=words.question.format(column=f" ({content.column})" if content.column else ""),
+        question=words.question.format(column=content.column),
         measure=MEASURE_NAMES[outcome["headline"]],
         measures=[(key, name) for key, name in MEASURE_NAMES.items() if key in content.summary["held_out"]],
         linear_model=LINEAR_MODELS[outcome["linear_model"]],

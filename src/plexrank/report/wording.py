@@ -96,7 +96,7 @@ WORDINGS: dict[str, Wording] = {
     Ordinal.kind: _ordered("grade", "log loss", Ordinal.chance),
     Continuous.kind: _ordered("value", "squared deviation in units of the variance", Continuous.chance),
     Survival.kind: Wording(
-        question="go along with survival (time to event):",
+        question="go along with survival (time to event{column}):",
         one="is associated with the hazard",
         many="are associated with the hazard",
         to="be associated with the hazard",

@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 
+from plexrank.cohorts.event_words import words_of_event
 from plexrank.cohorts.tables import read_table
 from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
@@ -15,6 +16,7 @@ from plexrank.report.outcome_figures import channels_figure, outcome_figure
 from plexrank.report.page import Picture, ReportContent, render_page
 from plexrank.report.wording import wording_of
 from plexrank.rundir import reading_output, replacing, write_text
+from plexrank.settings import CohortSettings
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study
 
@@ -39,9 +41,10 @@ def run(plan: Plan, reporter: Reporter) -> None:
     planted = [row["channel"] for row in read_table(truth).rows if row.get("informative") == "1"] if truth else []
     words, measure = wording_of(summary), MEASURE_NAMES[summary["outcome"]["headline"]]
     channels = ranking.loc[ranking["position"].notna(), "channel"].tolist()
+    time = plan.study.cohort.time or "time"
     drawn = {
-        "prediction": outcome_figure(predictions, summary),
-        "channels": channels_figure(per_patient, channels, summary["outcome"]["kind"]),
+        "prediction": outcome_figure(predictions, summary, time),
+        "channels": channels_figure(per_patient, channels, summary["outcome"]["kind"], time),
     }
     figures = {name: figure for name, figure in drawn.items() if figure}
     with replacing(rundir.figures) as temporary:
@@ -65,8 +68,15 @@ def run(plan: Plan, reporter: Reporter) -> None:
             pictures=tuple(
                 Picture(rundir.figures / f"{name}.png", one.alt, one.caption) for name, one in figures.items()
             ),
-            column=plan.study.cohort.label or "",
+            column=_column(plan.study.cohort),
         )
     )
     write_text(rundir.report_page, page)
     unit.finish()
+
+
+def _column(cohort: CohortSettings) -> str:
+    """Where the samplesheet has the outcome."""
+    if cohort.event is not None:
+        return f" in {cohort.time}; {cohort.event} = {words_of_event(cohort.event_values)} is the event"
+    return f" ({cohort.label})" if cohort.label else ""

@@ -69,9 +69,9 @@ class Stepper:
             for share in shares:
                 sums += self._pass(self.loss, share, next(loaded), weight_of_step)
         else:
-            found, weight_of_step = self._pass_together(batch, [(share, next(loaded)) for share in shares])
+            found, says_something = self._pass_together(batch, [(share, next(loaded)) for share in shares])
             sums += found
-            if weight_of_step == 0:  # nothing to compare, such as no event: not even the optimiser's momentum moves
+            if not says_something:  # such as no event: not even the momentum of the optimiser is to move
                 return sums
         self.optimiser.step()
         return sums
@@ -88,7 +88,7 @@ class Stepper:
         tiles = torch.tensor(float(len(labels)), device=device)
         return torch.stack([total.detach(), weights.sum(), right, tiles]).double()
 
-    def _pass_together(self, batch: Batch, passed: list[tuple[Batch, Tensor]]) -> tuple[Tensor, float]:
+    def _pass_together(self, batch: Batch, passed: list[tuple[Batch, Tensor]]) -> tuple[Tensor, bool]:
         """Forward and backward where the loss compares all images of the step, whoever passes their tiles.
 
         The loss and its slope by every output are computed once, from the outputs of all processes and parts; then
@@ -96,7 +96,7 @@ class Stepper:
         memory, each is passed forward once more for that.
 
         Returns:
-            As :meth:`step`, and the weight of the whole step.
+            As :meth:`step`, and whether the loss depends on any output.
         """
         index = np.sort(batch.tiles)
         only = self._outputs(self.wrapped, *passed[0]) if len(passed) == 1 else None
@@ -111,7 +111,7 @@ class Stepper:
             outputs.backward(slope[_rows(index, share)] * self.info.world_size)  # type: ignore[no-untyped-call]
         n_tiles = sum(len(share.tiles) for share, _ in passed)
         of_all = [float(loss) * weight, weight] if self.info.is_first else [0.0, 0.0]
-        return torch.tensor([*of_all, 0.0, n_tiles], dtype=torch.float64, device=self.info.device), weight
+        return torch.tensor([*of_all, 0.0, n_tiles], dtype=torch.float64, device=self.info.device), bool(slope.any())
 
     def _foreseen(self, passed: list[tuple[Batch, Tensor]]) -> list[Tensor]:
         """The outputs of each part in training, without gradients; running statistics stay as they are."""
