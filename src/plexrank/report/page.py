@@ -15,7 +15,7 @@ from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES
 from plexrank.report.wording import Wording, p_value, wording_of
 from plexrank.wording import counted
 
-TEMPLATE = Path(__file__).with_name("template.html")
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,14 @@ class ReportContent:
 
 def render_page(content: ReportContent) -> str:
     """One HTML page that needs no other file and no network; all text from the study is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     environment.filters["number"] = _number
     environment.filters["q"] = p_value
     environment.filters["counted"] = counted
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}"
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    template = environment.get_template("page.html")
     words, outcome = wording_of(content.summary), content.summary["outcome"]
     return template.render(
         content=content,
