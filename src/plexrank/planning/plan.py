@@ -240,7 +240,7 @@ class Plan:
         return Unit(
             name="report",
             record=self.rundir.report_record,
-            outputs=(self.rundir.report_page, self.rundir.figures),
+            outputs=(self.rundir.report_page, self.rundir.figures, self.rundir.multiqc),
             depends={
                 "ranking": _finished(self.rank()),
                 "truth": file_digest(truth) if truth and truth.is_file() else None,

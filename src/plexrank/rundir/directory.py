@@ -37,6 +37,7 @@ class RunDir:
         self.report = self.path / "report"
         self.report_page = self.report / "report.html"
         self.figures = self.report / "figures"
+        self.multiqc = self.report / "ranking_mqc.json"
         self.report_record = self.report / "report.done.json"
         self.jobs = self.path / "jobs"
         self.logs = self.path / "logs"

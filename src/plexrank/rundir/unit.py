@@ -14,6 +14,7 @@ from pathlib import Path
 from plexrank.errors import RunDirError
 from plexrank.machine.gpus import container_image, driver_version
 from plexrank.rundir.atomic import write_text
+from plexrank.rundir.directory import reading_output
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -94,6 +95,20 @@ class Unit:
             **({"device": device, "NVIDIA driver": driver, "container": container_image()} if device else {}),
             "finished": now(),
         }
+        write_text(self.record, json.dumps(record, indent=1) + "\n")
+
+    def update_record(self, **more: Json) -> None:
+        """Bring the done-record of a finished unit up to date where an output was changed on purpose.
+
+        Args:
+            more: what is to be known of the outputs, in the place of what the record has under these names.
+
+        Raises:
+            RunDirError: the record is damaged.
+        """
+        with reading_output(self.record):
+            record = {**json.loads(self.record.read_text(encoding="utf-8")), **more}
+            record["outputs"] = {output.name: size_bytes(output) for output in self.outputs}
         write_text(self.record, json.dumps(record, indent=1) + "\n")
 
 

@@ -11,12 +11,15 @@ from plexrank.cohorts.tables import read_table
 from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
+from plexrank.ranking.columns import COLUMNS
 from plexrank.report.figures import faithfulness_figure, ranking_figure
+from plexrank.report.multiqc import multiqc_table
 from plexrank.report.outcome_figures import channels_figure, outcome_figure
 from plexrank.report.page import Picture, ReportContent, render_page
 from plexrank.report.wording import wording_of
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.settings import CohortSettings
+from plexrank.stages.display import show_channels, top_channels
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study
 
@@ -72,6 +75,9 @@ def run(plan: Plan, reporter: Reporter) -> None:
         )
     )
     write_text(rundir.report_page, page)
+    meanings = {column.name: column.meaning for column in COLUMNS}
+    write_text(rundir.multiqc, json.dumps(multiqc_table(plan.study.name, ranking, summary, meanings), indent=1) + "\n")
+    show_channels(plan, top_channels(ranking))
     unit.finish()
 
 

@@ -24,6 +24,7 @@ from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from plexrank.errors import RunDirError
+from plexrank.tiles.display import COLORS
 from plexrank.tiles.grid import Tile, TileGrid
 from plexrank.tiles.layout import shard_side
 
@@ -40,7 +41,6 @@ _TYPES = frozenset(
     ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
     + [f"float{bits}" for bits in (16, 32, 64)]
 )
-_COLORS = ("0000FF", "00FF00", "FF0000", "00FFFF", "FF00FF", "FFFF00", "FFFFFF", "FF8000")
 
 
 class TileStoreWriter:
@@ -157,7 +157,7 @@ class TileStoreWriter:
         channels = [
             v05.OmeroChannel(
                 label=name,
-                color=_COLORS[index % len(_COLORS)],
+                color=COLORS[index % len(COLORS)],
                 active=index < 3,
                 window=v05.OmeroWindow(min=low, max=high, start=low, end=high),
             )

@@ -1,0 +1,45 @@
+"""How viewers show a tile store at first: which channels are on, their colours, and between which intensities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from plexrank.rundir import reading_output, write_text
+
+COLORS = ("00FFFF", "FF00FF", "FFFF00", "FFFFFF", "0000FF", "00FF00", "FF0000", "FF8000")
+"""RRGGBB, those first that nearly all eyes can keep apart: cyan, magenta, yellow and white."""
+MOST_SHOWN = 4
+
+
+def set_display(store: Path, shown: Sequence[str], brightest: Mapping[str, float]) -> bool:
+    """Write the omero block (OME-NGFF 0.5) of a store where it is to be another; pixels and their checksums stay.
+
+    Args:
+        store: a tile store.
+        shown: names of the channels to be on, at most ``MOST_SHOWN``; those that the store lacks are skipped.
+        brightest: intensity, in the units of the store, that is shown brightest, by channel; 0 is shown black, or the
+            least value where that is below 0. Channels that are not named keep their window.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        RunDirError: the metadata are missing or damaged.
+    """
+    path = store / "zarr.json"
+    with reading_output(path):
+        before = path.read_text(encoding="utf-8")
+        content = json.loads(before)
+        for place, channel in enumerate(content["attributes"]["ome"]["omero"]["channels"]):
+            name, window = channel["label"], channel["window"]
+            channel["active"] = name in shown
+            channel["color"] = COLORS[(list(shown).index(name) if name in shown else place) % len(COLORS)]
+            if name in brightest:
+                window["start"], window["end"] = min(0.0, window["min"]), brightest[name]
+    after = json.dumps(content)
+    if after == before:
+        return False
+    write_text(path, after)
+    return True
