@@ -7,7 +7,7 @@ CLUSTER_PREFIX ?= /opt/plexrank-cluster
 # Compiled once, not by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install test cluster-test demo bench lint lock wheelhouse clean
+.PHONY: install test cluster-test peers-test docs demo bench lint lock wheelhouse clean
 
 install: .venv/installed
 
@@ -29,6 +29,19 @@ cluster-test: install
 	tests/cluster/install.sh $(CLUSTER_PREFIX)
 	OMP_NUM_THREADS=1 PLEXRANK_CLUSTER_PREFIX=$(CLUSTER_PREFIX) $(BIN)/python -m pytest -n 0 -p no:randomly --durations=10 tests/cluster
 
+# MultiQC, scanpy, napari's reader, the built wheel and the site, in an environment of their own.
+peers-test: .venv-peers/installed
+	OMP_NUM_THREADS=1 .venv-peers/bin/python -m pytest -n auto --dist loadfile tests/peers
+
+docs: .venv-peers/installed
+	NO_MKDOCS_2_WARNING=1 .venv-peers/bin/python -m mkdocs build --strict
+
+.venv-peers/installed: requirements-peers.lock pyproject.toml | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-peers
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-peers/bin/python --require-hashes -r requirements-peers.lock
+	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
 demo: install
 	$(BIN)/plexrank demo
 
@@ -48,6 +61,8 @@ lint: install
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
 		--no-header --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra peers --constraint requirements.lock --universal --generate-hashes \
+		--python-version 3.11 --no-header --upgrade --output-file requirements-peers.lock
 
 # All wheels in one folder, for machines without internet: pip install --no-index --find-links wheelhouse ...
 wheelhouse: install
@@ -56,4 +71,4 @@ wheelhouse: install
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheelhouse .
 
 clean:
-	rm -rf .venv wheelhouse plexrank-demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-peers site wheelhouse plexrank-demo .pytest_cache .mypy_cache .ruff_cache

@@ -42,10 +42,12 @@ def annotated_data(run: Run, level: Literal["patient", "image"], seed: int | Non
 
 
 def _observations(rows: pd.DataFrame, level: str) -> pd.DataFrame:
-    """Rows by what names them; a patient with several labels by both."""
+    """Rows by what names them; a patient with several labels by both (only classes and grades can be several)."""
     names = rows[f"{level}_id"].astype(str)
     several = names.duplicated(keep=False)
-    return rows.set_index(names.where(~several, names + " (" + rows["label"].astype(str) + ")").to_numpy())
+    if several.any():
+        names = names.where(~several, names + " (" + rows["label"].astype(str) + ")")
+    return rows.set_index(names.to_numpy())
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

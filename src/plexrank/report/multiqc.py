@@ -53,7 +53,7 @@ def multiqc_table(
         }
         for place, (name, shown) in enumerate(SHOWN.items())
     }
-    rows = {html.escape(str(row["channel"])): _cells(row) for row in ranked.to_dict("records")}
+    rows = {_row_name(str(row["channel"])): _cells(row) for row in ranked.to_dict("records")}
     return {
         "id": anchor,
         "parent_id": "plexrank",
@@ -76,6 +76,11 @@ def multiqc_table(
     }
 
 
+def _row_name(channel: str) -> str:
+    """The name as HTML; MultiQC takes rows for files, and would cut what stands before a slash."""
+    return html.escape(channel).replace("/", "&#47;")
+
+
 def _cells(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     """The cells of a channel that are known."""
     return {
@@ -90,8 +95,9 @@ def _description(summary: Mapping[str, Any]) -> str:
     main = summary["held_out"][headline]
     found = sum(len(names) for names in summary["found"].values())
     value = "not defined" if main["value"] is None else f"{main['value']:.3f} ({main['low']:.3f} to {main['high']:.3f})"
+    p = html.escape(p_value(summary["held_out"]["p_value"]))
     return (
         f"{counted(counts['patients'], 'patient')}, {counted(counts['images'], 'image')}. {counted(found, 'channel')} "
-        f"found at a false-discovery rate of {summary['fdr']}. Held-out {MEASURE_NAMES[headline]} {value}, permutation p "
-        f"{html.escape(p_value(summary['held_out']['p_value']))}."
+        f"found at a false-discovery rate of {summary['fdr']}. Held-out {MEASURE_NAMES[headline]} {value}, "
+        f"permutation p {p}."
     )
