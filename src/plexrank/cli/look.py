@@ -1,0 +1,104 @@
+"""Verbs that look: at a run, and at the machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from plexrank.cli.app import app, resumed
+from plexrank.cli.options import ClusterOption, JsonOption, RunArgument
+from plexrank.errors import PlexrankError, StudyError
+
+if TYPE_CHECKING:
+    from plexrank.planning.plan import Plan
+
+
+@app.command()
+def status(
+    run: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 10 s until no job is left.")] = False,
+) -> None:
+    """Show what is done of every stage of a run, its jobs, what the failed ones said last, and what to do next."""
+    from plexrank.launch.status import run_status
+
+    while True:
+        found = run_status(resumed(run))
+        print("\n".join(found.lines()), flush=True)
+        if not watch or not found.is_active:
+            return
+        time.sleep(10)
+        print()
+
+
+@app.command()
+def cancel(run: RunArgument) -> None:
+    """Cancel the Slurm jobs of a run; finished work stays, and the same plexrank run goes on."""
+    from plexrank.launch.submit import cancel_run
+
+    cancelled = cancel_run(resumed(run).rundir)
+    print(f"cancelled {', '.join(cancelled)}" if cancelled else "no job of this run waits or runs")
+
+
+@app.command()
+def doctor(
+    cluster: ClusterOption = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Also look on a node, by a job of one minute.")] = False,
+) -> None:
+    """Show what this machine has and lacks; with a profile, whether the cluster would take its jobs."""
+    from plexrank.launch.doctor import examine
+    from plexrank.launch.profile import load_profile
+
+    if submit and cluster is None:
+        raise typer.BadParameter("--submit needs --cluster")
+    is_bad = False
+    for finding in examine(Path.cwd(), load_profile(cluster) if cluster else None, submit):
+        print(finding.line(), flush=True)
+        is_bad |= finding.is_bad
+    raise typer.Exit(PlexrankError.exit_code if is_bad else 0)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    truth: Annotated[
+        Path | None, typer.Option(help="CSV with the columns channel and informative (0/1), or grade (a number).")
+    ] = None,
+    single_cell: Annotated[
+        Path | None, typer.Option(help="CSV with a row a cell: the class and a column for each channel.")
+    ] = None,
+    class_column: Annotated[
+        str | None, typer.Option(help="Column of the single-cell table with the class; the study's label by default.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a ranking with a truth: recall@K, average precision, Spearman, Kendall; of grades, top-10 overlap."""
+    from plexrank.evaluation.single_cell import single_cell_truth
+    from plexrank.evaluation.truth import evaluate as compare
+    from plexrank.planning.results import read_ranking, read_ranking_and_truth
+
+    if (truth is None) == (single_cell is None):
+        raise typer.BadParameter("give one of --truth and --single-cell")
+    plan = resumed(run)
+    if truth is not None:
+        evaluation = compare(*read_ranking_and_truth(plan, truth), str(truth))
+    else:
+        label = class_column or _class_column(plan)
+        ranking = read_ranking(plan)
+        channels = ranking.loc[ranking["position"].notna(), "channel"]
+        evaluation = compare(ranking, single_cell_truth(cast(Path, single_cell), label, list(channels)))
+    print(json.dumps(evaluation.to_dict(), indent=1) if as_json else evaluation.to_text())
+
+
+def _class_column(plan: Plan) -> str:
+    """The label of a study, where single cells can have it."""
+    cohort = plan.study.cohort
+    if cohort.label is None or not cohort.has_classes:
+        raise StudyError(
+            f"--single-cell compares classes of cells, and the outcome of this study is {cohort.outcome}; name a "
+            "column of classes by --class-column"
+        )
+    return cohort.label
