@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -15,6 +16,8 @@ from plexrank.errors import PlexrankError, StudyError
 
 if TYPE_CHECKING:
     from plexrank.planning.plan import Plan
+
+PatientsChoice = Literal["by-id", "shared", "distinct"]  # as evaluation.compare has them, which loads pandas
 
 
 @app.command()
@@ -91,6 +94,31 @@ def evaluate(
         channels = ranking.loc[ranking["position"].notna(), "channel"]
         evaluation = compare(ranking, single_cell_truth(cast(Path, single_cell), label, list(channels)))
     print(json.dumps(evaluation.to_dict(), indent=1) if as_json else evaluation.to_text())
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN …", help="Two run directories or more.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write compare.csv, compare.json and compare.html there.")
+    ] = None,
+    patients: Annotated[
+        PatientsChoice,
+        typer.Option(help="Whether runs share patients: where ids are equal, or as you know it."),
+    ] = "by-id",
+    as_json: JsonOption = False,
+) -> None:
+    """Rankings side by side: how far they agree, and which channels are found in more than one run."""
+    from plexrank.api.comparison import compare as compare_runs
+    from plexrank.api.comparison import write_comparison
+    from plexrank.evaluation.compare_text import comparison_text
+
+    if len(runs) < 2:
+        raise typer.BadParameter("give two runs or more")
+    comparison = compare_runs(runs, patients=patients)
+    print(json.dumps(comparison.to_dict(), indent=1) if as_json else comparison_text(comparison))
+    for path in write_comparison(comparison, out) if out else ():
+        print(f"wrote {path}", file=sys.stderr)
 
 
 def _class_column(plan: Plan) -> str:
