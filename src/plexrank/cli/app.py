@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 import plexrank
+from plexrank.progress import Reporter
+from plexrank.wording import printable
 
 if TYPE_CHECKING:
     from plexrank.planning.plan import Plan
@@ -24,11 +26,11 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    is_asked: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     """plexrank ranks protein channels; every command has its own --help."""
-    if show:
-        print(f"plexrank {plexrank.__version__}")
+    if is_asked:
+        show(f"plexrank {plexrank.__version__}")
         raise typer.Exit
 
 
@@ -41,9 +43,10 @@ def stop(number: int, frame: object) -> None:
     raise StopRequestedError
 
 
-def listed(meanings: Mapping[str, str]) -> str:
-    """What each choice means, below the help of a command."""
-    return "\n\n".join(f"{name}: {meaning}" for name, meaning in meanings.items())
+def below(*examples: str, **meanings: str) -> str:
+    """What stands below the help of a command: examples, and what each choice means."""
+    head = "Example:" if len(examples) == 1 else "Examples:"
+    return "\n\n".join([head, *examples, *(f"{name}: {meaning}" for name, meaning in meanings.items())])
 
 
 def with_skip_bad(set_: list[str] | None, skip_bad: bool) -> list[str]:
@@ -60,9 +63,21 @@ def resumed(run: Path) -> Plan:
     return resume_run(run)
 
 
-def run_the_stages(plan: Plan, stages: Sequence[str]) -> None:
-    """Do what is not done of some stages."""
-    from plexrank.progress import Reporter
+def show(text: object, stream: TextIO | None = None) -> None:
+    """Print a result; names from a user's files cannot steer the terminal."""
+    print(printable(str(text)), file=stream, flush=True)
+
+
+def reporter_of(quiet: bool, verbose: bool) -> Reporter:
+    """What a command says it with."""
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet and --verbose exclude each other")
+    return Reporter(quiet=quiet, verbose=verbose)
+
+
+def run_the_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
+    """Do what is not done of some stages of an existing run."""
     from plexrank.stages.pipeline import run_stages
 
-    run_stages(plan, stages, Reporter())
+    with reporter.logging_to(plan.rundir.log):
+        run_stages(plan, stages, reporter)

@@ -8,14 +8,16 @@ import sys
 import traceback
 from typing import NoReturn
 
-from plexrank.cli import begin, look, work
-from plexrank.cli.app import StopRequestedError, app, stop
+from plexrank.cli import begin, compute, look
+from plexrank.cli.app import StopRequestedError, app, show, stop
 from plexrank.errors import PlexrankError
 from plexrank.machine.allocator import share_one_arena
 from plexrank.machine.processes import several_started_by
 
 BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
-VERBS = (begin, work, look)
+COMPLETION = "_PLEXRANK_COMPLETE"
+"""Variable by which the completion of a shell asks; see ``completing``."""
+VERBS = (begin, compute, look)
 """Importing these declares the verbs, in the order in which --help lists them."""
 
 
@@ -31,11 +33,15 @@ def main() -> NoReturn:
 
 
 def _run_command() -> int:
+    if COMPLETION in os.environ:
+        from plexrank.cli.completing import get_ready
+
+        get_ready()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, stop)
     try:
         try:
-            app()
+            app(prog_name="plexrank")
         finally:
             for number in (signal.SIGTERM, signal.SIGUSR2):  # Slurm and Apptainer send them again while it ends
                 signal.signal(number, signal.SIG_IGN)
@@ -60,4 +66,4 @@ def _run_command() -> int:
 
 def _complain(message: str) -> None:
     for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        show(f"error: {line}", sys.stderr)

@@ -5,51 +5,55 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from plexrank.cli.app import app, resumed
+from plexrank.cli.app import app, below, resumed, show
 from plexrank.cli.options import ClusterOption, JsonOption, RunArgument
 from plexrank.errors import PlexrankError, StudyError
 
 if TYPE_CHECKING:
     from plexrank.planning.plan import Plan
 
+Shell = Literal["bash", "zsh", "fish"]
 PatientsChoice = Literal["by-id", "shared", "distinct"]  # as evaluation.compare has them, which loads pandas
 
 
-@app.command()
+@app.command(epilog=below("plexrank status RUN", "plexrank status RUN --watch"))
 def status(
     run: RunArgument,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every 10 s until no job is left.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what is done of every stage of a run, its jobs, what the failed ones said last, and what to do next."""
     from plexrank.launch.status import run_status
 
     while True:
         found = run_status(resumed(run))
-        print("\n".join(found.lines()), flush=True)
+        show(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
         if not watch or not found.is_active:
             return
         time.sleep(10)
-        print()
+        show("")
 
 
-@app.command()
+@app.command(epilog=below("plexrank cancel RUN"))
 def cancel(run: RunArgument) -> None:
     """Cancel the Slurm jobs of a run; finished work stays, and the same plexrank run goes on."""
     from plexrank.launch.submit import cancel_run
 
     cancelled = cancel_run(resumed(run).rundir)
-    print(f"cancelled {', '.join(cancelled)}" if cancelled else "no job of this run waits or runs")
+    show(f"cancelled {', '.join(cancelled)}" if cancelled else "no job of this run waits or runs")
 
 
-@app.command()
+@app.command(epilog=below("plexrank doctor", "plexrank doctor --cluster profile.yaml --submit"))
 def doctor(
     cluster: ClusterOption = None,
     submit: Annotated[bool, typer.Option("--submit", help="Also look on a node, by a job of one minute.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what this machine has and lacks; with a profile, whether the cluster would take its jobs."""
     from plexrank.launch.doctor import examine
@@ -57,14 +61,22 @@ def doctor(
 
     if submit and cluster is None:
         raise typer.BadParameter("--submit needs --cluster")
-    is_bad = False
+    findings = []
     for finding in examine(Path.cwd(), load_profile(cluster) if cluster else None, submit):
-        print(finding.line(), flush=True)
-        is_bad |= finding.is_bad
-    raise typer.Exit(PlexrankError.exit_code if is_bad else 0)
+        findings.append(finding)
+        if not as_json:
+            show(finding.line())
+    if as_json:
+        show(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=1))
+    raise typer.Exit(PlexrankError.exit_code if any(finding.is_bad for finding in findings) else 0)
 
 
-@app.command()
+@app.command(
+    epilog=below(
+        "plexrank evaluate RUN --truth truth.csv",
+        "plexrank evaluate RUN --single-cell cells.csv --class-column cell_type --json",
+    )
+)
 def evaluate(
     run: RunArgument,
     truth: Annotated[
@@ -93,10 +105,14 @@ def evaluate(
         ranking = read_ranking(plan)
         channels = ranking.loc[ranking["position"].notna(), "channel"]
         evaluation = compare(ranking, single_cell_truth(cast(Path, single_cell), label, list(channels)))
-    print(json.dumps(evaluation.to_dict(), indent=1) if as_json else evaluation.to_text())
+    show(json.dumps(evaluation.to_dict(), indent=1) if as_json else evaluation.to_text())
 
 
-@app.command()
+@app.command(
+    epilog=below(
+        "plexrank compare run-basel run-zurich --out compared", "plexrank compare RUN RUN --patients distinct --json"
+    )
+)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN …", help="Two run directories or more.")],
     out: Annotated[
@@ -116,9 +132,21 @@ def compare(
     if len(runs) < 2:
         raise typer.BadParameter("give two runs or more")
     comparison = compare_runs(runs, patients=patients)
-    print(json.dumps(comparison.to_dict(), indent=1) if as_json else comparison_text(comparison))
+    show(json.dumps(comparison.to_dict(), indent=1) if as_json else comparison_text(comparison))
     for path in write_comparison(comparison, out) if out else ():
-        print(f"wrote {path}", file=sys.stderr)
+        show(f"wrote {path}", sys.stderr)
+
+
+@app.command(
+    epilog=below(
+        'eval "$(plexrank completion bash)"', "plexrank completion fish > ~/.config/fish/completions/plexrank.fish"
+    )
+)
+def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
+    """Print what makes a shell complete verbs and options; the examples put it to use."""
+    from plexrank.cli.completing import completion_script
+
+    show(completion_script(shell))
 
 
 def _class_column(plan: Plan) -> str:

@@ -20,4 +20,8 @@ SkipBadOption = Annotated[
 ClusterOption = Annotated[
     Path | None, typer.Option(metavar="PROFILE.yaml", help="A cluster profile; see slurm/README.md.")
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only results and errors; RUN/logs/plexrank.log has the rest.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: every unit, every epoch.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
