@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from plexrank.machine.processes import job_id
 from plexrank.wording import lasting, printable
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Reporter:
 
     def log(self, message: str) -> None:
         """Write a dated line to the log alone; before there is one, it is kept for it."""
-        line = f"{_stamp()} {printable(message)}\n"
+        job = job_id()
+        line = f"{_stamp()} {f'job {job}: ' if job else ''}{printable(message)}\n"
         with self._lock:
             self.last_said = time.monotonic()
             if self._log is None:
@@ -236,7 +238,7 @@ def _bar(reporter: Reporter, notes: list[str]) -> Progress:
     class TwoLines(Progress):
         def get_renderables(self) -> Iterator[RenderableType]:
             yield self.make_tasks_table(self.tasks)
-            yield Text(f"  {printable(notes[0])}", style="dim", no_wrap=True, overflow="ellipsis")
+            yield Text(f"  {printable(notes[0])}", no_wrap=True, overflow="ellipsis")
 
     return TwoLines(
         TextColumn("{task.description}", markup=False),
@@ -253,7 +255,7 @@ def time_left(done: float, total: float, elapsed_s: float, last_s: float) -> str
     if done >= total:
         return "done"
     if not done:
-        return "time left: not known yet"
+        return "time left unknown"
     return f"about {lasting(max(0.0, last_s / done * (total - done) - (elapsed_s - last_s)))} left"
 
 

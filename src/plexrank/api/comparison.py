@@ -23,6 +23,7 @@ from plexrank.evaluation.compare import (
 from plexrank.images.channel_names import fold_name
 from plexrank.rundir import RunDir, reading_output, write_text
 from plexrank.study import load_study
+from plexrank.wording import as_cell
 
 LONGEST_REASON = 80
 """Characters of it that are shown."""
@@ -72,8 +73,12 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     if out.exists() and not out.is_dir():
         raise StudyError(f"{out}: a file, not a folder; give --out a folder")
     content = comparison.to_dict()
+    table = comparison.channels.copy()
+    for column in table.columns:
+        if column == "channel" or column.startswith(("direction_", "found_by_")):
+            table[column] = [as_cell(cell) if isinstance(cell, str) else cell for cell in table[column]]
     texts = (
-        comparison.channels.to_csv(index=False, float_format="%.6g"),
+        table.to_csv(index=False, float_format="%.6g"),
         json.dumps(content, indent=1) + "\n",
         render_comparison(content),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -80,4 +82,5 @@ def run_the_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> Non
     from plexrank.stages.pipeline import run_stages
 
     with reporter.logging_to(plan.rundir.log):
+        reporter.log(f"$ {shlex.join(['plexrank', *sys.argv[1:]])}")
         run_stages(plan, stages, reporter)

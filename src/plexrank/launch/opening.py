@@ -86,6 +86,7 @@ def running(plan: Plan, reporter: Reporter, command: str | None = None) -> Itera
         refuse_while_jobs_run(plan.rundir)
         _record(plan, command)
         with reporter.logging_to(plan.rundir.log):
+            reporter.log(f"$ {plan.rundir.last_command()['command']}")
             yield
 
 
