@@ -340,6 +340,8 @@ def _notes(runs: Sequence[RankedRun], pairs: Sequence[PairOfRuns], patients: Pat
             f"{of_pairs}. They count as shared patients: results of one patient in two runs are no replication. Where "
             "these are different people, give --patients distinct."
         )
+    if patients == "shared":
+        notes.append("The runs share patients, as given: results of one patient in two runs are no replication.")
     if shared or patients == "shared":
         notes.append("The intervals of ρ do not account for patients that runs share.")
     if not directed:
