@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plexrank.api.commands import check, run
+    from plexrank.api.comparison import compare
     from plexrank.api.opened_run import Run, open_run
     from plexrank.errors import PlexrankError
     from plexrank.ranking.features import rank_features
 
 __version__ = "0.1.0"
-__all__ = ["PlexrankError", "Run", "check", "open_run", "rank_features", "run"]
+__all__ = ["PlexrankError", "Run", "check", "compare", "open_run", "rank_features", "run"]
 
 _HOMES = {
     "PlexrankError": "plexrank.errors",
     "Run": "plexrank.api.opened_run",
     "check": "plexrank.api.commands",
+    "compare": "plexrank.api.comparison",
     "open_run": "plexrank.api.opened_run",
     "rank_features": "plexrank.ranking.features",
     "run": "plexrank.api.commands",

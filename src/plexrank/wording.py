@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 _PLURAL = {"is": "are", "has": "have", "does": "do"}
 
 
@@ -17,3 +19,24 @@ def counted(number: int, noun: str, verb: str = "", *, of: int | None = None) ->
 def lasting(seconds: float) -> str:
     """``47 s``, ``12 min``."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def printable(text: str) -> str:
+    r"""A text in which nothing steers a terminal: control characters and those that turn the direction are escaped.
+
+    Line feeds and tabs stay; ``\x1b[31m`` is shown as these characters.
+    """
+    return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
+
+
+def as_cell(text: str) -> str:
+    """A name as a spreadsheet shows it: one that begins like a formula gets an apostrophe in front."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _is_harmless(character: str) -> bool:
+    return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

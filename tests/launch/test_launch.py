@@ -189,7 +189,7 @@ def test_status_tells_what_failed_what_waits_and_what_to_do(
     assert (
         "cancelled because they waited for what failed: attribute (attribution/fold-0-seed-1.done.json), rank" in said
     )
-    again = shlex.join(["plexrank", "run", f"{half_done}/study.yaml", "--out", str(half_done), "--cluster", str(site)])
+    again = shlex.join(map(str, ["plexrank", *run_arguments(tiny_study, half_done), "--cluster", site]))
     assert f"next: fix what failed; then {again} submits that" in said
     slurm.answer(sacct="101|FAILED|75:0\n")
     assert "submits what is left" in plexrank("status", half_done).stdout.splitlines()[-1]
@@ -263,7 +263,7 @@ def test_no_pickle_is_written_or_read(
     slurm: FakeSlurm, site: Path, tiny_study: Path, half_done: Path, plexrank: Plexrank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(half_done.parent)
-    (half_done / "logs").mkdir()
+    (half_done / "logs").mkdir(exist_ok=True)
     (half_done / "jobs").mkdir()
     for folder in ("jobs", "logs"):
         for name in ("submitted.pkl", "101_submitted.pkl", "graph.json", "101_0_result.pkl"):

@@ -81,7 +81,7 @@ def run(
     with _alone_in(folder):
         reporter = Reporter()
         plan = plan_run(folder, Path(study_path), given, reporter)
-        with running(plan, call):
+        with running(plan, reporter, call):
             run_stages(plan, STAGES[: STAGES.index(until) + 1], reporter)
     return Run(folder)
 

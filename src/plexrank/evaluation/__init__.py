@@ -1,1 +1,1 @@
-"""A ranking held against a known truth."""
+"""A ranking held against a known truth, and rankings held against each other."""

@@ -72,10 +72,11 @@ def open_run(
 
 
 @contextmanager
-def running(plan: Plan, command: str | None = None) -> Iterator[None]:
-    """Keep the run directory to this process, and write into it what is run.
+def running(plan: Plan, reporter: Reporter, command: str | None = None) -> Iterator[None]:
+    """Keep the run directory to this process, and write into it what is run and what is said of it.
 
     Args:
+        reporter: whose log is that of the run from here on.
         command: what was asked for, for the provenance; the command line of this process if absent.
 
     Raises:
@@ -84,7 +85,9 @@ def running(plan: Plan, command: str | None = None) -> Iterator[None]:
     with plan.rundir.locked(job=job_id()):
         refuse_while_jobs_run(plan.rundir)
         _record(plan, command)
-        yield
+        with reporter.logging_to(plan.rundir.log):
+            reporter.log(f"$ {plan.rundir.last_command()['command']}")
+            yield
 
 
 def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) -> list[str]:
@@ -122,6 +125,7 @@ def provenance(plan: Plan, command: str | None = None) -> dict[str, str]:
     inputs = {"samplesheet": cohort.samplesheet, "panel": cohort.panel}
     return {
         "command": shlex.join(["plexrank", *sys.argv[1:]]) if command is None else command,
+        "folder": str(Path.cwd()),
         "started": now(),
         "plexrank": plexrank.__version__,
         "python": platform.python_version(),

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from plexrank.errors import RunDirError
 from plexrank.launch import slurm
 from plexrank.launch.requeue import STOPPED
 from plexrank.launch.slurm import TaskState
 from plexrank.launch.submitted import Graph, read_graph
 from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan
+from plexrank.rundir import RunDir
+from plexrank.wording import counted
 
 LOG_LINES = 8
 """How much of a failed task's log to show."""
@@ -79,13 +83,36 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """All that a user wants to know of a run under way."""
+    """All that a user wants to know of a run under way; ``command`` does what is left of it."""
 
     stages: tuple[StageStatus, ...]
     failures: tuple[Failure, ...]
     next_step: str
     is_active: bool
     left_out: str
+    command: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        failures = [
+            {
+                "task": failure.task,
+                "what": failure.what,
+                "state": failure.state.state,
+                "detail": failure.state.detail,
+                "log": None if failure.log is None else str(failure.log),
+                "last_lines": list(failure.last_lines),
+            }
+            for failure in self.failures
+        ]
+        return {
+            "stages": [asdict(stage) for stage in self.stages],
+            "failures": failures,
+            "is_active": self.is_active,
+            "left_out": self.left_out,
+            "next": self.next_step,
+            "command": self.command,
+        }
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -117,14 +144,15 @@ def run_status(plan: Plan) -> RunStatus:
     stages = tuple(_stage_status(stage, plan, reasons, graph, states) for stage in STAGES)
     failures = tuple(_failures(plan, left, graph, states)) if graph else ()
     is_active = graph is not None and bool(graph.active(states))
-    count = len(plan.skipped)
-    left_out = f"left out   {count:4} image{'s' * (count != 1)} that cannot be used: {plan.rundir.skipped}"
+    left_out = f"left out   {counted(len(plan.skipped), 'image'):>4} that cannot be used: {plan.rundir.skipped}"
+    again = command_again(plan.rundir, graph)
     return RunStatus(
         stages,
         failures,
-        _next_step(plan, bool(reasons), graph, is_active, failures),
+        _next_step(plan, again, bool(reasons), graph, is_active, failures),
         is_active,
         left_out if plan.skipped else "",
+        again,
     )
 
 
@@ -170,7 +198,7 @@ def _stage_status(
 
 def _null_trainings(units: Sequence[Path], left: Sequence[Path], plan: Plan) -> str:
     total, to_do = (sum(record.is_relative_to(plan.rundir.null) for record in records) for records in (units, left))
-    return f" ({total - to_do} of {total} null trainings)" if total else ""
+    return f" ({counted(total - to_do, 'null training', of=total)})" if total else ""
 
 
 def _failures(plan: Plan, left: set[str], graph: Graph, states: Mapping[str, TaskState]) -> list[Failure]:
@@ -205,15 +233,36 @@ def _log(folder: Path, task: str) -> tuple[Path | None, tuple[str, ...]]:
     return found
 
 
+def command_again(rundir: RunDir, graph: Graph | None) -> str:
+    """The command that goes on with a run, to be given as it is.
+
+    The last command, where it goes to the end and its folder is known; otherwise one from the study as it was resolved.
+    """
+    resolved = f"plexrank run {shlex.quote(str(rundir.study))} --out {shlex.quote(str(rundir.path))}"
+    resolved += "" if graph is None else f" --cluster {shlex.quote(str(graph.profile))}"
+    try:
+        last = rundir.last_command()
+        words = shlex.split(last.get("command", ""))
+    except (RunDirError, ValueError):
+        return resolved
+    folder = last.get("folder")
+    ends_early = any(word.partition("=")[0] in ("--until", "--dry-run") for word in words)
+    is_submitted = any(word.partition("=")[0] == "--cluster" for word in words)
+    if folder is None or words[:2] not in (["plexrank", "run"], ["plexrank", "demo"]) or ends_early:
+        return resolved
+    if is_submitted != (graph is not None):
+        return resolved
+    command = shlex.join(words)
+    return command if Path(folder) == Path.cwd() else f"cd {shlex.quote(folder)} && {command}"
+
+
 def _next_step(
-    plan: Plan, is_unfinished: bool, graph: Graph | None, is_active: bool, failures: tuple[Failure, ...]
+    plan: Plan, again: str, is_unfinished: bool, graph: Graph | None, is_active: bool, failures: tuple[Failure, ...]
 ) -> str:
     if not is_unfinished:
         return f"open {plan.rundir.report_page}"
-    again = f"plexrank run {shlex.quote(str(plan.rundir.study))} --out {shlex.quote(str(plan.rundir.path))}"
     if graph is None:
         return f"{again} does what is left"
-    again += f" --cluster {shlex.quote(str(graph.profile))}"
     if not graph.released:
         return f"the submission was interrupted; {again} cancels what it submitted and submits again"
     if any(not failure.was_stopped and not failure.never_began for failure in failures):

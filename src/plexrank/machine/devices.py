@@ -10,6 +10,7 @@ import torch
 
 from plexrank.errors import PlexrankError
 from plexrank.machine.gpus import driver_version, given_gpus, refusal, unusable
+from plexrank.wording import counted
 
 
 def choose_device(local_rank: int, environment: Mapping[str, str] = os.environ) -> torch.device:
@@ -92,7 +93,7 @@ def log_line(hardware: str, device: torch.device, world_size: int) -> str:
     """What a stage says of where it computes, with what is left unused."""
     parts = [f"torch {torch.__version__}"]
     if device.type == "cpu":
-        parts.insert(0, f"{torch.get_num_threads()} threads a process")
+        parts.insert(0, f"{counted(torch.get_num_threads(), 'thread')} a process")
         parts += [why] if (why := _why_on_cpu()) else []
     else:
         parts.insert(0, f"driver {driver_version() or 'unknown'}")

@@ -32,6 +32,14 @@ def job_id(environment: Mapping[str, str] = os.environ) -> str:
     return ""
 
 
+def is_first() -> bool:
+    """Whether this process is the first of those that a launcher started, or the only one."""
+    if several_started_by() is None:
+        return True
+    first = os.environ.get(SRUN_NAMES.process_rank, "0")
+    return os.environ.get(TORCHRUN_NAMES.process_rank, first) == "0"
+
+
 def refuse_several_processes(command: str) -> None:
     """Only train, attribute and tile share their work; several copies of another command would write the same files.
 
@@ -42,8 +50,7 @@ def refuse_several_processes(command: str) -> None:
     names = several_started_by()
     if names is None:
         return
-    first = os.environ.get(SRUN_NAMES.process_rank, "0")
-    if os.environ.get(TORCHRUN_NAMES.process_rank, first) != "0":
+    if not is_first():
         raise SystemExit(PlexrankError.exit_code)
     raise PlexrankError(
         f"{command} runs as one process, but {names.world_size} is {os.environ[names.world_size]}; start it without "

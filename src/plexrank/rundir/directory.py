@@ -41,6 +41,7 @@ class RunDir:
         self.report_record = self.report / "report.done.json"
         self.jobs = self.path / "jobs"
         self.logs = self.path / "logs"
+        self.log = self.logs / "plexrank.log"
         self.meetings = self.jobs / "meetings"
         self.graph = self.jobs / "graph.json"
         self.idle = self.jobs / "idle"
@@ -166,6 +167,14 @@ class RunDir:
         *before, last = self._commands()
         write_text(self.provenance, json.dumps({"commands": [*before, last | more]}, indent=1) + "\n")
         return last | more
+
+    def last_command(self) -> dict[str, str]:
+        """The newest entry of ``provenance.json``.
+
+        Raises:
+            RunDirError: the file is missing or damaged.
+        """
+        return self._commands()[-1]
 
     def _commands(self) -> list[dict[str, str]]:
         try:

@@ -15,7 +15,7 @@ from plexrank.errors import RunDirError
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.machine.devices import log_line
 from plexrank.planning.plan import Plan
-from plexrank.progress import Reporter
+from plexrank.progress import Reporter, Silent
 from plexrank.rundir import file_digest
 from plexrank.settings import CACHE_BYTES
 from plexrank.stages.held_out import explain_held_out, held_out_tiles
@@ -29,7 +29,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     keep_freed_memory()
     with process_group(plan.rundir.meetings) as info:
-        reporter = reporter if info.is_first else Reporter(quiet=True)
+        reporter = reporter if info.is_first else Silent()
         todo = on_first(lambda: units_to_do("attribute", plan.chosen_units("attribute"), reporter), info)
         if todo:
             reporter.say(f"attribute: {log_line(info.hardware, info.device, info.world_size)}")

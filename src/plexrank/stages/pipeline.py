@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from plexrank.errors import MissingInputError
-from plexrank.machine.processes import several_started_by
+from plexrank.machine.processes import is_first, several_started_by
 from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan, make_plan
-from plexrank.progress import Reporter
+from plexrank.progress import Reporter, Silent
 from plexrank.rundir import Unit
 from plexrank.stages.todo import report_all_done
 
@@ -40,7 +41,23 @@ def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
         units = [unit for unit in plan.chosen_units(stage) if unit.record != plan.rundir.tiles_record]
         report_all_done(stage, len(units), reporter)
         return
-    importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
+    shown = reporter if is_first() else Silent()  # each stage finds out by itself who is first to say more
+    with shown.at_work(stage):
+        importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
+    shown.say(f"{stage}: wrote {', '.join(map(str, written_by(stage, plan)))}")
+
+
+def written_by(stage: str, plan: Plan) -> list[Path]:
+    """Where a stage has written what a user looks at."""
+    rundir = plan.rundir
+    nulls = [rundir.null] if plan.study.rank.null_trainings else []
+    return {
+        "tile": [rundir.tiles_table.parent],
+        "train": [rundir.path / "train", *nulls],
+        "attribute": [rundir.path / "attribution"],
+        "rank": [rundir.ranking / "ranking.csv", rundir.ranking / "summary.json"],
+        "report": [rundir.report_page],
+    }[stage]
 
 
 def _is_done(stage: str, plan: Plan) -> bool:

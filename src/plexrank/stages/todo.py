@@ -23,6 +23,8 @@ def units_to_do(stage: str, units: Sequence[Unit], reporter: Reporter) -> set[Pa
         report_all_done(stage, len(units), reporter)
     elif done:
         reporter.say(f"{stage}: {done} of {len(units)} done already")
+    if reasons:
+        reporter.detail(f"{stage}: to do: {', '.join(unit.name for unit in units if unit.record in reasons)}")
     for reason in sorted(set(reasons.values()) - {"not done yet"}):
         reporter.say(f"{stage}: again, {reason}")
     clear_leftovers(path for unit in units if unit.record in reasons for path in (unit.record, *unit.outputs))

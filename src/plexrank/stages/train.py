@@ -13,7 +13,7 @@ from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.machine.devices import log_line
 from plexrank.planning.plan import Plan
-from plexrank.progress import Reporter
+from plexrank.progress import Reporter, Silent
 from plexrank.ranking.aggregate import UnitTable
 from plexrank.ranking.null_unit import NullUnit, write_null_unit
 from plexrank.rundir import Unit, clear_leftovers
@@ -35,7 +35,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of this stage."""
     keep_freed_memory()
     with _stop_signals() as should_stop, process_group(plan.rundir.meetings) as info:
-        reporter = reporter if info.is_first else Reporter(quiet=True)
+        reporter = reporter if info.is_first else Silent()
         todo = on_first(lambda: units_to_do("train", plan.chosen_units("train"), reporter), info)
         if todo:
             reporter.say(f"train: {log_line(info.hardware, info.device, info.world_size)}")

@@ -1,0 +1,69 @@
+"""How a command ends: one message and an exit code, whatever happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import NoReturn
+
+from plexrank.cli import begin, compute, look
+from plexrank.cli.app import StopRequestedError, app, show, stop
+from plexrank.errors import PlexrankError
+from plexrank.machine.allocator import share_one_arena
+from plexrank.machine.processes import several_started_by
+
+BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
+COMPLETION = "_PLEXRANK_COMPLETE"
+"""Variable by which the completion of a shell asks; see ``completing``."""
+VERBS = (begin, compute, look)
+"""Importing these declares the verbs, in the order in which --help lists them."""
+
+
+def main() -> NoReturn:
+    """Run the command line; every error that a user can fix ends here as one message and an exit code."""
+    share_one_arena()
+    code = _run_command()
+    if several_started_by():  # threads of torch.distributed may outlive their group and abort the teardown
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run_command() -> int:
+    if COMPLETION in os.environ:
+        from plexrank.cli.completing import get_ready
+
+        get_ready()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, stop)
+    try:
+        try:
+            app(prog_name="plexrank")
+        finally:
+            for number in (signal.SIGTERM, signal.SIGUSR2):  # Slurm and Apptainer send them again while it ends
+                signal.signal(number, signal.SIG_IGN)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except PlexrankError as error:
+        _complain(str(error))
+        return error.exit_code
+    except StopRequestedError:
+        _complain("stopped; run the same command again to continue")
+        return STOPPED_EXIT_CODE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}; fix that and run the same command again to continue")
+        return PlexrankError.exit_code
+    except Exception:  # noqa: BLE001  the one boundary
+        traceback.print_exc()
+        _complain("this is a bug in plexrank; please report it with the lines above")
+        return BUG_EXIT_CODE
+    return 0
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines():
+        show(f"error: {line}", sys.stderr)
