@@ -137,6 +137,28 @@ def compare(
         show(f"wrote {path}", sys.stderr)
 
 
+@app.command(epilog=below("plexrank view RUN CD8", "plexrank view RUN CD8 Ki67 --image patient12_roi3"))
+def view(
+    run: RunArgument,
+    channels: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHANNEL]…", help="To show; the first of the ranking by default.")
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGE_ID", help="To open; by default where the first channel's r is highest, and where lowest."
+        ),
+    ] = None,
+) -> None:
+    """Switch channels on in the tile stores of a run, and print the command that opens images in napari."""
+    from plexrank.stages.display import view as show_in_viewers
+
+    plan = resumed(run)
+    with plan.rundir.locked():
+        lines = show_in_viewers(plan, channels or (), image or ())
+    show("\n".join(lines))
+
+
 @app.command(
     epilog=below(
         'eval "$(plexrank completion bash)"', "plexrank completion fish > ~/.config/fish/completions/plexrank.fish"
