@@ -16,7 +16,7 @@ from plexrank.cli.ending import VERBS
 
 VERB_NAMES = [
     *("demo", "simulate", "init", "check", "run", "tile", "train", "attribute", "rank", "report"),
-    *("status", "cancel", "doctor", "evaluate", "compare", "completion"),
+    *("status", "cancel", "doctor", "evaluate", "compare", "view", "completion"),
 ]
 
 
