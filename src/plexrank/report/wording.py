@@ -51,6 +51,11 @@ class Wording:
     direction: str
     chance: float
 
+    @property
+    def has_signed_effect(self) -> bool:
+        """Whether the effect size of the intensity is a correlation, with a sign."""
+        return self.intensity_effect == "ρ"
+
 
 def _ordered(noun: str, loss: str, chance: float) -> Wording:
     """Phrases for numbers along which channels rise or fall."""
