@@ -67,7 +67,8 @@ KRUSKAL_WALLIS = _article(
     "583--621",
 )  # fmt: skip
 SPEARMAN = _article(
-    "spearman1904proof", "Spearman 1904", "Spearman, Charles", "The proof and measurement of association between two things",
+    "spearman1904proof", "Spearman 1904", "Spearman, Charles",
+    "The proof and measurement of association between two things",
     "The American Journal of Psychology", 1904, "15", "72--101",
 )  # fmt: skip
 ALIGNED_RANKS = _article(

@@ -112,8 +112,8 @@ def draw_scores(
     axes.axvline(1 / num_channels, color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
     axes.set_xlabel("score: share of the importance, with its 95 % interval\n(dashed: all channels alike)")
     axes.set_yticks(rows, [_channel_name(name, name in planted) for name in ranking["channel"]])
-    for name, by in zip(axes.get_yticklabels(), found_by, strict=True):
-        name.set(color=LABEL_COLOURS.get(by, "#444"), fontweight="bold" if by else "normal")
+    for label, by in zip(axes.get_yticklabels(), found_by, strict=True):
+        label.set(color=LABEL_COLOURS.get(by, "#444"), fontweight="bold" if by else "normal")
     axes.set_ylim(len(ranking) - 0.5, -0.5)
     _style(axes)
     _scale_on_top(axes)
@@ -125,7 +125,7 @@ def _scale_on_top(axes: Axes) -> None:
     axes.xaxis.set_label_position("top")
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
-    above = offset_copy(axes.transAxes, axes.get_figure(), y=ABOVE_LABEL_POINTS, units="points")
+    above = offset_copy(axes.transAxes, axes.get_figure(root=True), y=ABOVE_LABEL_POINTS, units="points")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=above, frameon=False, fontsize=8)
 
 

@@ -120,8 +120,8 @@ def _intensities(study: Study) -> str:
         f"transformed by arcsinh(x / {scale.cofactor:g})" if scale.transform == "arcsinh" else "taken as they were"
     )
     return (
-        f"Pixel intensities were {transformed}, divided by the {scale.clip_percentile:g}th percentile of the channel in "
-        "the training patients and clipped to 0–1."
+        f"Pixel intensities were {transformed}, divided by the {scale.clip_percentile:g}th percentile of the channel "
+        "in the training patients and clipped to 0–1."
     )
 
 
@@ -149,16 +149,16 @@ def _network(study: Study, cite: Cite) -> str:
     backbone = f"{_BACKBONES[model.backbone]}{' ' + cite(*works) if works else ''}"
     blended = f"; the log mean intensity makes up {100 * model.intensity_share:g} % of it" if model.blends else ""
     classifier = (
-        f"a regularised {LINEAR_MODELS[_linear_model(study)]} on these numbers, fitted to the training patients once the "
-        "encoder was trained"
+        f"a regularised {LINEAR_MODELS[_linear_model(study)]} on these numbers, fitted to the training patients once "
+        "the encoder was trained"
         if model.refits
         else "three fully connected layers on these numbers"
     )
     attention = f" weighted by attention {cite(citations.ATTENTION)}" if model.pooling == "attention" else " averaged"
     return (
-        f"Each channel image was reduced to one number by an encoder {encoder} ({backbone}, trained {weights}), the channel "
-        f"embedding {cite(citations.METHOD)}{blended}. Tiles were{attention} over an image. The outcome was predicted by "
-        f"{classifier}."
+        f"Each channel image was reduced to one number by an encoder {encoder} ({backbone}, trained {weights}), the "
+        f"channel embedding {cite(citations.METHOD)}{blended}. Tiles were{attention} over an image. The outcome was "
+        f"predicted by {classifier}."
     )
 
 
@@ -189,17 +189,17 @@ def _training(study: Study, summary: Mapping[str, Any], facts: RunFacts, cite: C
         f"Networks were trained in {folds}{dealt}, so that no patient was in both training and held-out data, with "
         f"{counted(train.seeds, 'random seed')} each, for up to {counted(train.epochs, 'epoch')} (stopped after "
         f"{train.patience} without improvement on an inner validation split) by Adam (learning rate "
-        f"{train.learning_rate:g}, {train.batch_tiles} tiles a step) on {losses[study.cohort.outcome]}; predictions were "
-        "averaged over seeds."
+        f"{train.learning_rate:g}, {train.batch_tiles} tiles a step) on {losses[study.cohort.outcome]}; predictions "
+        "were averaged over seeds."
     )
 
 
 def _ranking(study: Study, cite: Cite) -> str:
     by = study.rank.by.replace("_", " ")
     return (
-        f"Channels were ranked by their share of the importance ({by}) for held-out patients, averaged over patients and "
-        f"seeds. Intervals of score and position rest on {study.rank.bootstrap:,} bootstrap samples of patients and hold "
-        f"for all channels at once {cite(citations.SIMULTANEOUS)}."
+        f"Channels were ranked by their share of the importance ({by}) for held-out patients, averaged over patients "
+        f"and seeds. Intervals of score and position rest on {study.rank.bootstrap:,} bootstrap samples of patients "
+        f"and hold for all channels at once {cite(citations.SIMULTANEOUS)}."
     )
 
 
@@ -217,8 +217,8 @@ def _tests(study: Study, summary: Mapping[str, Any], facts: RunFacts, cite: Cite
     }[kind]()
     within = f", within sites and on aligned ranks {cite(citations.ALIGNED_RANKS)}," if sites else ""
     pattern = (
-        "; and for its pattern, by a permutation test of what the embedding of held-out patients reads beyond brightness, "
-        "with the direction learned from the training patients of each network (variance factor λ = "
+        "; and for its pattern, by a permutation test of what the embedding of held-out patients reads beyond "
+        "brightness, with the direction learned from the training patients of each network (variance factor λ = "
         f"{summary['pattern_variance']:.2f})"
         if summary["pattern_variance"] is not None
         else ""
@@ -226,8 +226,8 @@ def _tests(study: Study, summary: Mapping[str, Any], facts: RunFacts, cite: Cite
     return (
         f"Each channel was tested for its mean intensity, by permutation of outcomes over patients{within} of "
         f"{statistic}{pattern}. P-values of each test were adjusted over the {facts.channels} ranked channels "
-        f"{cite(citations.FDR)}, and channels with q ≤ {summary['fdr']:g} in either test are called significant. Reliance "
-        f"is permutation importance on held-out patients {cite(citations.PERMUTATION_IMPORTANCE)}."
+        f"{cite(citations.FDR)}, and channels with q ≤ {summary['fdr']:g} in either test are called significant. "
+        f"Reliance is permutation importance on held-out patients {cite(citations.PERMUTATION_IMPORTANCE)}."
     )
 
 
@@ -245,8 +245,9 @@ def _prediction(study: Study, summary: Mapping[str, Any], cite: Cite) -> str:
             f"{cite(citations.BRIER)}; follow-up is the reverse Kaplan–Meier median {cite(citations.FOLLOW_UP)}"
         )
     return (
-        f"{measured}, tested against {study.rank.permutations:,} permutations of the outcome over patients, and compared, "
-        f"paired over patients, with a {baseline}{base_cited} on log mean intensities of the channels in the same folds."
+        f"{measured}, tested against {study.rank.permutations:,} permutations of the outcome over patients, and "
+        f"compared, paired over patients, with a {baseline}{base_cited} on log mean intensities of the channels in the "
+        "same folds."
     )
 
 

@@ -92,7 +92,7 @@ def _headline(summary: Mapping[str, Any], words: Wording) -> str:
 
 
 def _found_lists(ranking: pd.DataFrame, summary: Mapping[str, Any], words: Wording) -> tuple[FoundList, ...]:
-    rows = {str(record["channel"]): record for record in ranking.to_dict("records")}
+    rows: dict[str, Mapping[Any, Any]] = {str(record["channel"]): record for record in ranking.to_dict("records")}
     meanings = {
         "both": "intensity and arrangement; their mean intensity and, beyond it, how their signal lies in the tissue",
         "intensity": f"their mean intensity {'rises or falls' if words.has_signed_effect else 'differs'}",
@@ -109,12 +109,12 @@ def _found_lists(ranking: pd.DataFrame, summary: Mapping[str, Any], words: Wordi
     return tuple(lists)
 
 
-def _least_q(record: Mapping[str, Any] | None) -> float:
+def _least_q(record: Mapping[Any, Any] | None) -> float:
     values = [] if record is None else [record["intensity_q"], record["pattern_q"]]
     return min((float(value) for value in values if not pd.isna(value)), default=1.0)
 
 
-def _evidence(record: Mapping[str, Any] | None, by: str, words: Wording) -> str:
+def _evidence(record: Mapping[Any, Any] | None, by: str, words: Wording) -> str:
     """In a few words why one channel is found, such as ``clustering at 20 µm, q 0.002``."""
     if record is None:
         return ""
@@ -157,9 +157,9 @@ def _sureness(summary: Mapping[str, Any], found: Sequence[FoundList]) -> str:
         return ""
     rate = f"{100 * summary['fdr']:g} %"
     return (
-        f"How sure: of the channels that intensity calls, and of those that arrangement calls, at most {rate} are expected "
-        f"to be false (false-discovery rate {summary['fdr']:g}). q is the rate at which a channel is just called."
-        f"{' Patients are compared within sites.' if summary['sites'] else ''}"
+        f"How sure: of the channels that intensity calls, and of those that arrangement calls, at most {rate} are "
+        f"expected to be false (false-discovery rate {summary['fdr']:g}). q is the rate at which a channel is "
+        f"just called.{' Patients are compared within sites.' if summary['sites'] else ''}"
     )
 
 
@@ -172,25 +172,24 @@ def _not_found(ranking: pd.DataFrame, summary: Mapping[str, Any], words: Wording
     within = ", within sites" if summary["sites"] else ""
     fdr = summary["fdr"]
     threshold = first_threshold(fdr, number)
-    said = [
-        f"Tested: {counted(number, 'channel')} on {patients}{within}, each by its mean intensity and by its arrangement, "
-        f"at a false-discovery rate of {fdr:g}.",
+    tested_and_nearest = [
+        f"Tested: {counted(number, 'channel')} on {patients}{within}, each by its mean intensity and by its "
+        f"arrangement, at a false-discovery rate of {fdr:g}.",
         *_nearest(tested),
-        f"The best of {counted(number, 'channel')} is called at p ≤ {_short(threshold)}.",
     ]
+    seen = [f"To be called, the best of {counted(number, 'channel')} needs p ≤ {threshold:.2g}."]
     size = detectable(summary["outcome"]["kind"], summary["counts"]["classes"], threshold)
     if size is not None:
-        said[-1] += f" {_could_be_seen(summary, size)}"
-    return (*said, f"This does not show that no channel {words.one}.")
+        seen.append(_could_be_seen(summary, size))
+    seen.append(f"This result does not show that no channel {words.one}.")
+    return (" ".join(tested_and_nearest), " ".join(seen))
 
 
 def _nearest(tested: pd.DataFrame) -> list[str]:
     """The channel with the least p-value of either test."""
     best: tuple[float, str, str, Any] | None = None
     for test, called in (("intensity", "intensity"), ("pattern", "arrangement")):
-        known = tested[tested[f"{test}_p"].notna()]
-        if len(known):
-            row = known.loc[known[f"{test}_p"].astype(float).idxmin()]
+        for row in tested[tested[f"{test}_p"].notna()].to_dict("records"):
             if best is None or float(row[f"{test}_p"]) < best[0]:
                 best = (float(row[f"{test}_p"]), str(row["channel"]), called, row[f"{test}_q"])
     if best is None:
@@ -213,18 +212,14 @@ def _could_be_seen(summary: Mapping[str, Any], size: float) -> str:
         name = min(patients, key=lambda label: patients[label])
         others = sum(patients.values()) - patients[name]
         return (
-            f"With {counted(patients[name], 'patient')} in {name} against {others} others, a channel is found {chance}, "
-            f"if its mean intensities in {name} and elsewhere lie {size:.1f} standard deviations apart; smaller "
-            "differences mostly stay unseen."
+            f"With {counted(patients[name], 'patient')} of class {name} against {others} others, a channel is found "
+            f"{chance}, if its mean intensities in the two lie {size:.1f} standard deviations apart; "
+            "smaller differences mostly stay unseen."
         )
     return (
         f"With {counted(summary['counts']['patients'], 'patient')}, a channel is found {chance}, if its mean intensity "
         f"correlates with ρ = ±{size:.2f}; weaker ones mostly stay unseen."
     )
-
-
-def _short(value: float) -> str:
-    return f"{value:.2g}"
 
 
 def _prediction(summary: Mapping[str, Any], words: Wording) -> str:
@@ -237,8 +232,8 @@ def _prediction(summary: Mapping[str, Any], words: Wording) -> str:
         return f"Held-out prediction reaches {reached}{interval}; it cannot be tested."
     if summary["at_chance"]:
         return (
-            f"Held-out prediction is not shown to be better than chance: {reached}{interval}, {p}. The order by score is "
-            "no evidence by itself; the tests of single channels do not depend on it."
+            f"Held-out prediction is not shown to be better than chance: {reached}{interval}, {p}. The order by score "
+            "is no evidence by itself; the tests of single channels do not depend on it."
         )
     return f"Held-out prediction is better than chance: {reached}{interval}, {p}."
 
@@ -276,4 +271,4 @@ def _number(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None or pd.isna(value) else f"{value:+.3f}"
+    return "–" if value is None or pd.isna(value) else f"{value:+.3f}".replace("-", "−")

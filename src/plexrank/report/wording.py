@@ -82,7 +82,7 @@ def _ordered(noun: str, loss: str, chance: float) -> Wording:
 
 WORDINGS: dict[str, Wording] = {
     Nominal.kind: Wording(
-        question="separate",
+        question="separate the groups{column}:",
         one="differs between the groups",
         many="differ between the groups",
         to="differ between the groups",

@@ -11,12 +11,12 @@ from plexrank.cohorts.tables import read_table
 from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
+from plexrank.ranking.columns import COLUMNS
 from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.methods_text import RunFacts, describe_methods
 from plexrank.report.outcome_figures import channels_figure, outcome_figure
 from plexrank.report.page import Picture, ReportContent, render_page
 from plexrank.report.wording import wording_of
-from plexrank.ranking.columns import COLUMNS
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.settings import CohortSettings
 from plexrank.stages.todo import units_to_do

@@ -83,8 +83,11 @@
   headings.forEach((heading, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...heading.childNodes);
-    heading.append(button);
+    button.textContent = heading.textContent;
+    const onPaper = document.createElement("span"); /* buttons are left out of headings that paper repeats */
+    onPaper.className = "on-paper";
+    onPaper.textContent = heading.textContent;
+    heading.replaceChildren(onPaper, button);
     button.addEventListener("click", () => {
       const current = heading.getAttribute("aria-sort");
       const startsHigh = /score|association|reliance$|adds$|stability|^n_|p_top10/.test(names[column]);
