@@ -19,6 +19,8 @@ OTHER = "#8a8f98"
 INTENSITY = "#d9822b"
 BOTH = "#1d2127"
 CONTROL = "#c9ccd1"
+LONGEST_NAME = 28
+"""Letters of a channel's name that have room beside its row."""
 ABOVE_LABEL_POINTS = 44
 """From the axes to the legend above its scale and a label of two lines."""
 LABEL_COLOURS = {"both": BOTH, "intensity": "#9a5510", "pattern": SIGNIFICANT}
@@ -174,7 +176,8 @@ def _style(axes: Axes) -> None:
 
 
 def _channel_name(name: str, is_planted: bool) -> str:
-    return f"★ {name}" if is_planted else as_text(name)
+    shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return f"★ {as_text(shown)}" if is_planted else as_text(shown)
 
 
 def as_text(name: str) -> str:

@@ -26,6 +26,7 @@ NAMES = {
     "intensity_q": "intensity q",
     "pattern_association": "pattern ρ",
     "direction": "direction of intensity",
+    "group": "interchangeable",
     "n_patients": "patients",
     "n_images": "images",
     "n_tiles": "tiles",

@@ -84,7 +84,7 @@
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = heading.textContent;
-    const onPaper = document.createElement("span"); /* buttons are left out of headings that paper repeats */
+    const onPaper = document.createElement("span"); /* headings that paper repeats have no buttons */
     onPaper.className = "on-paper";
     onPaper.textContent = heading.textContent;
     heading.replaceChildren(onPaper, button);
