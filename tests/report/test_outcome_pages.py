@@ -152,7 +152,7 @@ def test_measures_stand_in_their_order_with_the_headline_first(ranked: Ranked) -
         ({"found": {"intensity": [], "pattern": [], "both": []}}, "No channel is found to {to}, neither by intensity"),
         (
             {"found": {"intensity": ["C0"], "pattern": ["C1"], "both": []}},
-            "2 channels {many} (1 by intensity, 1 by arrangement)",
+            "2 channels {many} (1 by intensity, 1 by arr",
         ),
         ({"confounded": True}, "nearly all have the same {noun}. Whether proteins or sites {relation} cannot be"),
         ({"at_chance": True}, "not shown to be better than chance"),
