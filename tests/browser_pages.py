@@ -66,7 +66,8 @@ class Opened:
         assert self.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
         self.page.emulate_media(media="print")
         self.page.set_viewport_size({"width": PAPER_PX, "height": 1000})
-        assert self.page.evaluate(WIDER, PAPER_PX) == []
+        wider = self.page.evaluate(WIDER, PAPER_PX)
+        assert wider == [], wider
         self.page.emulate_media(media="screen")
         self.page.set_viewport_size(DESK)
 

@@ -187,7 +187,7 @@ def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(
     assert not ranking["significant"].any()
     assert (ranking["n_images"] == 31).all()
     warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]
-    assert any("1 image is left out: label is empty" in warning for warning in warnings)
+    assert any("1 image is left out: label is empty (1 patient has no other image)" in warning for warning in warnings)
     assert any("site" in warning and "Cramér" in warning for warning in warnings)
 
 

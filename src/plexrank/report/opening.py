@@ -94,7 +94,7 @@ def _headline(summary: Mapping[str, Any], words: Wording) -> str:
 def _found_lists(ranking: pd.DataFrame, summary: Mapping[str, Any], words: Wording) -> tuple[FoundList, ...]:
     rows: dict[str, Mapping[Any, Any]] = {str(record["channel"]): record for record in ranking.to_dict("records")}
     meanings = {
-        "both": "intensity and arrangement; their mean intensity and, beyond it, how their signal lies in the tissue",
+        "both": "their mean intensity and, beyond it, how their signal lies in the tissue",
         "intensity": f"their mean intensity {'rises or falls' if words.has_signed_effect else 'differs'}",
         "pattern": "the pattern test: how their signal lies in the tissue; the test of mean intensity finds nothing, "
         f"q > {summary['fdr']:g}",

@@ -18,7 +18,9 @@ SHOWN = frozenset(
         *("pattern_association", "pattern_q", "reliance", "adds", "reads", "direction", "n_patients"),
     }
 )
-"""Columns that are shown at first, and the only ones on paper."""
+"""Columns that are shown at first."""
+PRINTED = SHOWN - {"reliance", "adds"}
+"""Columns that a sheet of A4 has room for, whatever is shown on the screen."""
 INTERVALS = {"position": ("position_low", "position_high"), "score": ("score_low", "score_high")}
 """Columns whose interval stands in small print beside them."""
 NAMES = {
@@ -61,6 +63,7 @@ class Heading:
         title: unit and meaning.
         is_text: whether its values are words.
         is_shown: whether it is shown at first.
+        is_printed: whether it is on paper.
         interval: the columns with its interval, which stands in small print, or nothing.
         is_empty: whether no channel has a value.
     """
@@ -70,6 +73,7 @@ class Heading:
     title: str
     is_text: bool
     is_shown: bool
+    is_printed: bool
     interval: tuple[str, ...]
     is_empty: bool
 
@@ -165,6 +169,7 @@ def _heading(name: str, values: pd.Series, about: DescribedColumn | None, words:
         title="" if about is None else f"{name} ({about.unit}): {about.meaning}".replace("`", ""),
         is_text=_is_text(values),
         is_shown=name in SHOWN,
+        is_printed=name in PRINTED,
         interval=INTERVALS.get(name, ()),
         is_empty=not bool((values.notna() & (values.astype(str) != "")).any()),
     )
