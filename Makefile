@@ -7,7 +7,7 @@ CLUSTER_PREFIX ?= /opt/plexrank-cluster
 # Compiled once, not by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install test cluster-test peers-test docs demo bench lint lock wheelhouse clean
+.PHONY: install test cluster-test peers-test report-test docs demo bench lint lock wheelhouse clean
 
 install: .venv/installed
 
@@ -28,6 +28,10 @@ test: install
 cluster-test: install
 	tests/cluster/install.sh $(CLUSTER_PREFIX)
 	OMP_NUM_THREADS=1 PLEXRANK_CLUSTER_PREFIX=$(CLUSTER_PREFIX) $(BIN)/python -m pytest -n 0 -p no:randomly --durations=10 tests/cluster
+
+# Pages of whole tiny runs in a browser: needs Chromium, and the real images beside this folder where they are to be used.
+report-test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -p no:randomly --durations=5 tests/report_runs
 
 # MultiQC, scanpy, napari's reader, the built wheel and the site, in an environment of their own.
 peers-test: .venv-peers/installed

@@ -160,3 +160,17 @@ def test_held_out_losses_of_survival_are_the_cross_validated_partial_likelihood(
     losses = outcome.held_out_losses(outputs, label, fitted)
     assert losses.shape == (15,)
     assert losses.sum() == pytest.approx(of_all - of_fitted)
+
+
+def test_a_survival_score_without_channels_has_its_horizons() -> None:
+    time = np.arange(1.0, 41.0)
+    levels = [survival_level(f"{value:g}", value % 2 == 0) for value in time]
+    outcome = make_outcome("survival", levels)
+    label = outcome.labels(levels)
+    found = outcome.without_channels(label)
+    assert found["tau"] == found["last_horizon"] == 36
+    assert (found["first_horizon"], found["horizons"]) == (2, 18)
+    same = outcome.measures(np.full((40, 1), 3.0), label, np.ones((1, 40)))
+    assert found["brier"] == pytest.approx(float(same["brier"][0]))  # whatever the hazard, if it is that of all
+    assert 0 < found["brier"] < 0.25
+    assert make_outcome("nominal", ["a", "b"]).without_channels(np.array([0, 1])) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,20 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def headline(content: dict[str, Any]) -> str:
-    """What was found, and what is said of the prediction."""
+    """What was found, and what is said of the prediction, as a reader sees it."""
     page = render_page(ReportContent(**content))
-    start = page.index('<p class="verdict')
-    return " ".join(page[start : page.index("</p>", page.rindex('<p class="verdict'))].split())
+    shown = page[page.index('<section class="statement') : page.index('<h2 id="ranking"')]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", "", shown)).split())
 
 
 def test_names_are_shown_as_they_are(content: dict[str, Any]) -> None:
     page = render_page(ReportContent(**content))
-    for shown in ("★ &lt;b&gt;</td>", "a &amp; b", "&lt;i&gt;odd", "name: &lt;study&gt;", "&lt;host&gt;"):
+    for shown in ("★ &lt;b&gt;</bdi>", "a &amp; b", "&lt;i&gt;odd", "name: &lt;study&gt;", "&lt;host&gt;"):
         assert shown in page
     for raw in ("★ <b>", "<i>odd", "<study>", "<host>"):
         assert raw not in page
     assert page.count('<tr class="control">') == 1
+    assert "<small>negative control</small>" in page
     assert 'src="data:image/png;base64,' in page
     assert "http" not in page
 
@@ -71,19 +73,20 @@ def test_counts_sites_and_what_was_left_out(content: dict[str, Any]) -> None:
     ranking.loc[0, ["n_patients", "n_images", "n_tiles"]] = (33, 34, 135)
     page = " ".join(render_page(ReportContent(**content | {"ranking": ranking})).split())
     for shown in (
-        "33 <small>34, 135</small>",
-        "64 <small>64, 256</small>",
+        'data-value="33">33</td>',
+        'data-value="135" hidden>135</td>',
         "12 tiles are left out as background",
         "<b>1 image is left out</b>",
         '<td class="text">img&lt;7&gt;</td><td class="text">cut &amp; torn</td>',
-        '<td class="text">&lt;Basel&gt;</td><td>',
+        '<th scope="row" class="text">&lt;Basel&gt;</th><td>',
     ):
         assert shown in page
     nothing = content["summary"] | {"sites": None, "skipped": []}
     nothing["counts"] = nothing["counts"] | {"background_tiles": 0, "skipped_images": 0}
     page = render_page(ReportContent(**content | {"summary": nothing}))
-    for absent in ("left out", "<h2>Sites"):
+    for absent in ("left out:", "is left out", "are left out", "<h3>Sites"):
         assert absent not in page
+    assert "Nothing: every image, tile and test counts." in page
 
 
 def test_that_no_small_panel_keeps_the_auc_is_said(content: dict[str, Any]) -> None:
@@ -126,19 +129,24 @@ NOTHING = {"intensity": [], "pattern": [], "both": []}
 
 def test_headline_names_what_differs_and_what_intensities_do_not_show(content: dict[str, Any]) -> None:
     text = headline(content | {"summary": content["summary"] | {"found": FOUND}})
-    assert "2 channels differ between the groups (1 by intensity, 1 by pattern): C02, &lt;b&gt;." in text
-    assert re.search(r"test of mean intensity finds nothing \(q &gt; [0-9.]+\):\s*<b>&lt;b&gt;</b>", text)
+    assert "2 channels differ between the groups (1 by intensity, 1 by arrangement)." in text
+    assert re.search(r"By intensity \(their mean intensity differs\): C02 \(higher in \w+, q [<0-9. ]+\)\.", text)
+    assert re.search(r"the test of mean intensity finds nothing, q > 0\.2\): <b> \(.*q [<0-9. ]+\)\.", text)
+    assert "at most 20 % are expected to be false (false-discovery rate 0.2)" in text
     by_both = headline(content | {"summary": content["summary"] | {"found": NOTHING | {"both": ["C02"]}}})
-    assert "1 channel differs between the groups (1 by both): C02." in by_both
-    assert "where the test of mean intensity finds nothing" not in by_both
+    assert "1 channel differs between the groups (1 by both)." in by_both
+    assert "the test of mean intensity finds nothing" not in by_both
     nothing = headline(content | {"summary": content["summary"] | {"found": NOTHING}})
-    assert "No channel is found to differ between the groups, neither by intensity nor by pattern." in nothing
+    assert "No channel is found to differ between the groups, neither by intensity nor by arrangement." in nothing
+    assert "Tested: 11 channels on 64 patients, within sites" in nothing
+    assert re.search(r"Nearest comes .+, by (intensity|arrangement): p [<0-9. ]+, q [<0-9. ]+\.", nothing)
+    assert "the best of 11 channels needs p ≤ 0.018. With 32 patients of class" in nothing
 
 
 def test_headline_of_the_prediction_has_the_paired_difference_even_where_it_loses(content: dict[str, Any]) -> None:
     difference = {"value": -0.031, "low": -0.09, "high": 0.02}
     summary = content["summary"] | {"auc_difference": difference}
-    assert "the difference is -0.031 (-0.090 to +0.020, paired over patients)" in headline(
+    assert "the difference is −0.031 (−0.090 to +0.020, paired over patients)" in headline(
         content | {"summary": summary}
     )
 

@@ -118,7 +118,7 @@ def test_a_second_run_does_nothing_and_a_changed_setting_only_what_depends_on_it
     assert changed.returncode == 0
     assert "attribute: all 4 done already" in changed.stderr
     assert "rank: again, changed: rank.bootstrap 200 → 300" in changed.stderr
-    assert re.search(r"rank: held-out AUC [01]\.\d\d \([01]\.\d\d to [01]\.\d\d\).*; top channels C", changed.stderr)
+    assert re.search(r"rank: held-out AUC [01]\.\d\d \([01]\.\d\d to [01]\.\d\d\).*; significant: ", changed.stderr)
     dry = plexrank(*run_arguments(tiny_study, run, "train.epochs=2"), "--dry-run")
     assert dry.stdout.splitlines()[0].endswith(", … (32 in all), table of all tiles: done")
     assert dry.stdout.splitlines()[1] == (

@@ -22,13 +22,14 @@ from plexrank.rundir import RunDir
 from plexrank.stages import tile as tile_stage
 from plexrank.stages.attribute import _refuse_another_cohort
 from plexrank.stages.pipeline import run_stages
-from plexrank.stages.rank import _silent_channels, _warnings
+from plexrank.stages.rank import _headline, _silent_channels, _warnings
 from plexrank.stages.tile_table import TileTable
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.study import load_study
 from plexrank.tiles.intensity import fit_intensity
 from plexrank.tiles.store import TileStore
 from plexrank.training.checkpoint import read_unit
+from ranked_outcomes import rank_outcome
 
 
 def plan_of(run: Path) -> Plan:
@@ -187,7 +188,7 @@ def test_controls_unlabelled_images_and_confounded_sites_reach_the_tables(
     assert not ranking["significant"].any()
     assert (ranking["n_images"] == 31).all()
     warnings = json.loads((tmp_path / "run" / "ranking" / "summary.json").read_text())["warnings"]
-    assert any("1 image is left out: label is empty" in warning for warning in warnings)
+    assert any("1 image is left out: label is empty (1 patient has no other image)" in warning for warning in warnings)
     assert any("site" in warning and "Cramér" in warning for warning in warnings)
 
 
@@ -244,3 +245,12 @@ def test_the_table_is_not_done_where_an_image_is_not(tiny_run: Path, tmp_path: P
     of_table = make_plan(plan.rundir, plan.study, for_tiling=True).choose("tile", table)
     with pytest.raises(PlexrankError, match="is not tiled yet"):
         run_stages(of_table, ["tile"], Reporter(quiet=True))
+
+
+def test_the_last_line_names_channels_only_where_some_are_found() -> None:
+    result = rank_outcome("ordinal")
+    assert "; top channels C0, " in _headline(result)
+    nothing = dict.fromkeys(result.summary.found, [])
+    none = dataclasses.replace(result, summary=dataclasses.replace(result.summary, found=nothing))
+    assert _headline(none).endswith("; significant: none")
+    assert "top channels" not in _headline(none)

@@ -31,6 +31,7 @@ class Cohort:
     panel: Panel | None
     unlabelled: int
     warnings: tuple[str, ...]
+    unlabelled_patients: int = 0
 
     def without(self, image_ids: Container[str]) -> Cohort:
         """The same outcome with fewer images."""
@@ -126,7 +127,7 @@ def survey_cohort(
     if not sheet.wrong_levels:
         problems += outcome_problems(settings, outcome, members, folds, len(left_out))
         notes += outcome_warnings(settings, outcome, members)
-    cohort = Cohort(images, outcome, panel, sheet.unlabelled, tuple(notes))
+    cohort = Cohort(images, outcome, panel, sheet.unlabelled, tuple(notes), sheet.unlabelled_patients)
     return Survey(cohort, tuple(problems), bad, tuple(to_skip))
 
 

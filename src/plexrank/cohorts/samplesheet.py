@@ -95,6 +95,7 @@ class Samplesheet:
         bad: those whose file cannot be used, as far as the path tells it.
         members: (label, patient_id, image_id) of every labelled row.
         unlabelled: number of rows without an outcome.
+        unlabelled_patients: number of patients all of whose rows have none.
         has_patients: whether it tells patients apart.
         problems: what is wrong with other cells.
         wrong_levels: whether cells of the outcome are among them.
@@ -105,6 +106,7 @@ class Samplesheet:
     bad: tuple[BadImage, ...]
     members: tuple[tuple[str, str, str], ...]
     unlabelled: int
+    unlabelled_patients: int
     has_patients: bool
     problems: tuple[PlexrankError, ...]
     wrong_levels: bool
@@ -159,11 +161,18 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
         else:
             bad.append(BadImage(record, error))
     labelled = [(row, level) for row, level in zip(table.rows, levels.of_rows, strict=True) if level]
+    members = tuple((level, row.get("patient_id") or row["image_id"], row["image_id"]) for row, level in labelled)
+    without = {
+        row.get("patient_id") or row["image_id"]
+        for row, level in zip(table.rows, levels.of_rows, strict=True)
+        if level == ""
+    }
     return Samplesheet(
         images=tuple(images),
         bad=tuple(bad),
-        members=tuple((level, row.get("patient_id") or row["image_id"], row["image_id"]) for row, level in labelled),
+        members=members,
         unlabelled=levels.of_rows.count(""),
+        unlabelled_patients=len(without - {patient for _, patient, _ in members}),
         has_patients="patient_id" in table.columns,
         problems=tuple(problems),
         wrong_levels=bool(levels.problems) or None in levels.of_rows,

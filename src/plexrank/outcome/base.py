@@ -138,6 +138,13 @@ class Outcome(ABC):
         """The outcome of all patients in a line, empty where the counts of the groups say it."""
         return ""
 
+    def without_channels(self, label: IntArray, stratum: IntArray | None = None) -> dict[str, float | int]:
+        """Measures of the same prediction for all patients, labels (row,), where chance is no round number.
+
+        With them, what the measures are taken over. Empty where the measures say all that by themselves.
+        """
+        return {}
+
     def labels(self, levels: Sequence[str]) -> IntArray:
         """(row,) the place of each level."""
         place = {level: number for number, level in enumerate(self.levels)}

@@ -237,7 +237,7 @@ class Survival(Outcome):
         patients who are predicted, the score is a little too good.
         """
         risk, time, event = prediction[:, 0], self.time[label], self.event[label]
-        times = np.unique(time[event & (time <= self.tau)])
+        times = self._horizons(label)
         measures = {
             "c_index": self.headline_over(prediction, label, weights, stratum),
             "uno_c": uno_concordance(risk, time, event, weights, self.tau, stratum),
@@ -254,6 +254,31 @@ class Survival(Outcome):
             "dynamic_auc": known_mean(dynamic_auc(risk, time, event, weights, times), axis=1),
             "brier": integrated_brier_score(survival, time, event, weights, times),
         }
+
+    def without_channels(self, label: IntArray, stratum: IntArray | None = None) -> dict[str, float | int]:
+        """``brier`` of the same hazard for all, within strata (Nelson & Aalen), ``tau``, and the ``horizons``.
+
+        These are the times of the events until τ, from ``first_horizon`` to ``last_horizon``, over which the Brier
+        score and the dynamic AUC are averaged. Empty with fewer than two of them, where neither is measured.
+        """
+        times = self._horizons(label)
+        if len(times) < 2:
+            return {}
+        same = np.zeros((len(label), 1))
+        brier = float(self.measures(same, label, np.ones((1, len(label))), stratum)["brier"][0])
+        return {
+            **({"brier": brier} if np.isfinite(brier) else {}),
+            "tau": float(self.tau),
+            "horizons": len(times),
+            "first_horizon": float(times[0]),
+            "last_horizon": float(times[-1]),
+        }
+
+    def _horizons(self, label: IntArray) -> Array:
+        """Times of the events until τ, each once, in order."""
+        time = self.time[label]
+        horizons: Array = np.unique(time[self.event[label] & (time <= self.tau)])
+        return horizons
 
     def headline_over(
         self, prediction: FloatArray, label: IntArray, weights: FloatArray, stratum: IntArray | None = None

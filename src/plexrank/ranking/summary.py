@@ -80,6 +80,8 @@ class Summary:
         forest: random forest on channel means, the same folds.
         difference: headline measure of the ensemble less that of the linear model, paired over patients.
         outcome: its kind, and a line about it where it is no set of classes.
+        without_channels: measures of a prediction that is the same for all patients, and what they are measured over,
+            where that is no round number such as an AUC of 0.5.
         at_chance: held-out p-value above ``CHANCE_P``.
         confounded: label and site cannot be distinguished, so that there is no p-value.
         fdr: the q-value up to which a channel is significant.
@@ -104,6 +106,7 @@ class Summary:
     forest: Performance
     difference: Estimate
     outcome: dict[str, str]
+    without_channels: dict[str, float | int]
     at_chance: bool
     confounded: bool
     fdr: float
@@ -191,6 +194,7 @@ def make_summary(
             "described": samples.outcome.describe([samples.outcome.levels[label] for label in samples.label]),
             "linear_model": samples.outcome.linear_model,
         },
+        without_channels=samples.outcome.without_channels(samples.label, samples.stratum),
         at_chance=is_at_chance(held_out),
         confounded=held_out.p_value is None,
         fdr=fdr,

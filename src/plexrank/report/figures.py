@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import offset_copy
 
 from plexrank.report.wording import WORDINGS, Wording
 
@@ -18,24 +19,39 @@ OTHER = "#8a8f98"
 INTENSITY = "#d9822b"
 BOTH = "#1d2127"
 CONTROL = "#c9ccd1"
+LONGEST_NAME = 28
+"""Letters of a channel's name that have room beside its row."""
+ABOVE_LABEL_POINTS = 44
+"""From the axes to the legend above its scale and a label of two lines."""
+LABEL_COLOURS = {"both": BOTH, "intensity": "#9a5510", "pattern": SIGNIFICANT}
+"""Of the names of channels that are found, by what found them; dark enough to be read."""
 CLASSES = WORDINGS["nominal"]
 
 
-def ranking_figure(ranking: pd.DataFrame, path: Path, planted: Collection[str] = (), words: Wording = CLASSES) -> None:
+def ranking_figure(
+    ranking: pd.DataFrame,
+    path: Path,
+    planted: Collection[str] = (),
+    words: Wording = CLASSES,
+    fdr: float | None = None,
+) -> None:
     """Draw the ranking: scores with intervals, and the evidence of both tests of a difference.
+
+    Scales, labels and legends stand at the top, since a figure of many channels is longer than a screen.
 
     Args:
         ranking: the ranking table, best channel first.
         path: PNG file to write.
         planted: channels of a simulated cohort that truly differ; a star marks them.
         words: for the kind of outcome.
+        fdr: the q-value up to which a channel is significant; lines show the p-values at which it is reached.
     """
-    height = 1.6 + 0.24 * len(ranking)
+    height = 2.4 + 0.24 * len(ranking)
     figure = Figure(figsize=(10, height), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     rows = np.arange(len(ranking))
-    _draw_associations(right, ranking, rows, words)
+    _draw_associations(right, ranking, rows, words, fdr)
     _style(right)
     draw_scores(left, ranking, len(ranking), planted, words)  # after the other, whose rows it sets too
     figure.savefig(path, dpi=150)
@@ -84,26 +100,38 @@ def draw_scores(
     if band.any():
         low, high = (ranking.loc[band, f"null_score_{end}"] for end in ("low", "high"))
         axes.fill_betweenx(rows[band], low, high, color="#e6e8eb", label=f"{words.nouns} permuted (95 %)")
-    for chosen, colour, name in (
-        (found_by == "both", BOTH, f"{words.listed} by intensity and by pattern"),
-        (found_by == "intensity", INTENSITY, f"{words.listed} by intensity"),
-        (found_by == "pattern", SIGNIFICANT, f"{words.listed} by pattern"),
-        ((found_by == "") & ~excluded, OTHER, "not significant"),
-        (excluded, CONTROL, "negative control"),
+    for chosen, colour, marker, name in (
+        (found_by == "both", BOTH, "D", f"{words.listed} by intensity and by pattern"),
+        (found_by == "intensity", INTENSITY, "s", f"{words.listed} by intensity"),
+        (found_by == "pattern", SIGNIFICANT, "o", f"{words.listed} by pattern"),
+        ((found_by == "") & ~excluded, OTHER, ".", "not significant"),
+        (excluded, CONTROL, "x", "negative control"),
     ):
         if chosen.any():
             part = ranking[chosen]
             axes.hlines(rows[chosen], part["score_low"], part["score_high"], color=colour, linewidth=2.2)
-            axes.plot(part["score"], rows[chosen], "o", color=colour, markersize=6, label=name)
+            axes.plot(part["score"], rows[chosen], marker, linestyle="", color=colour, markersize=6, label=name)
     axes.axvline(1 / num_channels, color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
     axes.set_xlabel("score: share of the importance, with its 95 % interval\n(dashed: all channels alike)")
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
     axes.set_yticks(rows, [_channel_name(name, name in planted) for name in ranking["channel"]])
+    for label, by in zip(axes.get_yticklabels(), found_by, strict=True):
+        label.set(color=LABEL_COLOURS.get(by, "#444"), fontweight="bold" if by else "normal")
     axes.set_ylim(len(ranking) - 0.5, -0.5)
     _style(axes)
+    _scale_on_top(axes)
 
 
-def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray, words: Wording) -> None:
+def _scale_on_top(axes: Axes) -> None:
+    """Scale, label and legend above the rows, so that nothing lies over a point."""
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(axis="x", length=0)
+    axes.spines["bottom"].set_visible(False)
+    above = offset_copy(axes.transAxes, axes.get_figure(root=True), y=ABOVE_LABEL_POINTS, units="points")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=above, frameon=False, fontsize=8)
+
+
+def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray, words: Wording, fdr: float | None) -> None:
     """−log10 of both p-values: on one scale, whatever the tests' effect sizes mean."""
     intensity, pattern = (
         -np.log10(np.maximum(ranking[f"{name}_p"].to_numpy(dtype=float), 1e-6)) for name in ("intensity", "pattern")
@@ -112,7 +140,32 @@ def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray, word
     axes.plot(intensity, rows, "s", color=INTENSITY, markersize=5, label="mean intensity")
     axes.plot(pattern, rows, "o", color=SIGNIFICANT, markersize=5, label="pattern (embedding beyond brightness)")
     axes.set_xlabel(f"{words.evidence}, −log10 p")
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    if fdr is not None:
+        limits = {name: called_below(ranking, name, fdr) for name in ("intensity", "pattern")}
+        is_one = len(set(limits.values())) == 1
+        for (name, limit), colour, dashes in zip(
+            limits.items(), (INTENSITY, SIGNIFICANT), ((4, 2), (1, 2)), strict=True
+        ):
+            if not is_one or name == "intensity":
+                axes.axvline(
+                    -np.log10(limit), color=BOTH if is_one else colour, linewidth=1.2, linestyle=(0, dashes), zorder=0,
+                    label=f"p at which q = {fdr:g}{'' if is_one else f' ({name})'}",
+                )  # fmt: skip
+    _scale_on_top(axes)
+
+
+def called_below(ranking: pd.DataFrame, test: str, fdr: float) -> float:
+    """The p-value up to which channels are called by a test (Benjamini & Hochberg 1995).
+
+    With k channels called of m it is k × fdr / m; with none, what the best of them would need.
+
+    Args:
+        ranking: the ranking table.
+        test: ``intensity`` or ``pattern``.
+        fdr: false-discovery rate.
+    """
+    q = ranking.loc[~ranking["excluded"].astype(bool), f"{test}_q"].astype(float)
+    return max(int((q <= fdr).sum()), 1) * fdr / max(int(q.notna().sum()), 1)
 
 
 def _style(axes: Axes) -> None:
@@ -123,7 +176,8 @@ def _style(axes: Axes) -> None:
 
 
 def _channel_name(name: str, is_planted: bool) -> str:
-    return f"★ {name}" if is_planted else as_text(name)
+    shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return f"★ {as_text(shown)}" if is_planted else as_text(shown)
 
 
 def as_text(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 
 from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES
-from plexrank.report.wording import Wording, p_value, wording_of
+from plexrank.report.methods_text import Methods, left_out
+from plexrank.report.opening import MOST_WARNINGS, make_opening
+from plexrank.report.ranking_table import DescribedColumn, ranking_table
+from plexrank.report.wording import p_value, wording_of
 from plexrank.wording import counted
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -42,6 +47,9 @@ class ReportContent:
         provenance: version, host and time of the run.
         pictures: of the held-out predictions, and of single channels, where the kind of outcome has such figures.
         column: where the samplesheet has the outcome, in the words that go into ``Wording.question``.
+        time_name: the column of times, where the outcome is survival.
+        described: units and meanings of the columns of the ranking.
+        methods: a paragraph for a paper, and what it cites; None where nothing but the ranking is known.
     """
 
     study_name: str
@@ -55,6 +63,9 @@ class ReportContent:
     provenance: Mapping[str, str]
     pictures: tuple[Picture, ...] = ()
     column: str = ""
+    time_name: str = ""
+    described: Sequence[DescribedColumn] = ()
+    methods: Methods | None = None
 
 
 def render_page(content: ReportContent) -> str:
@@ -65,7 +76,7 @@ def render_page(content: ReportContent) -> str:
     environment.filters["number"] = _number
     environment.filters["q"] = p_value
     environment.filters["counted"] = counted
-    environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}"
+    environment.filters |= {"brief": "{:g}".format, "code": _code, "ids": _ids}
     template = environment.get_template("page.html")
     words, outcome = wording_of(content.summary), content.summary["outcome"]
     return template.render(
@@ -83,8 +94,12 @@ def render_page(content: ReportContent) -> str:
         trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),
         classes=_top_of_each_class(content.by_class),
-        found_in_words=_found_in_words(content.summary["found"], words),
-        pattern_only=content.summary["found"]["pattern"],
+        opening=make_opening(content.ranking, content.summary, words),
+        most_warnings=MOST_WARNINGS,
+        table=ranking_table(content.ranking, content.described, words, content.planted),
+        described=content.described,
+        without=content.summary.get("without_channels", {}),
+        left_out=left_out(content.summary),
         not_tested=_by_reason(content.summary["not_tested"]),
     )
 
@@ -99,13 +114,14 @@ def _groups(ranking: pd.DataFrame) -> list[list[str]]:
     return [names for names in members if len(names) > 1]
 
 
-def _found_in_words(found: Mapping[str, Sequence[str]], words: Wording) -> str:
-    names = [name for kind in ("both", "intensity", "pattern") for name in found[kind]]
-    if not names:
-        return f"No channel is found to {words.to}, neither by intensity nor by pattern."
-    by = [f"{len(found[kind])} by {kind}" for kind in ("intensity", "pattern", "both") if found[kind]]
-    does = f"channels {words.many}" if len(names) > 1 else f"channel {words.one}"
-    return f"{len(names)} {does} ({', '.join(by)}): {', '.join(names)}."
+def _code(text: str) -> Markup:
+    """Text in which what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _ids(markup: str) -> frozenset[str]:
+    """What links may lead to in a part of the page."""
+    return frozenset(re.findall(r"""\sid="([^"]+)\"""", markup))
 
 
 def _by_reason(not_tested: Mapping[str, str]) -> list[tuple[str, list[str]]]:

@@ -51,6 +51,11 @@ class Wording:
     direction: str
     chance: float
 
+    @property
+    def has_signed_effect(self) -> bool:
+        """Whether the effect size of the intensity is a correlation, with a sign."""
+        return self.intensity_effect == "ρ"
+
 
 def _ordered(noun: str, loss: str, chance: float) -> Wording:
     """Phrases for numbers along which channels rise or fall."""
@@ -77,7 +82,7 @@ def _ordered(noun: str, loss: str, chance: float) -> Wording:
 
 WORDINGS: dict[str, Wording] = {
     Nominal.kind: Wording(
-        question="separate",
+        question="separate the groups{column}:",
         one="differs between the groups",
         many="differ between the groups",
         to="differ between the groups",

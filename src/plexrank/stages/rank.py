@@ -48,17 +48,16 @@ def run(plan: Plan, reporter: Reporter) -> None:
 
 
 def _headline(result: CohortRanking) -> str:
-    """What a run found, in a line."""
+    """What a run found, in a line; the first channels of the order only where some channel is significant."""
     main, summary = result.summary.held_out.main, result.summary
     measure = MEASURE_NAMES[summary.held_out.headline]
-    first = result.ranking["channel"].head(3)
     chance = ", not shown to be better than chance" if summary.at_chance else ""
     chance += ", label and site cannot be distinguished" if summary.confounded else ""
     found = [f"{len(names)} by {kind}" for kind, names in summary.found.items() if names]
+    first = f"top channels {', '.join(result.ranking['channel'].head(3))}; " if found else ""
     return (
         f"held-out {measure} {main.value:.2f} ({main.low:.2f} to {main.high:.2f}){chance}, of channel means alone "
-        f"{summary.mean_intensity.main.value:.2f}; top channels {', '.join(first)}; "
-        f"significant: {', '.join(found) or 'none'}"
+        f"{summary.mean_intensity.main.value:.2f}; {first}significant: {', '.join(found) or 'none'}"
     )
 
 
@@ -67,7 +66,8 @@ def _warnings(plan: Plan, table: TileTable) -> list[str]:
     if plan.cohort.unlabelled:
         warnings.append(
             f"{counted(plan.cohort.unlabelled, 'image', 'is')} left out: "
-            f"{' or '.join(plan.study.cohort.outcome_columns)} is empty"
+            f"{' or '.join(plan.study.cohort.outcome_columns)} is empty "
+            f"({counted(plan.cohort.unlabelled_patients, 'patient', 'has')} no other image)"
         )
     warnings += brightness_warnings(plan.cohort.images, table.signal)
     if unknown := unknown_pixel_sizes(notes.pixel_size_um for notes in plan.image_notes.values()):

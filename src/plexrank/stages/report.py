@@ -13,6 +13,7 @@ from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.columns import COLUMNS
 from plexrank.report.figures import faithfulness_figure, ranking_figure
+from plexrank.report.methods_text import RunFacts, describe_methods
 from plexrank.report.multiqc import multiqc_table
 from plexrank.report.outcome_figures import channels_figure, outcome_figure
 from plexrank.report.page import Picture, ReportContent, render_page
@@ -52,11 +53,18 @@ def run(plan: Plan, reporter: Reporter) -> None:
     figures = {name: figure for name, figure in drawn.items() if figure}
     with replacing(rundir.figures) as temporary:
         temporary.mkdir()
-        ranking_figure(ranking, temporary / "ranking.png", planted, words)
+        ranking_figure(ranking, temporary / "ranking.png", planted, words, summary["fdr"])
         if summary["faithfulness"]:
             faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png", measure, words.chance)
         for name, one in figures.items():
             one.figure.savefig(temporary / f"{name}.png", dpi=120)
+    provenance = rundir.add_to_last_command(**{"trained on": plan.trained_on()})
+    facts = RunFacts(
+        channels=len(channels),
+        controls=len(ranking) - len(channels),
+        pixel_sizes_um=[notes.pixel_size_um for notes in plan.image_notes.values()],
+        versions=provenance,
+    )
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
@@ -67,11 +75,14 @@ def run(plan: Plan, reporter: Reporter) -> None:
             faithfulness_figure=rundir.figures / "faithfulness.png" if summary["faithfulness"] else None,
             planted=planted,
             study_text=dump_study(plan.study),
-            provenance=rundir.add_to_last_command(**{"trained on": plan.trained_on()}),
+            provenance=provenance,
             pictures=tuple(
                 Picture(rundir.figures / f"{name}.png", one.alt, one.caption) for name, one in figures.items()
             ),
             column=_column(plan.study.cohort),
+            time_name=plan.study.cohort.time or "",
+            described=COLUMNS,
+            methods=describe_methods(plan.study, summary, facts),
         )
     )
     write_text(rundir.report_page, page)

@@ -1,0 +1,49 @@
+"""What a test of mean intensities could have found: how large a difference, with these patients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import NormalDist
+
+from plexrank.outcome import Kind
+
+POWER = 0.8
+"""Chance to find a difference of the size that is named."""
+RANKS = math.pi / 3
+"""Patients that a test of ranks needs for one of a t-test, where numbers are normal (its Pitman efficiency is 3/π)."""
+RANK_CORRELATION = 1.06
+"""Variance of Fisher's z of Spearman's ρ, times n − 3 (Fieller, Hartley & Pearson 1957)."""
+
+
+def first_threshold(fdr: float, tests: int) -> float:
+    """The p-value that the best of some channels needs where no other is found (Benjamini & Hochberg 1995)."""
+    return fdr / max(tests, 1)
+
+
+def detectable(kind: Kind, patients: Mapping[str, int], threshold: float) -> float | None:
+    """The smallest effect that a two-sided test finds with a chance of ``POWER``, by the normal approximation.
+
+    Sites are not counted, nor that a channel may be the one of many that is found.
+
+    Args:
+        patients: ``counts.classes`` of ``summary.json``: patients by class, or events and censored patients.
+        threshold: the p-value that is needed.
+
+    Returns:
+        Of classes the difference, in standard deviations, between the smallest class and the others; of grades and
+        numbers Spearman's ρ; of survival the hazard ratio for one standard deviation (Schoenfeld 1983); ``None``
+        with too few patients for any of these.
+    """
+    normal = NormalDist()
+    reach = normal.inv_cdf(1 - threshold / 2) + normal.inv_cdf(POWER)
+    total = sum(patients.values())
+    if kind == "survival":
+        events = next(iter(patients.values()), 0)
+        return math.exp(reach / math.sqrt(events)) if events else None
+    if kind == "nominal":
+        smallest = min(patients.values(), default=0)
+        if smallest < 2 or total - smallest < 2:
+            return None
+        return reach * math.sqrt(RANKS * (1 / smallest + 1 / (total - smallest)))
+    return math.tanh(reach * math.sqrt(RANK_CORRELATION / (total - 3))) if total > 4 else None
