@@ -250,7 +250,7 @@ def test_the_table_is_not_done_where_an_image_is_not(tiny_run: Path, tmp_path: P
 def test_the_last_line_names_channels_only_where_some_are_found() -> None:
     result = rank_outcome("ordinal")
     assert "; top channels C0, " in _headline(result)
-    nothing = dict.fromkeys(result.summary.found, [])
+    nothing: dict[str, list[str]] = {kind: [] for kind in result.summary.found}
     none = dataclasses.replace(result, summary=dataclasses.replace(result.summary, found=nothing))
     assert _headline(none).endswith("; significant: none")
     assert "top channels" not in _headline(none)
