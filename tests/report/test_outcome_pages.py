@@ -18,9 +18,10 @@ from plexrank.outcome.survival import survival_level
 from plexrank.ranking.cohort_ranking import CohortRanking, rank_cohort
 from plexrank.ranking.features import _units
 from plexrank.ranking.samples import make_samples
+from plexrank.report.figure_files import Drawn, Picture
 from plexrank.report.figures import faithfulness_figure, ranking_figure
-from plexrank.report.outcome_figures import OutcomeFigure, outcome_figure
-from plexrank.report.page import Picture, ReportContent, render_page
+from plexrank.report.outcome_figures import outcome_figure
+from plexrank.report.page import ReportContent, render_page
 from plexrank.report.wording import WORDINGS, wording_of
 from plexrank.settings import RankSettings
 
@@ -34,7 +35,7 @@ class Ranked(NamedTuple):
 
     result: CohortRanking
     folder: Path
-    prediction: OutcomeFigure
+    prediction: Drawn
 
 
 class Page(NamedTuple):
@@ -77,7 +78,7 @@ def rank(kind: Kind, folder: Path) -> Ranked:
     return Ranked(result, *drawn(result, folder))
 
 
-def drawn(result: CohortRanking, folder: Path) -> tuple[Path, OutcomeFigure]:
+def drawn(result: CohortRanking, folder: Path) -> tuple[Path, Drawn]:
     """The folder with the figures, and what is said of that of the predictions."""
     summary = result.summary.to_dict()
     words = wording_of(summary)

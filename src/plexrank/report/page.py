@@ -12,19 +12,11 @@ import jinja2
 import pandas as pd
 
 from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES
+from plexrank.report.figure_files import Picture
 from plexrank.report.wording import Wording, p_value, wording_of
 from plexrank.wording import counted
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure in words: the PNG, what is seen on it, and what stands below it."""
-
-    path: Path
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True)

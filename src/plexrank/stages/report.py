@@ -11,9 +11,10 @@ from plexrank.cohorts.tables import read_table
 from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
+from plexrank.report.figure_files import Picture, save_figure
 from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.outcome_figures import channels_figure, outcome_figure
-from plexrank.report.page import Picture, ReportContent, render_page
+from plexrank.report.page import ReportContent, render_page
 from plexrank.report.wording import wording_of
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.settings import CohortSettings
@@ -53,7 +54,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         if summary["faithfulness"]:
             faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png", measure, words.chance)
         for name, one in figures.items():
-            one.figure.savefig(temporary / f"{name}.png", dpi=120)
+            save_figure(one.figure, temporary / f"{name}.png")
     page = render_page(
         ReportContent(
             study_name=plan.study.name,
