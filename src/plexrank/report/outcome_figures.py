@@ -90,7 +90,8 @@ def outcome_figure(predictions: pd.DataFrame, summary: Mapping[str, Any], time_n
         time_name: of the axis of times.
     """
     draw: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Drawn]] = {
-        "ordinal": _confusion,
+        "nominal": partial(confusion_figure, noun="class"),
+        "ordinal": partial(confusion_figure, noun="grade"),
         "continuous": _scatter,
         "survival": partial(_survival_of_thirds, time_name=time_name),
     }
@@ -194,7 +195,8 @@ def _scatter(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> Drawn:
     )
 
 
-def _confusion(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> Drawn:
+def confusion_figure(predictions: pd.DataFrame, held_out: Mapping[str, Any], noun: str = "grade") -> Drawn:
+    """True against predicted classes or grades, as counts of patients; ``held_out`` is not looked at."""
     prefix = "probability_"
     grades = [str(name).removeprefix(prefix) for name in predictions.columns if str(name).startswith(prefix)]
     place = {grade: k for k, grade in enumerate(grades)}
@@ -215,17 +217,22 @@ def _confusion(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> Drawn:
         for name in axes.get_xticklabels():
             name.set(rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(grades)), names)
-    axes.set_xlabel("predicted grade, held out")
-    axes.set_ylabel("true grade")
+    axes.set_xlabel(f"predicted {noun}, held out")
+    axes.set_ylabel(f"true {noun}")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label="share of the true grade", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=f"share of the true {noun}", shrink=0.8)
+    nouns, chosen = (
+        ("grades", "the one nearest to the expected grade")
+        if noun == "grade"
+        else ("classes", "the one with the highest probability")
+    )
     right = f"{int(counts.trace())} of {counted(len(true), 'patient')} on the diagonal"
     return Drawn(
         figure,
-        f"True against predicted grades, as counts: {right}",
-        "Patients by true and by held-out predicted grade, the one nearest to the expected grade: each patient is "
-        "predicted by networks that have not seen the patient. Colours are shares of the patients of the true grade.",
+        f"True against predicted {nouns}, as counts: {right}",
+        f"Patients by true and by held-out predicted {noun}, {chosen}: each patient is "
+        f"predicted by networks that have not seen the patient. Colours are shares of the patients of the true {noun}.",
     )
 
 

@@ -12,7 +12,8 @@ import jinja2
 import pandas as pd
 
 from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES
-from plexrank.report.figure_files import Picture
+from plexrank.report.figure_files import Picture, embedded
+from plexrank.report.pictures import Pictures
 from plexrank.report.wording import Wording, p_value, wording_of
 from plexrank.wording import counted
 
@@ -34,6 +35,7 @@ class ReportContent:
         provenance: version, host and time of the run.
         pictures: of the held-out predictions, and of single channels, where the kind of outcome has such figures.
         column: where the samplesheet has the outcome, in the words that go into ``Wording.question``.
+        drawn: tiles, images, patients and trainings; None where only tables are known.
     """
 
     study_name: str
@@ -47,6 +49,7 @@ class ReportContent:
     provenance: Mapping[str, str]
     pictures: tuple[Picture, ...] = ()
     column: str = ""
+    drawn: Pictures | None = None
 
 
 def render_page(content: ReportContent) -> str:
@@ -57,6 +60,7 @@ def render_page(content: ReportContent) -> str:
     environment.filters["number"] = _number
     environment.filters["q"] = p_value
     environment.filters["counted"] = counted
+    environment.filters["embedded"] = embedded
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}"
     template = environment.get_template("page.html")
     words, outcome = wording_of(content.summary), content.summary["outcome"]
