@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image  # of matplotlib's own dependencies
 
 DPI = 120
 LARGEST_SVG = 150_000
@@ -46,14 +47,21 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
+def save_figure(figure: Figure, path: Path, dpi: int = DPI, colours: int | None = None) -> None:
     """Write a figure to ``path``, a PNG, and as SVG beside it, with text as outlines.
 
     Equal figures give equal files: neither holds a date or numbers drawn at random.
+
+    Args:
+        colours: of the PNG at most, which makes one with photographs small; all that there are if absent.
     """
     with matplotlib.rc_context({"svg.hashsalt": "plexrank", "svg.fonttype": "path"}):
         figure.savefig(path, dpi=dpi)
+        figure.set_layout_engine("none")  # laid out by now, and costly
         figure.savefig(path.with_suffix(".svg"), dpi=dpi, metadata={"Date": None})
+    if colours is not None:
+        with Image.open(path) as image:
+            image.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def embedded(path: Path) -> str:

@@ -16,7 +16,7 @@ from scipy.cluster import hierarchy
 
 from plexrank.arrays import FloatArray, IntArray
 from plexrank.report.figure_files import Drawn, new_figure
-from plexrank.report.figures import CONTROL, INTENSITY
+from plexrank.report.figures import INTENSITY, OTHER
 from plexrank.report.patient_figures import SIGN
 from plexrank.report.patient_groups import COLOURS, PatientGroups, short
 
@@ -60,11 +60,11 @@ def heat_map_figure(
     figure.colorbar(image, ax=grid[1, -1], label="held-out r", shrink=0.6, extend="both", pad=0.01)
     _strip_legends(figure, strips)
     caption = (
-        "Rows are patients and columns channels, each in the order of a clustering (Ward, Euclidean distance of r) that "
-        f"knows nothing of the {'group or the site' if sites else 'group'}. Patches of one colour along the strip of "
-        f"groups are patients whom r tells apart without being asked; along that of sites they are a warning. {SIGN}, so "
-        f"some order of the groups along each column is expected. Grey: the patient lacks the channel; colours end at "
-        f"±{FARTHEST:g} standard deviations."
+        "Rows are patients and columns channels, each in the order of a clustering of r (Ward) that is "
+        f"not shown the {'group or the site' if sites else 'group'}; r itself comes from networks that were trained to "
+        f"tell the groups apart, on other patients. {SIGN}. Patients of one group that stand together have alike r in "
+        f"many channels; {'patients of one site that do are a warning. ' if sites else ''}White: the patient lacks the "
+        f"channel. Colours end at ±{FARTHEST:g} standard deviations."
     )
     return Drawn(figure, f"Heat map of held-out r, {len(r)} patients × {len(channels)} channels, clustered", caption)
 
@@ -107,15 +107,16 @@ def correlation_figure(channels: Sequence[str], r: FloatArray, group: Sequence[i
             axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=INTENSITY, linewidth=2.2))
         start += size
     figure.colorbar(image, ax=axes, label="rank correlation of held-out r", shrink=0.6, pad=0.02)
+    boxes = (
+        "Boxes are the groups of the ranking table, whose channels are to be treated as interchangeable"
+        if groups
+        else "The ranking table has no group of interchangeable channels"
+    )
     caption = (
-        "Rank correlations over patients of the held-out r of two channels. "
-        + ("Boxes are the groups of the ranking table, whose channels are to be treated as interchangeable. " * (groups > 0)
-           or "The ranking table has no group of interchangeable channels. ")
-        + "Those rest on what networks say of the patients that they were trained on, whichever the sign, and so need not "
-        "follow this picture to the letter. Each r has the sign with which it rises with the outcome: channels that "
-        "carry one signal correlate positively. Grey: fewer than "
-        f"{FEWEST_SHARED} patients have both channels, or one does not vary."
-    )  # fmt: skip
+        f"Rank correlations over patients of the held-out r of two channels. {boxes}; the groups rest on what networks "
+        "say of the patients that they were trained on, whichever the sign, and need not follow this picture to the "
+        f"letter. White: fewer than {FEWEST_SHARED} patients have both channels, or one does not vary."
+    )
     return Drawn(figure, f"Rank correlations of held-out r between {len(channels)} channels, {groups} groups", caption)
 
 
@@ -129,7 +130,7 @@ def rank_correlations(values: FloatArray) -> FloatArray:
 
 
 def _draw_values(axes: Axes, values: FloatArray, limit: float) -> AxesImage:
-    colours = colormaps[_COLOURS].with_extremes(bad=CONTROL)
+    colours = colormaps[_COLOURS].with_extremes(bad="white")
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=-limit, vmax=limit, aspect="auto",
                         interpolation="nearest")  # fmt: skip
     axes.spines[:].set_visible(False)
@@ -145,7 +146,9 @@ def _draw_tree(axes: Axes, tree: FloatArray | None, side: str) -> None:
     axes.axis("off")
     if tree is not None:
         hierarchy.dendrogram(tree, ax=axes, orientation=side, no_labels=True, color_threshold=0,
-                             above_threshold_color="#8a8f98")  # fmt: skip
+                             above_threshold_color=OTHER)  # fmt: skip
+        for lines in axes.collections:
+            lines.set_linewidth(0.8)  # type: ignore[attr-defined]
         if side == "left":
             axes.invert_yaxis()
         axes.axis("off")

@@ -19,9 +19,11 @@ from plexrank.report.patient_groups import short
 from plexrank.report.scale_bar import ScaleBar
 
 LARGEST_SIDE_PX = 400
-MOST_IMAGES = 6
+MOST_IMAGES = 4
 """Groups with a map; of more, those named first."""
-PANEL_INCHES = 2.7
+PANEL_INCHES = 2.2
+FARTHEST_R = 3.0
+"""Standard deviations at which the colours of r end."""
 OPACITY = 0.55
 
 
@@ -36,7 +38,7 @@ class MappedImage:
         pixels: (y, x) float, of one channel, at most ``LARGEST_SIDE_PX`` a side.
         size_px: (y, x) stored pixels of the image.
         tiles: (tile, 4) y, x, height and width of its tiles in stored pixels.
-        importance: (tile,) of the channel, mean over seeds; NaN where there is none.
+        importance, tile_r: (tile,) of the channel, mean over seeds; NaN where there is none.
         pixel_size_um: of stored pixels; None if unknown.
         is_coarse: whether ``pixels`` are means of whole tiles, since the image is too large to read for this.
     """
@@ -49,52 +51,51 @@ class MappedImage:
     size_px: tuple[int, int]
     tiles: IntArray
     importance: FloatArray
+    tile_r: FloatArray
     pixel_size_um: float | None
     is_coarse: bool = False
 
 
 def map_figure(channel: str, images: Sequence[MappedImage], method: str, bar: ScaleBar) -> Drawn:
-    """Typical images of a channel, above as they are and below with the importance of their tiles.
+    """Typical images of a channel: as they are, with the importance of their tiles, and with the r of these.
 
     Args:
         images: one or more, in the order of the groups.
         method: the importance, as the study calls it.
         bar: for all images.
     """
-    has_map = any(len(image.tiles) > 1 for image in images)
-    rows, columns = 1 + has_map, len(images)
-    figure = new_figure(PANEL_INCHES * columns + (0.9 if has_map else 0.1), (PANEL_INCHES + 0.25) * rows + 0.35)
+    has_maps = any(len(image.tiles) > 1 for image in images)
+    columns, rows = len(images), 3 if has_maps else 1
+    figure = new_figure(PANEL_INCHES * columns + (0.95 if has_maps else 0.1), PANEL_INCHES * rows + 0.35)
     grid = figure.subplots(rows, columns, squeeze=False)
     window = contrast_window([image.pixels[np.isfinite(image.pixels)] for image in images])
-    highest = max((float(np.nanmax(image.importance, initial=0.0)) for image in images), default=0.0) or 1.0
-    colours = ScalarMappable(Normalize(0, highest), colormaps["cividis"])
     for number, image in enumerate(images):
         for axes in grid[:, number]:
             _draw_image(axes, image, window, bar)
-        grid[0, number].set_title(f"{short(image.group)}\n{short(image.image_id)}, r {image.r:+.2f}", fontsize=8)
-        if has_map:
-            _draw_tiles(grid[1, number], image, colours)
-    if has_map:
-        label = f"{method}: share of the importance\nof all channels, a tile"
-        figure.colorbar(colours, ax=list(grid[1]), shrink=0.85, alpha=OPACITY, label=label).ax.tick_params(labelsize=8)
-    ids = ", ".join(f"{image.image_id} ({image.group})" for image in images)
-    return Drawn(figure, f"{channel} in a typical image of each group: {ids}", _caption(images, window, bar, has_map))
+        title = f"{short(image.group)}\n{short(image.image_id)}, r {image.r:+.2f}"
+        grid[0, number].set_title(title, fontsize=7.5)
+    if has_maps:
+        highest = max(float(np.nanmax(image.importance, initial=0.0)) for image in images) or 1.0
+        for axes_of_row, scale, label, values in (
+            (grid[1], Normalize(0, highest), f"importance ({method})", [image.importance for image in images]),
+            (grid[2], Normalize(-FARTHEST_R, FARTHEST_R), "r", [image.tile_r for image in images]),
+        ):
+            colours = ScalarMappable(scale, colormaps["cividis"])
+            for axes, image, of_tiles in zip(axes_of_row, images, values, strict=True):
+                _draw_tiles(axes, image, of_tiles, colours)
+            colour_bar = figure.colorbar(colours, ax=list(axes_of_row), shrink=0.85, alpha=OPACITY)
+            colour_bar.set_label(label, fontsize=8)
+            colour_bar.ax.tick_params(labelsize=7)
+    ids = ", ".join(f"{image.image_id} ({image.group}, patient {image.patient_id})" for image in images)
+    return Drawn(figure, f"{channel} in a typical image of each group: {ids}", _caption(images, window, bar, has_maps))
 
 
-def _caption(images: Sequence[MappedImage], window: tuple[float, float], bar: ScaleBar, has_map: bool) -> str:
-    caption = (
-        "One image for each group: of the patient whose held-out r is nearest to the median of the group, so that it is "
-        f"typical of the group by this channel and by nothing else. Black is {window[0]:.4g}, white {window[1]:.4g}. "
-        f"Bar: {bar.text}. "
-    )
-    if has_map:
-        caption += (
-            "Below, each square is a tile: how much this channel weighs in what networks that have not seen the patient "
-            "say of the tile, whichever way it points, mean over seeds. Tiles left out as background have no square. "
-            "Importance shows what the network uses, not where the protein is, and has no interval here."
-        )
+def _caption(images: Sequence[MappedImage], window: tuple[float, float], bar: ScaleBar, has_maps: bool) -> str:
+    caption = f"A typical image of each group. Black is {window[0]:.4g}, white {window[1]:.4g}; bar: {bar.text}."
+    if has_maps:
+        caption += " From the top: the channel, the importance of its tiles, and their r."
     else:
-        caption += "Each of these images is a single tile, so that there is no map of importance within it."
+        caption += " Each image is a single tile: there is no map within it."
     if any(image.is_coarse for image in images):
         caption += " Images too large to be read for this page are shown by the means of their tiles."
     return caption
@@ -118,8 +119,8 @@ def _draw_image(axes: Axes, image: MappedImage, window: tuple[float, float], bar
             axes.plot([left, left + length], [bottom, bottom], color=colour, linewidth=line, solid_capstyle="butt")
 
 
-def _draw_tiles(axes: Axes, image: MappedImage, colours: ScalarMappable) -> None:
-    for (top, left, height, width), value in zip(image.tiles.tolist(), image.importance, strict=True):
+def _draw_tiles(axes: Axes, image: MappedImage, values: FloatArray, colours: ScalarMappable) -> None:
+    for (top, left, height, width), value in zip(image.tiles.tolist(), values, strict=True):
         if np.isfinite(value):
             colour = colours.to_rgba(value, alpha=OPACITY)  # type: ignore[arg-type]
             axes.add_patch(Rectangle((left, top), width, height, facecolor=colour, edgecolor="none", rasterized=True))

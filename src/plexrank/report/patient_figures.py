@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from plexrank.arrays import FloatArray
 from plexrank.report.figure_files import Drawn, new_figure
@@ -18,11 +19,15 @@ from plexrank.wording import counted
 
 SIGN = (
     "The sign of r is the one with which, among the patients that a network was trained on, it rises with the outcome "
-    "(towards the last class; higher grades and numbers; earlier events)"
+    "(towards the last class; higher grades and numbers; earlier events); with three classes or more, it is arbitrary "
+    "for a channel that does not rise along their list"
 )
 FARTHEST = 4.0
 """Beyond it r, in standard deviations, is drawn at the edge."""
 FARTHEST_LOG2 = 5.0
+OFFSET = 0.01
+"""Of their mean, added to amounts before their logarithm is taken."""
+DECADE = 10.0
 LANE_INCHES, ROW_INCHES = 0.085, 0.26
 SCATTERS_A_ROW = 5
 _ROOM_INCHES = 1.5
@@ -49,6 +54,7 @@ def dots_figure(channels: Sequence[str], r: FloatArray, mean_intensity: FloatArr
         axes.set_xlabel(label)
         axes.xaxis.set_label_position("top")
         axes.xaxis.tick_top()
+        axes.set_xlim(-1.04 * farthest, 1.04 * farthest)
     panels[0].set_yticks(range(len(channels)), [short(name) for name in channels])
     panels[0].set_ylim(len(channels) - 0.5, -0.5)
     figure.legend(handles=legend_marks(groups), ncols=min(len(groups), 6), frameon=False, fontsize=9,
@@ -56,8 +62,8 @@ def dots_figure(channels: Sequence[str], r: FloatArray, mean_intensity: FloatArr
     what = "r and mean intensity" if has_r else "mean intensity"
     caption = (
         "Every dot is a patient and every row a channel, in the order of the ranking; black strokes are medians of the "
-        f"groups. {f'{SIGN}, so that groups part in the same way in every fold. ' if has_r else ''}Values "
-        f"beyond {f'±{FARTHEST:g} (r) and ' if has_r else ''}±{FARTHEST_LOG2:g} (log2) are drawn at the edge. The "
+        f"groups. {f'{SIGN}. ' if has_r else ''}Values beyond "
+        f"{f'±{FARTHEST:g} (r) and ' if has_r else ''}±{FARTHEST_LOG2:g} (log2) are drawn at the edge. The "
         "figure describes: what is found, and how surely, stands in the table, whose tests keep sites apart."
     )
     alt = f"Held-out {what} of {counted(len(mean_intensity), 'patient')} in {counted(len(channels), 'channel')}"
@@ -70,7 +76,7 @@ def relative_intensity(mean_intensity: FloatArray) -> FloatArray:
     To both 1 % of the channel's mean is added, so that zeros have a place; below 0 counts as 0.
     """
     amounts = np.where(np.isnan(mean_intensity), np.nan, np.maximum(mean_intensity, 0.0))
-    offset = 0.01 * np.nan_to_num(known_mean(amounts))
+    offset = OFFSET * np.nan_to_num(known_mean(amounts))
     offset = np.where(offset > 0, offset, 1.0)
     medians = np.array([np.median(own[~np.isnan(own)]) if (~np.isnan(own)).any() else 0.0 for own in amounts.T])
     result: FloatArray = np.log2((amounts + offset) / (medians + offset))
@@ -95,7 +101,8 @@ def _draw_lanes(axes: Axes, values: FloatArray, groups: PatientGroups) -> None:
                 ends = lane[channel] - 0.42 * step, lane[channel] + 0.42 * step
                 axes.vlines(np.median(known), *ends, color=BOTH, linewidth=1.6)
     axes.axvline(0, color="#444", linewidth=0.7, linestyle=(0, (3, 3)))
-    axes.hlines(np.arange(num_channels - 1) + 0.5, *axes.get_xlim(), color="#e6e8eb", linewidth=0.8)
+    for border in np.arange(num_channels - 1) + 0.5:
+        axes.axhline(border, color="#e6e8eb", linewidth=0.8)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.tick_params(axis="both", length=0)
 
@@ -130,14 +137,17 @@ def reads_figure(reads: Sequence[ReadStatistic], r: FloatArray, groups: PatientG
     figure = new_figure(2.25 * columns + 0.2, 2.3 * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, read, own in zip(grid, reads, r.T, strict=False):
+        x = as_regressed(read.values)
         for k, (colour, marker) in enumerate(zip(groups.colours, groups.markers, strict=True)):
             rows_of_group = groups.of_patient == k
-            axes.plot(read.values[rows_of_group], own[rows_of_group], marker, linestyle="", color=colour, markersize=3.5,
+            axes.plot(x[rows_of_group], own[rows_of_group], marker, linestyle="", color=colour, markersize=3.5,
                       alpha=0.7, markeredgewidth=0, rasterized=True)  # fmt: skip
-        known = read.values[np.isfinite(read.values)]
-        if len(known) and known.min() > 0:
+        if spans_decades(x):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(numticks=4))
             axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(f"{short(read.channel, 18)}\nr² {read.r2:.2f}", loc="left", fontsize=9)
         axes.set_xlabel(read.name, fontsize=8)
         axes.tick_params(labelsize=7)
@@ -151,12 +161,26 @@ def reads_figure(reads: Sequence[ReadStatistic], r: FloatArray, groups: PatientG
                   loc="outside upper left")  # fmt: skip
     said = ", ".join(f"{read.channel}: {read.name}, r² {read.r2:.2f}" for read in reads)
     caption = (
-        "Held-out r of every patient against the simple image statistic that explains most of it. r² is the share of r "
-        "that the statistic explains on patients outside the training (column reads of the table); near 1 the embedding "
-        "is that statistic, near 0 it reads something that none of these statistics measures. To explain r is not to "
-        "explain the outcome."
+        "Held-out r of every patient against the simple image statistic that explains most of it (to amounts 1 % of "
+        "their mean is added, so that zeros have a place). r² is the share of r that the statistic explains on patients "
+        "outside the training; near 1 the embedding is that statistic, near 0 it reads something that none of these "
+        "statistics measures. To explain r is not to explain the outcome."
     )
     return Drawn(figure, f"Held-out r against image statistics ({said})", caption)
+
+
+def as_regressed(values: FloatArray) -> FloatArray:
+    """(patient,) a statistic as r² was found with it: where it is nowhere negative with 1 % of its mean added."""
+    known = values[np.isfinite(values)]
+    if not len(known) or known.min() < 0:
+        return values
+    return values + OFFSET * known.mean()
+
+
+def spans_decades(values: FloatArray) -> bool:
+    """Whether a logarithmic axis shows values (patient,) better."""
+    known = values[np.isfinite(values)]
+    return bool(len(known)) and bool(known.min() > 0) and bool(known.max() > DECADE * known.min())
 
 
 def legend_marks(groups: PatientGroups) -> list[Line2D]:

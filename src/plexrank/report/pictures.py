@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from plexrank.report.figure_files import Picture
 from plexrank.report.gallery import ChannelPictures
+from plexrank.report.patient_figures import SIGN
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,8 @@ class Pictures:
     channels: tuple[ChannelPictures, ...] = ()
     patients: tuple[Picture, ...] = ()
     note: str = ""
+
+    @property
+    def sign(self) -> str:
+        """What the sign of r means, as the end of a sentence."""
+        return SIGN[0].lower() + SIGN[1:]

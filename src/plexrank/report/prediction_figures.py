@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from plexrank.arrays import BoolArray, FloatArray, IntArray
 from plexrank.report.figure_files import Drawn, new_figure
@@ -46,14 +45,15 @@ def roc_figure(predictions: pd.DataFrame, draws: int = DRAWS) -> Drawn | None:
     for axes, name in zip(grid, shown, strict=False):
         probability = predictions[f"{_PREFIX}{name}"].to_numpy(dtype=np.float64)
         is_class = label == name
-        false, true, _ = roc_curve(is_class, probability, drop_intermediate=False)
+        false, true = (shares[0] for shares in roc_curves(is_class, probability, np.ones((1, len(label)))))
+        auc = float(np.trapezoid(true, false))
         low, high = roc_band(is_class, probability, patient, draws)
         axes.fill_between(GRID, low, high, color=SIGNIFICANT, alpha=0.18, linewidth=0)
         axes.plot(false, true, color=SIGNIFICANT, linewidth=1.8)
         axes.plot([0, 1], [0, 1], color="#444", linewidth=0.8, linestyle=(0, (3, 3)))
         against = next(other for other in classes if other != name) if len(classes) == 2 else "the others"
-        said.append(f"{name} against {against}: AUC {roc_auc_score(is_class, probability):.2f}")
-        title = f"{short(name, 16)} against {short(against, 16)}\nAUC {roc_auc_score(is_class, probability):.2f}"
+        said.append(f"{name} against {against}: AUC {auc:.2f}")
+        title = f"{short(name, 16)} against {short(against, 16)}\nAUC {auc:.2f}"
         axes.set_title(f"{title}, {int(is_class.sum())} of {len(label)}", loc="left", fontsize=9)
         axes.set_aspect("equal")
         axes.set_xlim(-0.02, 1.02)
@@ -69,9 +69,10 @@ def roc_figure(predictions: pd.DataFrame, draws: int = DRAWS) -> Drawn | None:
         figure,
         f"ROC curves of held-out predictions of {counted(len(label), 'patient')} ({'; '.join(said)})",
         "ROC curves of held-out probabilities: each patient is predicted by networks that have not seen the patient. "
-        f"Bands hold 95 % of {draws} resamplings of the patients at each share of false positives by itself, not of the "
-        "curve as a whole, and know nothing of how else the networks might have been trained. Probabilities of different "
-        "folds come from different networks; where these are calibrated differently the curve is too low. Dashed: chance.",
+        f"Bands hold 95 % of {draws} resamplings of the patients at each share of false positives by itself, not of "
+        "the curve as a whole, and know nothing of how else the networks might have been trained. Probabilities of "
+        "different folds come from different networks; where these are calibrated differently the curve is too low. "
+        "Dashed: chance.",
     )
 
 
@@ -88,16 +89,30 @@ def roc_band(
     """
     rng = np.random.default_rng(0)
     number = int(patient.max()) + 1
-    curves = []
-    for _ in range(draws):
-        weight = rng.multinomial(number, np.full(number, 1 / number))[patient]
-        if weight[is_class].any() and weight[~is_class].any():
-            false, true, _ = roc_curve(is_class, probability, sample_weight=weight, drop_intermediate=False)
-            curves.append(np.interp(GRID, false, true))
-    if not curves:
+    weights = rng.multinomial(number, np.full(number, 1 / number), size=draws)[:, patient].astype(np.float64)
+    usable = weights[:, is_class].any(axis=1) & weights[:, ~is_class].any(axis=1)
+    if not usable.any():
         return np.zeros_like(GRID), np.ones_like(GRID)
+    false, true = roc_curves(is_class, probability, weights[usable])
+    curves = [np.interp(GRID, *curve) for curve in zip(false, true, strict=True)]
     low, high = np.percentile(curves, INTERVAL, axis=0)
     return low, high
+
+
+def roc_curves(is_class: BoolArray, probability: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Shares of false and of true positives (draw, threshold), from 0 to 1, as the threshold falls.
+
+    Args:
+        is_class, probability: as for :func:`roc_band`.
+        weights: (draw, row) how often each row counts; each draw has rows of both kinds.
+    """
+    order = np.argsort(-probability, kind="stable")
+    ends = np.append(np.diff(probability[order]) != 0, True)  # equal probabilities pass a threshold together
+    shares = []
+    for rows in (~is_class, is_class):
+        passed = np.cumsum(weights[:, order] * rows[order], axis=1)
+        shares.append(np.hstack([np.zeros((len(weights), 1)), passed[:, ends] / passed[:, -1:]]))
+    return shares[0], shares[1]
 
 
 def stability_figure(channels: Sequence[str], position: FloatArray, units: Sequence[tuple[int, int]], of: int) -> Drawn:
@@ -140,8 +155,8 @@ def stability_figure(channels: Sequence[str], position: FloatArray, units: Seque
         f"Positions of {counted(len(channels), 'channel')} in {trainings}",
         f"Each mark is the position of a channel by the importance in one of {trainings}; black strokes are medians. A "
         "channel whose marks spread over the whole width has its place in the ranking by chance of the training. Folds "
-        "share most of their training patients, so that agreement among them is no agreement with other cohorts: for that "
-        "take the intervals of the table.",
+        "share most of their training patients, so that agreement among them is no agreement with other cohorts: for "
+        "that take the intervals of the table.",
     )
 
 

@@ -165,6 +165,7 @@ def _mapped(
         size_px=pixels.size_px(image, in_whole_tiles=is_coarse),
         tiles=places,
         importance=run.values.tile_importance[tiles, place].astype(np.float64),
+        tile_r=run.values.tile_r[tiles, place].astype(np.float64),
         pixel_size_um=pixels.pixel_size_um(image),
         is_coarse=is_coarse,
     )

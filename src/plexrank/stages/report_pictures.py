@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from plexrank.outcome.continuous import Continuous
+from plexrank.outcome.nominal import Nominal
 from plexrank.outcome.ordinal import Ordinal
 from plexrank.outcome.survival import Survival
 from plexrank.planning.plan import Plan
@@ -31,11 +31,14 @@ from plexrank.stages.tile_table import TileTable
 from plexrank.stages.tile_values import read_held_out
 
 NO_EMBEDDING = (
-    "The networks of this architecture have no channel embedding and so no r: tiles and images by r, what the embedding "
-    "reads, and the heat maps of r are left out."
+    "The networks of this architecture have no channel embedding and so no r: tiles and images by r, what the "
+    "embedding reads, and the heat maps of r are left out."
 )
-Write = Callable[[Drawn, str], Picture]
-"""Writes a figure under a name."""
+MAP_COLOURS = 128
+TERSE = 3
+"""Letters of a class up to which its column is named with it."""
+LARGEST_MAPS = 6_000_000
+"""Bytes of all maps in the page; later ones stay files beside it."""
 SITE_COLOUR = 4
 """The first of the colours of sites, so that none is that of a group."""
 
@@ -55,25 +58,30 @@ def draw_pictures(plan: Plan, ranking: pd.DataFrame, reads: pd.DataFrame, folder
     names = top_channels(ranking)
     top = [place[name] for name in names]
     values = read_held_out(plan, table, samples, top)
-    run = ShownRun(table, samples, patient_groups(samples), values, top)
-    write = partial(_written, folder, plan.rundir.figures)
+    run = ShownRun(table, samples, patient_groups(samples, plan.study.cohort.label or ""), values, top)
     drawn = _of_patients(run, ranking, reads)
     channels: tuple[ChannelPictures, ...] = ()
     has_r = bool(np.isfinite(values.r).any())
     if has_r:
-        channels = _of_channels(run, ranking, names, write)
+        channels = _of_channels(run, ranking, names, folder)
     return Pictures(
         channels=channels,
-        patients=tuple(write(one, name) for name, one in drawn.items()),
+        patients=tuple(_written(folder, plan.rundir.figures, one, name) for name, one in drawn.items()),
         note="" if has_r else NO_EMBEDDING,
     )
 
 
-def patient_groups(samples: Samples) -> PatientGroups:
-    """Classes, grades, or the two halves that the column ``direction`` compares, in words."""
+def patient_groups(samples: Samples, label: str) -> PatientGroups:
+    """Classes, grades, or the two halves that the column ``direction`` compares, in words.
+
+    Args:
+        label: column of the outcome, which names like ``2`` need to be understood.
+    """
     outcome = samples.outcome
-    if isinstance(outcome, Ordinal):
-        return PatientGroups(tuple(f"grade {name}" for name in outcome.levels), samples.label, is_ordered=True)
+    if isinstance(outcome, Nominal | Ordinal):
+        is_terse = max(map(len, outcome.levels)) < TERSE
+        names = tuple(f"{label} {name}" if is_terse else name for name in outcome.levels)
+        return PatientGroups(names, samples.label, is_ordered=isinstance(outcome, Ordinal))
     names, group = compared_groups(samples)
     if isinstance(outcome, Survival):
         names = tuple(f"{name} events" for name in names)
@@ -82,19 +90,24 @@ def patient_groups(samples: Samples) -> PatientGroups:
     return PatientGroups(tuple(names), group.astype(np.int64))
 
 
-def _of_channels(run: ShownRun, ranking: pd.DataFrame, names: list[str], write: Write) -> tuple[ChannelPictures, ...]:
+def _of_channels(run: ShownRun, ranking: pd.DataFrame, names: list[str], folder: Path) -> tuple[ChannelPictures, ...]:
     """Gallery and map of every chosen channel that some tile can be shown of."""
     pixels = ShownPixels(run.table.plan, run.table)
     rows = ranking.set_index("channel")
     tiles, bar = gallery_tiles(run, pixels)
     maps = map_figures(run, pixels, names, run.table.plan.study.rank.by)
-    return tuple(
-        channel_pictures(
-            name, _in_words(rows.loc[name]), groups, bar, drawn and write(drawn, f"map-{channel_anchor(name)}")
-        )
-        for name, groups, drawn in zip(names, tiles, maps, strict=True)
-        if groups
-    )  # fmt: skip
+    shown, left_bytes = [], LARGEST_MAPS
+    for name, groups, drawn in zip(names, tiles, maps, strict=True):
+        picture, note = None, ""
+        if drawn is not None:
+            picture = _written(folder, run.table.plan.rundir.figures, drawn, f"map-{channel_anchor(name)}", MAP_COLOURS)
+            left_bytes -= (folder / picture.path.name).stat().st_size
+            if left_bytes < 0:
+                picture, note = None, f"Typical images: figures/{picture.path.name}, beside this page."
+        if groups:
+            said = ". ".join(filter(None, [_in_words(rows.loc[name]), note.rstrip(".")]))
+            shown.append(channel_pictures(name, said, groups, bar, picture))
+    return tuple(shown)
 
 
 def _in_words(row: pd.Series) -> str:
@@ -150,7 +163,7 @@ def _sites(samples: Samples) -> PatientGroups | None:
     return PatientGroups(samples.site_names, samples.site.astype(np.int64), first_colour=SITE_COLOUR)
 
 
-def _written(folder: Path, shown_in: Path, drawn: Drawn, name: str) -> Picture:
+def _written(folder: Path, shown_in: Path, drawn: Drawn, name: str, colours: int | None = None) -> Picture:
     """Args: folder: where the figure is written; shown_in: what that is called when all are done."""
-    save_figure(drawn.figure, folder / f"{name}.png")
+    save_figure(drawn.figure, folder / f"{name}.png", colours=colours)
     return Picture(shown_in / f"{name}.png", drawn.alt, drawn.caption)
