@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -126,7 +127,8 @@ def rank_correlations(values: FloatArray) -> FloatArray:
     NaN where these are fewer than ``FEWEST_SHARED``, or a column does not vary over them.
     """
     table = pd.DataFrame(values).corr(method="spearman", min_periods=FEWEST_SHARED)
-    return np.clip(table.to_numpy(dtype=np.float64), -1.0, 1.0)
+    result: FloatArray = np.clip(table.to_numpy(dtype=np.float64), -1.0, 1.0)
+    return result
 
 
 def _draw_values(axes: Axes, values: FloatArray, limit: float) -> AxesImage:
@@ -148,7 +150,7 @@ def _draw_tree(axes: Axes, tree: FloatArray | None, side: str) -> None:
         hierarchy.dendrogram(tree, ax=axes, orientation=side, no_labels=True, color_threshold=0,
                              above_threshold_color=OTHER)  # fmt: skip
         for lines in axes.collections:
-            lines.set_linewidth(0.8)  # type: ignore[attr-defined]
+            lines.set_linewidth(0.8)
         if side == "left":
             axes.invert_yaxis()
         axes.axis("off")
@@ -166,8 +168,11 @@ def _draw_strip(axes: Axes, strip: PatientGroups, rows: IntArray, name: str) -> 
 
 
 def _strip_legends(figure: Figure, strips: Sequence[PatientGroups]) -> None:
-    for strip, name, where in zip(strips, ("group", "site"), ("upper left", "upper right"), strict=False):
-        handles = [Patch(color=colour, label=strip.label(k)) for k, colour in enumerate(strip.colours)]
-        handles = handles[: len(COLOURS)]
-        figure.legend(handles=handles, title=name, loc=f"outside {where}", ncols=min(len(handles), 4), frameon=False,
-                      fontsize=8, title_fontsize=8)  # fmt: skip
+    places: tuple[Literal["outside upper left", "outside upper right"], ...] = (
+        "outside upper left",
+        "outside upper right",
+    )
+    for strip, name, where in zip(strips, ("group", "site"), places, strict=False):
+        handles = [Patch(color=colour, label=strip.label(k)) for k, colour in enumerate(strip.colours)][: len(COLOURS)]
+        figure.legend(handles=handles, title=name, loc=where, ncols=min(len(handles), 4), frameon=False, fontsize=8,
+                      title_fontsize=8)  # fmt: skip

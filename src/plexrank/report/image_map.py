@@ -22,8 +22,8 @@ LARGEST_SIDE_PX = 400
 MOST_IMAGES = 4
 """Groups with a map; of more, those named first."""
 PANEL_INCHES = 2.2
-FARTHEST_R = 3.0
-"""Standard deviations at which the colours of r end."""
+LEAST_R = 1.0
+"""Standard deviations to which the colours of r reach at least."""
 OPACITY = 0.55
 
 
@@ -76,14 +76,16 @@ def map_figure(channel: str, images: Sequence[MappedImage], method: str, bar: Sc
         grid[0, number].set_title(title, fontsize=7.5)
     if has_maps:
         highest = max(float(np.nanmax(image.importance, initial=0.0)) for image in images) or 1.0
+        farthest = max(LEAST_R, *(float(np.nanmax(np.abs(image.tile_r), initial=0.0)) for image in images))
         for axes_of_row, scale, label, values in (
             (grid[1], Normalize(0, highest), f"importance ({method})", [image.importance for image in images]),
-            (grid[2], Normalize(-FARTHEST_R, FARTHEST_R), "r", [image.tile_r for image in images]),
+            (grid[2], Normalize(-farthest, farthest), "r", [image.tile_r for image in images]),
         ):
             colours = ScalarMappable(scale, colormaps["cividis"])
             for axes, image, of_tiles in zip(axes_of_row, images, values, strict=True):
                 _draw_tiles(axes, image, of_tiles, colours)
             colour_bar = figure.colorbar(colours, ax=list(axes_of_row), shrink=0.85, alpha=OPACITY)
+            colour_bar.ax.set_facecolor("black")  # as tissue without this protein is
             colour_bar.set_label(label, fontsize=8)
             colour_bar.ax.tick_params(labelsize=7)
     ids = ", ".join(f"{image.image_id} ({image.group}, patient {image.patient_id})" for image in images)
@@ -122,5 +124,5 @@ def _draw_image(axes: Axes, image: MappedImage, window: tuple[float, float], bar
 def _draw_tiles(axes: Axes, image: MappedImage, values: FloatArray, colours: ScalarMappable) -> None:
     for (top, left, height, width), value in zip(image.tiles.tolist(), values, strict=True):
         if np.isfinite(value):
-            colour = colours.to_rgba(value, alpha=OPACITY)  # type: ignore[arg-type]
+            colour = colours.to_rgba(value, alpha=OPACITY)
             axes.add_patch(Rectangle((left, top), width, height, facecolor=colour, edgecolor="none", rasterized=True))

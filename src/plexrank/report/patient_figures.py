@@ -161,8 +161,8 @@ def reads_figure(reads: Sequence[ReadStatistic], r: FloatArray, groups: PatientG
                   loc="outside upper left")  # fmt: skip
     said = ", ".join(f"{read.channel}: {read.name}, r² {read.r2:.2f}" for read in reads)
     caption = (
-        "Held-out r of every patient against the simple image statistic that explains most of it (to amounts 1 % of "
-        "their mean is added, so that zeros have a place). r² is the share of r that the statistic explains on patients "
+        "Held-out r of every patient against the simple image statistic that explains most of it (amounts with 1 % of "
+        "their mean added, so that zeros have a place). r² is the share of r that the statistic explains on patients "
         "outside the training; near 1 the embedding is that statistic, near 0 it reads something that none of these "
         "statistics measures. To explain r is not to explain the outcome."
     )
@@ -174,7 +174,8 @@ def as_regressed(values: FloatArray) -> FloatArray:
     known = values[np.isfinite(values)]
     if not len(known) or known.min() < 0:
         return values
-    return values + OFFSET * known.mean()
+    result: FloatArray = values + OFFSET * known.mean()
+    return result
 
 
 def spans_decades(values: FloatArray) -> bool:

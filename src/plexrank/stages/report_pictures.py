@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,19 +99,19 @@ def _of_channels(run: ShownRun, ranking: pd.DataFrame, names: list[str], folder:
     maps = map_figures(run, pixels, names, run.table.plan.study.rank.by)
     shown, left_bytes = [], LARGEST_MAPS
     for name, groups, drawn in zip(names, tiles, maps, strict=True):
-        picture, note = None, ""
+        said, picture = _in_words(rows.loc[name].to_dict()), None
         if drawn is not None:
-            picture = _written(folder, run.table.plan.rundir.figures, drawn, f"map-{channel_anchor(name)}", MAP_COLOURS)
+            file = f"map-{channel_anchor(name)}"
+            picture = _written(folder, run.table.plan.rundir.figures, drawn, file, MAP_COLOURS)
             left_bytes -= (folder / picture.path.name).stat().st_size
             if left_bytes < 0:
-                picture, note = None, f"Typical images: figures/{picture.path.name}, beside this page."
+                said, picture = f"{said}. Typical images are in figures/{file}.png, beside this page", None
         if groups:
-            said = ". ".join(filter(None, [_in_words(rows.loc[name]), note.rstrip(".")]))
             shown.append(channel_pictures(name, said, groups, bar, picture))
     return tuple(shown)
 
 
-def _in_words(row: pd.Series) -> str:
+def _in_words(row: Mapping[Hashable, Any]) -> str:
     """What the table says of a channel, in a line."""
     by = {"both": "found by intensity and by pattern", "": "not significant"}
     found = by.get(row["found_by"], f"found by {row['found_by']}")

@@ -100,8 +100,8 @@ class ShownPixels:
             for channel, total in sums.items():
                 plane = pixels[self._plan.channels.planes[image, channel]].astype(np.float64)
                 total[ys, xs] += np.add.reduceat(np.add.reduceat(plane, y_starts, 0), x_starts, 1)
-        ys, xs = (np.bincount(np.arange(side) // reduced) for side in store.shape[1:])
-        return {channel: total / np.outer(ys, xs) for channel, total in sums.items()}, False
+        held_y, held_x = (np.bincount(np.arange(side) // reduced) for side in store.shape[1:])
+        return {channel: total / np.outer(held_y, held_x) for channel, total in sums.items()}, False
 
     def tiles_of(self, image: int) -> tuple[IntArray, IntArray]:
         """Indices (tile,) of an image's tiles, and (tile, 4) y, x, height, width of them."""
@@ -162,7 +162,8 @@ def _reduced(plane: npt.NDArray[np.generic], times: int) -> npt.NDArray[np.float
     """(y, x) means over squares of so many pixels a side, what is left at the far edges included."""
     if times == 1:
         return plane.astype(np.float64)
-    return square_means(sum_runs(plane[np.newaxis], times), plane.shape[0], (times, times))[0]
+    means: npt.NDArray[np.float64] = square_means(sum_runs(plane[np.newaxis], times), plane.shape[0], (times, times))[0]
+    return means
 
 
 def _runs(start: int, length: int, reduced: int) -> tuple[slice, IntArray]:
