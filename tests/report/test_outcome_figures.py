@@ -38,8 +38,14 @@ def title(figure: Drawn) -> str:
     return str(figure.figure.axes[0].get_legend().get_title().get_text())
 
 
-def test_classes_have_no_figure() -> None:
-    assert outcome_figure(pd.DataFrame(), {"outcome": {"kind": "nominal"}, "held_out": {}}) is None
+def test_classes_are_counted_by_the_most_probable() -> None:
+    table = {"label": ["a", "b", "b"], "predicted": ["a", "a", "b"]} | {f"probability_{k}": [0.5] * 3 for k in "ab"}
+    figure = drawn("nominal", table)
+    axes = figure.figure.axes[0]
+    assert texts(axes) == ["1", "0", "1", "1"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class, held out", "true class")
+    assert "True against predicted classes, as counts: 2 of 3 patients on the diagonal" in figure.alt
+    assert "the one with the highest probability" in figure.caption
 
 
 @pytest.mark.parametrize(

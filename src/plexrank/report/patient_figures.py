@@ -50,11 +50,10 @@ def dots_figure(channels: Sequence[str], r: FloatArray, mean_intensity: FloatArr
     relative = relative_intensity(mean_intensity)
     shown.append((relative, FARTHEST_LOG2, "mean intensity, log2 of its ratio to the channel's median"))
     for axes, (values, farthest, label) in zip(panels, shown, strict=True):
-        _draw_lanes(axes, np.clip(values, -farthest, farthest), groups)
+        _draw_lanes(axes, values, farthest, groups)
         axes.set_xlabel(label)
         axes.xaxis.set_label_position("top")
         axes.xaxis.tick_top()
-        axes.set_xlim(-1.04 * farthest, 1.04 * farthest)
     panels[0].set_yticks(range(len(channels)), [short(name) for name in channels])
     panels[0].set_ylim(len(channels) - 0.5, -0.5)
     figure.legend(handles=legend_marks(groups), ncols=min(len(groups), 6), frameon=False, fontsize=9,
@@ -83,7 +82,8 @@ def relative_intensity(mean_intensity: FloatArray) -> FloatArray:
     return result
 
 
-def _draw_lanes(axes: Axes, values: FloatArray, groups: PatientGroups) -> None:
+def _draw_lanes(axes: Axes, values: FloatArray, farthest: float, groups: PatientGroups) -> None:
+    values = np.clip(values, -farthest, farthest)
     jitter = np.random.default_rng(0)
     num_channels = values.shape[1]
     step = 0.8 / len(groups)
@@ -95,14 +95,11 @@ def _draw_lanes(axes: Axes, values: FloatArray, groups: PatientGroups) -> None:
         y = lane + jitter.uniform(-0.3 * step, 0.3 * step, own.shape)
         axes.plot(own.ravel(), y.ravel(), marker, linestyle="", color=colour, markersize=2.6, alpha=0.6,
                   markeredgewidth=0, rasterized=True)  # fmt: skip
-        for channel in range(num_channels):
-            known = own[~np.isnan(own[:, channel]), channel]
-            if len(known):
-                ends = lane[channel] - 0.42 * step, lane[channel] + 0.42 * step
-                axes.vlines(np.median(known), *ends, color=BOTH, linewidth=1.6)
+        medians = np.array([np.median(one[~np.isnan(one)]) if (~np.isnan(one)).any() else np.nan for one in own.T])
+        axes.vlines(medians, lane - 0.42 * step, lane + 0.42 * step, color=BOTH, linewidth=1.6)
     axes.axvline(0, color="#444", linewidth=0.7, linestyle=(0, (3, 3)))
-    for border in np.arange(num_channels - 1) + 0.5:
-        axes.axhline(border, color="#e6e8eb", linewidth=0.8)
+    axes.hlines(np.arange(num_channels - 1) + 0.5, -farthest, farthest, color="#e6e8eb", linewidth=0.8)
+    axes.set_xlim(-1.04 * farthest, 1.04 * farthest)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.tick_params(axis="both", length=0)
 

@@ -81,7 +81,8 @@ def patient_groups(samples: Samples, label: str) -> PatientGroups:
     outcome = samples.outcome
     if isinstance(outcome, Nominal | Ordinal):
         is_terse = max(map(len, outcome.levels)) < TERSE
-        names = tuple(f"{label} {name}" if is_terse else name for name in outcome.levels)
+        noun = "grade" if isinstance(outcome, Ordinal) else label
+        names = tuple(f"{noun} {name}" if is_terse else name for name in outcome.levels)
         return PatientGroups(names, samples.label, is_ordered=isinstance(outcome, Ordinal))
     names, group = compared_groups(samples)
     if isinstance(outcome, Survival):
@@ -115,7 +116,11 @@ def _in_words(row: Mapping[Hashable, Any]) -> str:
     """What the table says of a channel, in a line."""
     by = {"both": "found by intensity and by pattern", "": "not significant"}
     found = by.get(row["found_by"], f"found by {row['found_by']}")
-    parts = [f"position {row['position']}", found, row["direction"] and f"intensity {row['direction']} (log2)"]
+    parts = [
+        f"position {row['position']}",
+        found,
+        row["direction"] and f"mean intensity highest: {row['direction']} (log2)",
+    ]
     return "; ".join(filter(None, [*parts, row["reads"] and f"reads {row['reads']}"]))
 
 
