@@ -41,7 +41,7 @@ def heat_map_figure(
     """
     rows, row_tree = clustered(r)
     columns, column_tree = clustered(r.T)
-    width = min(_WIDEST_INCHES, 2.8 + 0.19 * len(channels))
+    width = min(_WIDEST_INCHES, max(6.0 if sites is None else 9.0, 2.8 + 0.19 * len(channels)))
     figure = new_figure(width, min(9.0, 3.2 + 0.045 * len(r)))
     strips = [groups] if sites is None else [groups, sites]
     cell = 0.19

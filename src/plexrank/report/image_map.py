@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
@@ -122,7 +123,7 @@ def _draw_image(axes: Axes, image: MappedImage, window: tuple[float, float], bar
 
 
 def _draw_tiles(axes: Axes, image: MappedImage, values: FloatArray, colours: ScalarMappable) -> None:
-    for (top, left, height, width), value in zip(image.tiles.tolist(), values, strict=True):
-        if np.isfinite(value):
-            colour = colours.to_rgba(value, alpha=OPACITY)
-            axes.add_patch(Rectangle((left, top), width, height, facecolor=colour, edgecolor="none", rasterized=True))
+    known = np.isfinite(values)
+    squares = [Rectangle((left, top), width, height) for top, left, height, width in image.tiles[known].tolist()]
+    facecolors = colours.to_rgba(values[known], alpha=OPACITY)
+    axes.add_collection(PatchCollection(squares, facecolors=facecolors, edgecolors="none", rasterized=True))

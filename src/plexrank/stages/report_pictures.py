@@ -35,10 +35,12 @@ NO_EMBEDDING = (
     "The networks of this architecture have no channel embedding and so no r: tiles and images by r, what the "
     "embedding reads, and the heat maps of r are left out."
 )
-MAP_COLOURS = 128
+DENSE_COLOURS = 128
+"""Of figures with photographs or thousands of dots."""
+DENSE = ("patients",)
 TERSE = 3
 """Letters of a class up to which its column is named with it."""
-LARGEST_MAPS = 6_000_000
+LARGEST_MAPS = 5_000_000
 """Bytes of all maps in the page; later ones stay files beside it."""
 SITE_COLOUR = 4
 """The first of the colours of sites, so that none is that of a group."""
@@ -67,7 +69,10 @@ def draw_pictures(plan: Plan, ranking: pd.DataFrame, reads: pd.DataFrame, folder
         channels = _of_channels(run, ranking, names, folder)
     return Pictures(
         channels=channels,
-        patients=tuple(_written(folder, plan.rundir.figures, one, name) for name, one in drawn.items()),
+        patients=tuple(
+            _written(folder, plan.rundir.figures, one, name, DENSE_COLOURS if name in DENSE else None)
+            for name, one in drawn.items()
+        ),
         note="" if has_r else NO_EMBEDDING,
     )
 
@@ -103,7 +108,7 @@ def _of_channels(run: ShownRun, ranking: pd.DataFrame, names: list[str], folder:
         said, picture = _in_words(rows.loc[name].to_dict()), None
         if drawn is not None:
             file = f"map-{channel_anchor(name)}"
-            picture = _written(folder, run.table.plan.rundir.figures, drawn, file, MAP_COLOURS)
+            picture = _written(folder, run.table.plan.rundir.figures, drawn, file, DENSE_COLOURS)
             left_bytes -= (folder / picture.path.name).stat().st_size
             if left_bytes < 0:
                 said, picture = f"{said}. Typical images are in figures/{file}.png, beside this page", None
