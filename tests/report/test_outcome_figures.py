@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from plexrank.report.outcome_figures import OutcomeFigure, channels_figure, outcome_figure, thirds_of_risk
+from plexrank.report.figure_files import Drawn
+from plexrank.report.outcome_figures import channels_figure, outcome_figure, thirds_of_risk
 from plexrank.statistics.survival import log_rank
 
 SIX = {"time": [1, 2, 3, 4, 5, 6], "event": [1, 1, 1, 0, 1, 0], "fold": [0] * 6, "risk": [6, 5, 4, 3, 2, 1]}
 
 
-def drawn(kind: str, table: dict[str, Any], **held_out: float | None) -> OutcomeFigure:
+def drawn(kind: str, table: dict[str, Any], **held_out: float | None) -> Drawn:
     """Of a table as the CSV has it: all text."""
     summary = {"outcome": {"kind": kind}, "held_out": {name: {"value": value} for name, value in held_out.items()}}
     figure = outcome_figure(pd.DataFrame(table).astype(str), summary)
@@ -29,16 +30,22 @@ def texts(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def labels(figure: OutcomeFigure) -> list[str]:
+def labels(figure: Drawn) -> list[str]:
     return [text.get_text() for text in figure.figure.axes[0].get_legend().get_texts()]
 
 
-def title(figure: OutcomeFigure) -> str:
+def title(figure: Drawn) -> str:
     return str(figure.figure.axes[0].get_legend().get_title().get_text())
 
 
-def test_classes_have_no_figure() -> None:
-    assert outcome_figure(pd.DataFrame(), {"outcome": {"kind": "nominal"}, "held_out": {}}) is None
+def test_classes_are_counted_by_the_most_probable() -> None:
+    table = {"label": ["a", "b", "b"], "predicted": ["a", "a", "b"]} | {f"probability_{k}": [0.5] * 3 for k in "ab"}
+    figure = drawn("nominal", table)
+    axes = figure.figure.axes[0]
+    assert texts(axes) == ["1", "0", "1", "1"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class, held out", "true class")
+    assert "True against predicted classes, as counts: 2 of 3 patients on the diagonal" in figure.alt
+    assert "the one with the highest probability" in figure.caption
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ import pytest
 
 from plexrank.outcome import MEASURE_NAMES, Kind
 from plexrank.ranking.cohort_ranking import CohortRanking
+from plexrank.report.figure_files import Drawn, Picture
 from plexrank.report.figures import faithfulness_figure, ranking_figure
-from plexrank.report.outcome_figures import OutcomeFigure, outcome_figure
-from plexrank.report.page import Picture, ReportContent, render_page
+from plexrank.report.outcome_figures import outcome_figure
+from plexrank.report.page import ReportContent, render_page
 from plexrank.report.wording import WORDINGS, wording_of
 from ranked_outcomes import rank_outcome
 
@@ -28,7 +29,7 @@ class Ranked(NamedTuple):
 
     result: CohortRanking
     folder: Path
-    prediction: OutcomeFigure
+    prediction: Drawn
 
 
 class Page(NamedTuple):
@@ -55,7 +56,7 @@ def rank(kind: Kind, folder: Path) -> Ranked:
     return Ranked(result, *drawn(result, folder))
 
 
-def drawn(result: CohortRanking, folder: Path) -> tuple[Path, OutcomeFigure]:
+def drawn(result: CohortRanking, folder: Path) -> tuple[Path, Drawn]:
     """The folder with the figures, and what is said of that of the predictions."""
     summary = result.summary.to_dict()
     words = wording_of(summary)

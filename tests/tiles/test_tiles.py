@@ -17,6 +17,7 @@ from plexrank.tiles import layout
 from plexrank.tiles.grid import Tile, TileGrid, mirrored
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.tiling import tile_image
+from plexrank.tiles.tissue import find_tissue, summarise_tile, tissue_of_tile
 
 # --- grid
 
@@ -198,3 +199,18 @@ def test_an_image_never_loses_its_last_tile(tmp_path: Path) -> None:
     assert [(row.tile.row, row.tile.col) for row in tiled.tiles] == [(1, 1)]
     assert tiled.n_background == 3
     assert "all 4 tiles are below min_tissue 0.9" in tiled.warnings[0]
+
+
+def test_the_tissue_of_a_tile_is_what_tiling_took_for_it() -> None:
+    pixels = np.random.default_rng(0).poisson(2.0, (3, 40, 44)).astype(np.uint16)
+    pixels[:, :, 20:] += 20
+    tile = TileGrid(40, 44, 48).tile(0, 0)
+    chunk = np.pad(pixels, ((0, 0), (0, 8), (0, 4)))
+    summary = summarise_tile(tile, chunk, (10, 10), None)
+    fraction = find_tissue([summary], 0.0).tiles[0].tissue_fraction
+    least = summary.signal.min()
+    threshold = least + 0.05 * (np.percentile(summary.signal, 99) - least)
+    expected = (summary.signal > threshold).reshape(5, 6).repeat(8, axis=0).repeat(8, axis=1)[:40, :44]
+    np.testing.assert_array_equal(tissue_of_tile(pixels, fraction), expected)
+    assert tissue_of_tile(pixels, 1.0).all()
+    assert not tissue_of_tile(pixels, 0.0).any()

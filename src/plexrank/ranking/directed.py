@@ -23,19 +23,29 @@ def directed_r(learned: Learned, samples: Samples) -> Array:
         0 all through for a channel whose r does not vary in training, NaN where a sample lacks the channel.
     """
     directed = np.full(learned.held_out.shape, np.nan)
-    listed = np.arange(len(samples.outcome)) - (len(samples.outcome) - 1) / 2
     for seed, fold, rows, r in learned.training:
-        label, stratum = samples.label[rows], samples.stratum[rows]
-        center = np.nan_to_num(known_mean(r))
-        spread = np.nan_to_num(np.sqrt(known_mean((r - center) ** 2)))
-        places = samples.outcome.places(label, stratum)
-        if places is not None:
-            along = trend_slope(r, places, stratum)[0]
-        else:
-            along = listed @ label_scores(r, label, stratum, len(samples.outcome))
-        varies = spread > RESOLUTION * (1 + np.abs(center))
-        size = np.divide(np.sign(along), spread, out=np.zeros_like(spread), where=varies)
+        center, size = direction_of_unit(r, rows, samples)
         own = samples.fold == fold
         directed[seed, own] = size * (learned.held_out[seed, own] - center)
     result: Array = known_mean(directed)
     return result
+
+
+def direction_of_unit(r: Array, rows: Array, samples: Samples) -> tuple[Array, Array]:
+    """Centre and factor (channel,) that turn r of one training into that of :func:`directed_r`: factor × (r − centre).
+
+    Args:
+        r: (row, channel) of its training samples.
+        rows: (row,) which samples these are.
+    """
+    listed = np.arange(len(samples.outcome)) - (len(samples.outcome) - 1) / 2
+    label, stratum = samples.label[rows], samples.stratum[rows]
+    center = np.nan_to_num(known_mean(r))
+    spread = np.nan_to_num(np.sqrt(known_mean((r - center) ** 2)))
+    places = samples.outcome.places(label, stratum)
+    if places is not None:
+        along = trend_slope(r, places, stratum)[0]
+    else:
+        along = listed @ label_scores(r, label, stratum, len(samples.outcome))
+    varies = spread > RESOLUTION * (1 + np.abs(center))
+    return center, np.divide(np.sign(along), spread, out=np.zeros_like(spread), where=varies)

@@ -139,12 +139,24 @@ def _sentence(r2: Mapping[str, float], beyond: Mapping[str, float]) -> str:
 
 
 def _named(r2: Mapping[str, float]) -> str:
-    """The statistic that explains most, an earlier one in ``WORDS`` where it explains nearly as much."""
-    kinds = list(WORDS)
-    close = [name for name, value in r2.items() if value >= max(max(r2.values()) - AS_GOOD, LEAST_R2)]
-    first = min(close, key=lambda name: (kinds.index(_kind(name)), -r2[name]))
-    length = first.removeprefix(_kind(first)).strip("_").removesuffix("um")
-    return f"{WORDS[_kind(first)]}{f' at {length} µm' if length else ''} (r² {r2[first]:.2f})"
+    first = best_statistic(r2)
+    return f"{in_words(first)} (r² {r2[first]:.2f})"
+
+
+def best_statistic(r2: Mapping[str, float]) -> str:
+    """The statistic that explains most, an earlier one in ``WORDS`` where it explains nearly as much.
+
+    One that explains less than ``LEAST_R2`` does so only where all do.
+    """
+    kinds, most = list(WORDS), max(r2.values())
+    close = [name for name, value in r2.items() if value >= max(most - AS_GOOD, min(LEAST_R2, most))]
+    return min(close, key=lambda name: (kinds.index(_kind(name)), -r2[name]))
+
+
+def in_words(statistic: str) -> str:
+    """Such as ``clustering at 20 µm`` for ``morans_i_20um``."""
+    length = statistic.removeprefix(_kind(statistic)).strip("_").removesuffix("um")
+    return f"{WORDS[_kind(statistic)]}{f' at {length} µm' if length else ''}"
 
 
 def _kind(name: str) -> str:

@@ -155,7 +155,7 @@ def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str
         not above zero; and texts such as ``high +1.3``, the class alone where there is no ratio, and an empty
         text where the classes do not differ.
     """
-    names, label = _compared(samples)
+    names, label = compared_groups(samples)
     means = np.stack([known_mean(mean_intensity[label == k]) for k in range(len(names))])
     known = ~np.isnan(means)
     means = np.where(known, means, -np.inf)
@@ -172,7 +172,7 @@ def directions(mean_intensity: Array, samples: Samples) -> tuple[Array, list[str
     return log2, texts
 
 
-def _compared(samples: Samples) -> tuple[tuple[str, ...], Array]:
+def compared_groups(samples: Samples) -> tuple[tuple[str, ...], Array]:
     """Names of the groups that are compared, and which (sample,) each belongs to: classes, or halves of an order."""
     places = samples.places()
     if places is None:

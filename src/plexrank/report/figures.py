@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
+from plexrank.report.figure_files import new_figure, save_figure
 from plexrank.report.wording import WORDINGS, Wording
 
 SIGNIFICANT = "#0b5fa5"
@@ -41,20 +40,19 @@ def ranking_figure(
 
     Args:
         ranking: the ranking table, best channel first.
-        path: PNG file to write.
+        path: PNG file to write; the SVG goes beside it.
         planted: channels of a simulated cohort that truly differ; a star marks them.
         words: for the kind of outcome.
         fdr: the q-value up to which a channel is significant; lines show the p-values at which it is reached.
     """
     height = 2.4 + 0.24 * len(ranking)
-    figure = Figure(figsize=(10, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, height)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     rows = np.arange(len(ranking))
     _draw_associations(right, ranking, rows, words, fdr)
     _style(right)
     draw_scores(left, ranking, len(ranking), planted, words)  # after the other, whose rows it sets too
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
 
 
 def faithfulness_figure(
@@ -64,12 +62,11 @@ def faithfulness_figure(
 
     Args:
         curves: ``deletion, insertion, deletion_random, insertion_random``, each with one value for 0, 1, … channels.
-        path: PNG file to write.
+        path: PNG file to write; the SVG goes beside it.
         measure: what the headline measure is called.
         chance: its value for predictions that know nothing.
     """
-    figure = Figure(figsize=(10, 2.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 2.6)
     both = figure.subplots(1, 2, sharey=True)
     for axes, kind, doing in zip(both, ("deletion", "insertion"), ("at their mean", "kept"), strict=True):
         axes.plot(curves[kind], color=SIGNIFICANT, label="most important first")
@@ -79,7 +76,7 @@ def faithfulness_figure(
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     both[0].set_ylabel(f"held-out {measure}")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def draw_scores(

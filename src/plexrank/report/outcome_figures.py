@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from plexrank.arrays import Array
 from plexrank.outcome import MEASURE_NAMES, Kind
+from plexrank.report.figure_files import Drawn, new_figure
 from plexrank.report.figures import BOTH, INTENSITY, OTHER, SIGNIFICANT, as_text
 from plexrank.report.wording import p_value
 from plexrank.statistics.survival import kaplan_meier, log_rank
@@ -30,24 +28,9 @@ LONG_NAME = 8
 """Letters of a grade from which its name is written aslant."""
 
 
-@dataclass(frozen=True)
-class OutcomeFigure:
-    """A figure of held-out predictions.
-
-    Attributes:
-        figure: to be saved.
-        alt: what is seen on it.
-        caption: what it shows, and how far to trust it.
-    """
-
-    figure: Figure
-    alt: str
-    caption: str
-
-
 def channels_figure(
     per_patient: pd.DataFrame, channels: Sequence[str], kind: Kind, time_name: str = "time"
-) -> OutcomeFigure | None:
+) -> Drawn | None:
     """Survival by the held-out r of single channels; ``None`` for other kinds of outcome, and without embedding.
 
     Args:
@@ -62,8 +45,7 @@ def channels_figure(
     if not shown:
         return None
     rows = -(-len(shown) // CHANNELS_A_ROW)
-    figure = Figure(figsize=(8, 0.5 + 2.5 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 0.5 + 2.5 * rows)
     grid = figure.subplots(rows, CHANNELS_A_ROW, sharex=True, sharey=True, squeeze=False).ravel()
     said = []
     for axes, channel in zip(grid, shown, strict=False):
@@ -87,7 +69,7 @@ def channels_figure(
                   fontsize=8, title_fontsize=9, loc="outside upper left")  # fmt: skip
     figure.supxlabel(as_text(time_name), fontsize=10)
     figure.supylabel("share without an event", fontsize=10)
-    return OutcomeFigure(
+    return Drawn(
         figure,
         f"Kaplan-Meier curves of the thirds of held-out r, by channel ({'; '.join(said)})",
         "Survival by the held-out embedding r of single channels, the first of the ranking: each network gives r the "
@@ -99,9 +81,7 @@ def channels_figure(
     )
 
 
-def outcome_figure(
-    predictions: pd.DataFrame, summary: Mapping[str, Any], time_name: str = "time"
-) -> OutcomeFigure | None:
+def outcome_figure(predictions: pd.DataFrame, summary: Mapping[str, Any], time_name: str = "time") -> Drawn | None:
     """The figure for the kind of outcome; ``None`` where that has none.
 
     Args:
@@ -109,8 +89,9 @@ def outcome_figure(
         summary: content of ``summary.json``.
         time_name: of the axis of times.
     """
-    draw: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], OutcomeFigure]] = {
-        "ordinal": _confusion,
+    draw: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Drawn]] = {
+        "nominal": partial(confusion_figure, noun="class"),
+        "ordinal": partial(confusion_figure, noun="grade"),
         "continuous": _scatter,
         "survival": partial(_survival_of_thirds, time_name=time_name),
     }
@@ -129,13 +110,12 @@ def thirds_of_risk(risk: Array, fold: Array) -> Array:
     return thirds
 
 
-def _survival_of_thirds(predictions: pd.DataFrame, held_out: Mapping[str, Any], time_name: str) -> OutcomeFigure:
+def _survival_of_thirds(predictions: pd.DataFrame, held_out: Mapping[str, Any], time_name: str) -> Drawn:
     time, risk = (predictions[name].to_numpy(dtype=np.float64) for name in ("time", "risk"))
     event = predictions["event"].to_numpy(dtype=np.float64) > 0
     third = thirds_of_risk(risk, predictions["fold"].to_numpy())
     p = p_value(log_rank(time, event, third)[1])
-    figure = Figure(figsize=(8, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5.4)
     curves, numbers = figure.subplots(2, 1, sharex=True, height_ratios=(4.2, 1))
     curves.set_xlim(0, time.max() * 1.02)
     ticks = [tick for tick in MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(0, time.max()) if 0 <= tick <= time.max()]
@@ -161,7 +141,7 @@ def _survival_of_thirds(predictions: pd.DataFrame, held_out: Mapping[str, Any], 
     numbers.spines[:].set_visible(False)
     numbers.tick_params(length=0)
     numbers.tick_params(axis="y", pad=14)
-    return OutcomeFigure(
+    return Drawn(
         figure,
         f"Kaplan-Meier curves of the thirds of held-out risk ({'; '.join(said)}); log-rank p {p}",
         "Survival by held-out risk (Kaplan-Meier, with pointwise 95 % bands; upright strokes are censored patients). "
@@ -182,10 +162,9 @@ def _draw_curve(axes: Axes, time: Array, event: Array, color: str, **style: Any)
     axes.plot(censored, curve.survival.at(censored), "|", color=color, markersize=7)
 
 
-def _scatter(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> OutcomeFigure:
+def _scatter(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> Drawn:
     true, predicted = (predictions[name].to_numpy(dtype=np.float64) for name in ("label", "predicted"))
-    figure = Figure(figsize=(5.2, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.2, 4.8)
     axes = figure.subplots()
     ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
     axes.plot(ends, ends, color="#444", linewidth=0.8, linestyle=(0, (3, 3)), label="predicted = true")
@@ -211,12 +190,13 @@ def _scatter(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> OutcomeF
     axes.set_ylabel("true")
     axes.legend(frameon=False, fontsize=8)
     _style(axes)
-    return OutcomeFigure(
+    return Drawn(
         figure, f"True against held-out predicted values of {counted(len(true), 'patient')}: {measures}", caption
     )
 
 
-def _confusion(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> OutcomeFigure:
+def confusion_figure(predictions: pd.DataFrame, held_out: Mapping[str, Any], noun: str = "grade") -> Drawn:
+    """True against predicted classes or grades, as counts of patients; ``held_out`` is not looked at."""
     prefix = "probability_"
     grades = [str(name).removeprefix(prefix) for name in predictions.columns if str(name).startswith(prefix)]
     place = {grade: k for k, grade in enumerate(grades)}
@@ -225,8 +205,7 @@ def _confusion(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> Outcom
     np.add.at(counts, (true, predicted), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.6 + 0.75 * len(grades)
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(side + 1.2, side)
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(counts.shape):
@@ -238,17 +217,22 @@ def _confusion(predictions: pd.DataFrame, held_out: Mapping[str, Any]) -> Outcom
         for name in axes.get_xticklabels():
             name.set(rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(grades)), names)
-    axes.set_xlabel("predicted grade, held out")
-    axes.set_ylabel("true grade")
+    axes.set_xlabel(f"predicted {noun}, held out")
+    axes.set_ylabel(f"true {noun}")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label="share of the true grade", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=f"share of the true {noun}", shrink=0.8)
+    nouns, chosen = (
+        ("grades", "the one nearest to the expected grade")
+        if noun == "grade"
+        else ("classes", "the one with the highest probability")
+    )
     right = f"{int(counts.trace())} of {counted(len(true), 'patient')} on the diagonal"
-    return OutcomeFigure(
+    return Drawn(
         figure,
-        f"True against predicted grades, as counts: {right}",
-        "Patients by true and by held-out predicted grade, the one nearest to the expected grade: each patient is "
-        "predicted by networks that have not seen the patient. Colours are shares of the patients of the true grade.",
+        f"True against predicted {nouns}, as counts: {right}",
+        f"Patients by true and by held-out predicted {noun}, {chosen}: each patient is "
+        f"predicted by networks that have not seen the patient. Colours are shares of the patients of the true {noun}.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +13,15 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES
+from plexrank.report.figure_files import Picture, embedded
 from plexrank.report.methods_text import Methods, left_out
 from plexrank.report.opening import MOST_WARNINGS, make_opening
+from plexrank.report.pictures import Pictures
 from plexrank.report.ranking_table import DescribedColumn, ranking_table
 from plexrank.report.wording import p_value, wording_of
 from plexrank.wording import counted
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure in words: the PNG, what is seen on it, and what stands below it."""
-
-    path: Path
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +42,7 @@ class ReportContent:
         time_name: the column of times, where the outcome is survival.
         described: units and meanings of the columns of the ranking.
         methods: a paragraph for a paper, and what it cites; None where nothing but the ranking is known.
+        drawn: tiles, images, patients and trainings; None where only tables are known.
     """
 
     study_name: str
@@ -66,6 +59,7 @@ class ReportContent:
     time_name: str = ""
     described: Sequence[DescribedColumn] = ()
     methods: Methods | None = None
+    drawn: Pictures | None = None
 
 
 def render_page(content: ReportContent) -> str:
@@ -76,7 +70,7 @@ def render_page(content: ReportContent) -> str:
     environment.filters["number"] = _number
     environment.filters["q"] = p_value
     environment.filters["counted"] = counted
-    environment.filters |= {"brief": "{:g}".format, "code": _code, "ids": _ids}
+    environment.filters |= {"brief": "{:g}".format, "code": _code, "ids": _ids, "embedded": embedded}
     template = environment.get_template("page.html")
     words, outcome = wording_of(content.summary), content.summary["outcome"]
     return template.render(
@@ -87,9 +81,6 @@ def render_page(content: ReportContent) -> str:
         measure=MEASURE_NAMES[outcome["headline"]],
         measures=[(key, name) for key, name in MEASURE_NAMES.items() if key in content.summary["held_out"]],
         linear_model=LINEAR_MODELS[outcome["linear_model"]],
-        figure=_as_data(content.figure),
-        faithfulness_figure=_as_data(content.faithfulness_figure) if content.faithfulness_figure else None,
-        pictures=[(picture, _as_data(picture.path)) for picture in content.pictures],
         groups=_groups(content.ranking),
         trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),
@@ -102,10 +93,6 @@ def render_page(content: ReportContent) -> str:
         left_out=left_out(content.summary),
         not_tested=_by_reason(content.summary["not_tested"]),
     )
-
-
-def _as_data(figure: Path) -> str:
-    return base64.b64encode(figure.read_bytes()).decode()
 
 
 def _groups(ranking: pd.DataFrame) -> list[list[str]]:

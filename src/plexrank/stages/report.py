@@ -12,15 +12,18 @@ from plexrank.outcome import MEASURE_NAMES
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter
 from plexrank.ranking.columns import COLUMNS
+from plexrank.report.figure_files import Picture, save_figure
 from plexrank.report.figures import faithfulness_figure, ranking_figure
 from plexrank.report.methods_text import RunFacts, describe_methods
 from plexrank.report.multiqc import multiqc_table
 from plexrank.report.outcome_figures import channels_figure, outcome_figure
-from plexrank.report.page import Picture, ReportContent, render_page
+from plexrank.report.page import ReportContent, render_page
+from plexrank.report.prediction_figures import roc_figure
 from plexrank.report.wording import wording_of
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.settings import CohortSettings
 from plexrank.stages.display import show_channels, top_channels
+from plexrank.stages.report_pictures import draw_pictures
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study
 
@@ -42,11 +45,14 @@ def run(plan: Plan, reporter: Reporter) -> None:
         per_patient = pd.read_parquet(rundir.ranking / "importance_per_patient.parquet")
     with reading_output(rundir.ranking / "predictions.csv"):
         predictions = pd.read_csv(rundir.ranking / "predictions.csv", dtype=str, keep_default_na=False)
+    with reading_output(rundir.ranking / "reads.csv"):
+        reads = pd.read_csv(rundir.ranking / "reads.csv", dtype={"channel": str}, keep_default_na=False, na_values=[""])
     planted = [row["channel"] for row in read_table(truth).rows if row.get("informative") == "1"] if truth else []
     words, measure = wording_of(summary), MEASURE_NAMES[summary["outcome"]["headline"]]
     channels = ranking.loc[ranking["position"].notna(), "channel"].tolist()
     time = plan.study.cohort.time or "time"
     drawn = {
+        "roc": roc_figure(predictions) if summary["outcome"]["kind"] == "nominal" else None,
         "prediction": outcome_figure(predictions, summary, time),
         "channels": channels_figure(per_patient, channels, summary["outcome"]["kind"], time),
     }
@@ -57,7 +63,8 @@ def run(plan: Plan, reporter: Reporter) -> None:
         if summary["faithfulness"]:
             faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png", measure, words.chance)
         for name, one in figures.items():
-            one.figure.savefig(temporary / f"{name}.png", dpi=120)
+            save_figure(one.figure, temporary / f"{name}.png")
+        pictures = draw_pictures(plan, ranking, reads, temporary)
     provenance = rundir.add_to_last_command(**{"trained on": plan.trained_on()})
     facts = RunFacts(
         channels=len(channels),
@@ -83,6 +90,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
             time_name=plan.study.cohort.time or "",
             described=COLUMNS,
             methods=describe_methods(plan.study, summary, facts),
+            drawn=pictures,
         )
     )
     write_text(rundir.report_page, page)

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from plexrank.errors import RunDirError
+from plexrank.planning.plan import Plan
 from plexrank.settings import CACHE_BYTES
 from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.grid import mirrored
@@ -28,15 +29,7 @@ class TiledCohort(TileTable):
         Raises:
             RunDirError: one is missing, damaged, or another than was tiled.
         """
-        stores = [TileStore(self.plan.rundir.tile_store(image.image_id)) for image in self.plan.cohort.images]
-        for image, store, names in zip(self.plan.cohort.images, stores, self.plan.channels.stored, strict=True):
-            if store.channel_names != names:
-                raise RunDirError(
-                    f"{store.path}: channels {', '.join(store.channel_names)}, but when it was tiled they were "
-                    f"{', '.join(names)}; remove the store and run the tile stage again"
-                )
-            store.require(self.plan.image_units.stored_digests(image))
-        return stores
+        return [open_store(self.plan, image) for image in range(len(self.plan.cohort.images))]
 
     def read(self, tile: int) -> np.ndarray:
         """Counts (channel, y, x) of a tile, mirrored beyond the image's edge; zeros in planes that the image lacks."""
@@ -87,3 +80,20 @@ class TiledCohort(TileTable):
             stratum=sites[image],
             cache_bytes=cache_bytes,
         )
+
+
+def open_store(plan: Plan, image: int) -> TileStore:
+    """The store of an image of the cohort, held against what the tile stage recorded of it.
+
+    Raises:
+        RunDirError: it is missing, damaged, or another than was tiled.
+    """
+    record, names = plan.cohort.images[image], plan.channels.stored[image]
+    store = TileStore(plan.rundir.tile_store(record.image_id))
+    if store.channel_names != names:
+        raise RunDirError(
+            f"{store.path}: channels {', '.join(store.channel_names)}, but when it was tiled they were "
+            f"{', '.join(names)}; remove the store and run the tile stage again"
+        )
+    store.require(plan.image_units.stored_digests(record))
+    return store

@@ -90,18 +90,41 @@ def find_tissue(summaries: Sequence[TileSummary], min_tissue: float) -> TiledIma
 def summarise_tile(tile: Tile, chunk: npt.NDArray[Any], block_px: tuple[int, int], masked: float | None) -> TileSummary:
     """Of a (channel, tile, tile) chunk; ``block_px`` as of :func:`~plexrank.tiles.texture.block_sides`."""
     pixels = chunk[:, : tile.height_px, : tile.width_px]
-    num_channels, height_px, _ = pixels.shape
-    # Sums of a few small whole numbers are exact in any type, and faster in a narrow one.
-    is_small = pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2
-    sums = sum_runs(pixels, _BLOCK_PX, np.uint32 if is_small else np.float64)
-    total = sums.sum(axis=0, keepdims=True, dtype=np.float64)
-    nonfinite = np.zeros(num_channels, dtype=np.int64)
+    nonfinite = np.zeros(len(pixels), dtype=np.int64)
     if pixels.dtype.kind == "f":
         nonfinite = np.count_nonzero(~np.isfinite(pixels), axis=(1, 2))
     return TileSummary(
         tile,
-        square_means(total, height_px, (_BLOCK_PX, _BLOCK_PX)).ravel(),
+        _signal(pixels).ravel(),
         sum_texture(pixels, chunk.shape[1], block_px),
         nonfinite,
         masked,
     )
+
+
+def tissue_of_tile(pixels: npt.NDArray[Any], tissue_fraction: float) -> npt.NDArray[np.bool_]:
+    """Where a tile of an image without a mask holds tissue, (y, x) bool: what tiling took for it.
+
+    The threshold belonged to the whole image, but so many of the tile's blocks are above it as the fraction says, and
+    these are its brightest.
+
+    Args:
+        pixels: (channel, y, x) of the part of the tile that lies in the image, all channels of the store.
+        tissue_fraction: as the tile table has it.
+    """
+    signal = _signal(pixels)
+    above = round(tissue_fraction * signal.size)
+    blocks = np.zeros(signal.size, dtype=bool)
+    blocks[np.argsort(-signal, axis=None, kind="stable")[:above]] = True
+    enlarged = blocks.reshape(signal.shape).repeat(_BLOCK_PX, axis=0).repeat(_BLOCK_PX, axis=1)
+    return enlarged[: pixels.shape[1], : pixels.shape[2]]
+
+
+def _signal(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(y, x) means over blocks of (channel, y, x) pixels, summed over channels."""
+    # Sums of a few small whole numbers are exact in any type, and faster in a narrow one.
+    is_small = pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2
+    sums = sum_runs(pixels, _BLOCK_PX, np.uint32 if is_small else np.float64)
+    total = sums.sum(axis=0, keepdims=True, dtype=np.float64)
+    means: npt.NDArray[np.float64] = square_means(total, pixels.shape[1], (_BLOCK_PX, _BLOCK_PX))[0]
+    return means
