@@ -37,7 +37,10 @@ LOADED = [
 ]
 multiprocessing.get_context("forkserver").set_forkserver_preload(LOADED)  # of all processes that tests start
 
-TINY = ("train.epochs=3", "train.folds=2", "train.seeds=2", "train.batch_tiles=8", "rank.bootstrap=200")
+TINY = (
+    *("train.epochs=3", "train.folds=2", "train.seeds=2", "train.batch_tiles=8"),
+    *("rank.bootstrap=200", "report.pictures=1"),
+)
 """Overrides that make a run of the tiny cohort a matter of seconds."""
 
 

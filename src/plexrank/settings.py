@@ -300,6 +300,14 @@ class RankSettings(Section):
     fdr: float = Field(0.1, gt=0, lt=1, description="significant: intensity_q or pattern_q is at most this")
 
 
+class ReportSettings(Section):
+    """What the report shows."""
+
+    pictures: int = Field(
+        10, ge=0, le=200, description="channels that are shown with tiles and typical images, the first ones"
+    )
+
+
 class Study(Section):
     """A whole study; all paths absolute once it comes from :func:`load_study`."""
 
@@ -311,6 +319,7 @@ class Study(Section):
     train: TrainSettings = TrainSettings()
     attribute: AttributeSettings = AttributeSettings()
     rank: RankSettings = RankSettings()
+    report: ReportSettings = ReportSettings()
     seed: int = Field(0, ge=0, lt=2**31, description="decides folds, training and resampling; same seed, same result")
 
     @model_validator(mode="before")

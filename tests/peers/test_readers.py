@@ -11,7 +11,8 @@ from napari_ome_zarr import napari_get_reader
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 
-from plexrank.stages.display import top_channels
+from plexrank.report.gallery import top_channels
+from plexrank.stages.display import SHOWN
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def store(tiny_run: Path) -> Path:
 
 @pytest.fixture
 def shown(tiny_run: Path) -> list[str]:
-    return top_channels(pd.read_parquet(tiny_run / "ranking" / "ranking.parquet"))
+    return top_channels(pd.read_parquet(tiny_run / "ranking" / "ranking.parquet"), SHOWN)
 
 
 def test_napari_switches_the_first_channels_on(store: Path, shown: list[str]) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError
 from plexrank.planning.plan import Plan, make_plan
+from plexrank.report.gallery import top_channels
 from plexrank.rundir import RunDir
-from plexrank.stages.display import show_channels, top_channels, view
+from plexrank.stages.display import SHOWN, show_channels, view
 from plexrank.study import load_study
 from plexrank.tiles.display import COLORS
 
@@ -43,14 +44,15 @@ def test_found_channels_come_first_and_controls_never() -> None:
             "channel": ["A", "B", "C", "D", "E"],
             "position": [1.0, 2.0, 3.0, 4.0, np.nan],
             "significant": [False, True, False, True, True],
+            "excluded": [False, False, False, False, True],
         }
     )
-    assert top_channels(ranking) == ["B", "D", "A"]
+    assert top_channels(ranking, SHOWN) == ["B", "D", "A"]
     assert top_channels(ranking, 9) == ["B", "D", "A", "C"]
 
 
 def test_a_run_leaves_its_first_channels_switched_on(tiny_run: Path) -> None:
-    first = top_channels(pd.read_parquet(tiny_run / "ranking" / "ranking.parquet"))
+    first = top_channels(pd.read_parquet(tiny_run / "ranking" / "ranking.parquet"), SHOWN)
     assert len(first) == 3
     assert {tuple(sorted(shown)) for shown in shown_in(tiny_run)} == {tuple(sorted(first))}
     assert len(shown_in(tiny_run)) == 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from plexrank.outcome import Kind, make_outcome
 from plexrank.outcome.survival import survival_level
@@ -160,3 +162,40 @@ def test_the_page_has_all_pictures_and_no_other_file(plan: Plan, run: ShownRun) 
     for name in ("ranking", "roc", "prediction", "patients", "reads", "heat-map", "correlations", "stability"):
         assert {f"{name}.png", f"{name}.svg"} <= files
     assert all(path.with_suffix(".svg").name in files for path in plan.rundir.figures.glob("*.png"))
+
+
+def test_a_mask_of_the_user_is_outlined_where_it_can_still_be_read(plan: Plan, run: ShownRun, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.tiff"
+    left = np.zeros((32, 32), np.uint8)
+    left[:, :16] = 1
+    tifffile.imwrite(mask, left)
+    images = [dataclasses.replace(image, mask=path) for image, path in zip(
+        plan.cohort.images, (mask, tmp_path / "moved.tiff", *[None] * 30), strict=True)]  # fmt: skip
+    masked = dataclasses.replace(plan, cohort=dataclasses.replace(plan.cohort, images=tuple(images)))
+    half = copy.copy(run.table)
+    half.rows = run.table.rows.assign(tissue_fraction=0.5)
+    pixels = ShownPixels(masked, half)
+    pixels._store = ShownPixels(plan, run.table)._store  # type: ignore[method-assign]  # tiled without
+    shown = pixels.tiles([(0, 3, 0.1), (1, 3, 0.2), (2, 3, 0.3)])
+    assert shown[0, 3].tissue is not None
+    np.testing.assert_array_equal(shown[0, 3].tissue, left > 0)
+    assert shown[1, 3].tissue is None
+    assert shown[2, 3].tissue is not None
+    assert shown[2, 3].tissue.mean() == pytest.approx(0.5)
+
+
+def test_images_that_lack_a_channel_are_not_shown_for_it(plan: Plan, run: ShownRun) -> None:
+    values = dataclasses.replace(run.values, r=run.values.r.copy(), tile_r=run.values.tile_r.copy())
+    is_a = np.array([image.label == "A" for image in plan.cohort.images])
+    values.tile_r[is_a[run.table.image_of_tile], 0] = np.nan
+    values.r[run.samples.label == 0, run.top[0]] = np.nan
+    values.tile_r[:, 1] = np.nan
+    values.r[:, run.top[1]] = np.nan
+    lacking = dataclasses.replace(run, values=values)
+    pixels = ShownPixels(plan, run.table)
+    tiles, _ = gallery_tiles(lacking, pixels)
+    assert [[group.group for group in of_channel] for of_channel in tiles] == [[run.groups.names[1]], []]
+    first, second = map_figures(lacking, pixels, ["C03", "C00"], "gradient")
+    assert first is not None
+    assert len(first.figure.axes) == 1
+    assert second is None

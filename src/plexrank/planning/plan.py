@@ -245,6 +245,7 @@ class Plan:
                 "ranking": _finished(self.rank()),
                 "truth": file_digest(truth) if truth and truth.is_file() else None,
                 "name": self.study.name,
+                "report": self.study.report.model_dump(mode="json"),
             },
         )
 

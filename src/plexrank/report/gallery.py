@@ -14,7 +14,6 @@ from plexrank.report.figure_files import Picture, as_address
 from plexrank.report.scale_bar import ScaleBar
 from plexrank.report.tile_png import SIDE_PX, tile_png
 
-TOP_CHANNELS = 10
 TILES_AN_END = 3
 """Tiles with the highest r, and as many with the lowest, in a group; fewer where there are many groups."""
 WINDOW_PERCENTILE = 99.5
@@ -93,7 +92,7 @@ class ChannelPictures:
         return channel_anchor(self.channel)
 
 
-def top_channels(ranking: pd.DataFrame, count: int = TOP_CHANNELS) -> list[str]:
+def top_channels(ranking: pd.DataFrame, count: int) -> list[str]:
     """The channels to show: those found significant first, then by position; negative controls never.
 
     Args:

@@ -13,6 +13,7 @@ from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import StudyError
 from plexrank.planning.plan import Plan
 from plexrank.planning.results import read_ranking
+from plexrank.report.gallery import top_channels
 from plexrank.rundir import Unit, reading_output
 from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.display import MOST_SHOWN, set_display
@@ -21,13 +22,6 @@ from plexrank.tiles.store import TileStore
 SHOWN = 3
 """Channels that are on at first."""
 FILES_AT_ONCE = 8
-
-
-def top_channels(ranking: pd.DataFrame, count: int = SHOWN) -> list[str]:
-    """Names of the first channels of a ranking, those found first; no negative control."""
-    ranked = ranking[ranking["position"].notna()]
-    found = ranked["significant"].astype(bool)
-    return [str(name) for name in pd.concat([ranked[found], ranked[~found]])["channel"].head(count)]
 
 
 def show_channels(plan: Plan, shown: Sequence[str]) -> None:
@@ -68,7 +62,7 @@ def view(plan: Plan, channels: Sequence[str], image_ids: Sequence[str]) -> list[
         RunDirError: a file of the run is damaged.
     """
     ranking = read_ranking(plan)
-    shown = list(dict.fromkeys(channels)) or top_channels(ranking)
+    shown = list(dict.fromkeys(channels)) or top_channels(ranking, SHOWN)
     _require_known("channel", shown, list(ranking["channel"]))
     if len(shown) > MOST_SHOWN:
         raise StudyError(f"{len(shown)} channels; at most {MOST_SHOWN} can be told apart by colour")

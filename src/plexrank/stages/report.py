@@ -14,6 +14,7 @@ from plexrank.progress import Reporter
 from plexrank.ranking.columns import COLUMNS
 from plexrank.report.figure_files import Picture, save_figure
 from plexrank.report.figures import faithfulness_figure, ranking_figure
+from plexrank.report.gallery import top_channels
 from plexrank.report.methods_text import RunFacts, describe_methods
 from plexrank.report.multiqc import multiqc_table
 from plexrank.report.outcome_figures import channels_figure, outcome_figure
@@ -22,7 +23,7 @@ from plexrank.report.prediction_figures import roc_figure
 from plexrank.report.wording import wording_of
 from plexrank.rundir import reading_output, replacing, write_text
 from plexrank.settings import CohortSettings
-from plexrank.stages.display import show_channels, top_channels
+from plexrank.stages.display import SHOWN, show_channels
 from plexrank.stages.report_pictures import draw_pictures
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study
@@ -96,7 +97,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
     write_text(rundir.report_page, page)
     meanings = {column.name: column.meaning for column in COLUMNS}
     write_text(rundir.multiqc, json.dumps(multiqc_table(plan.study.name, ranking, summary, meanings), indent=1) + "\n")
-    show_channels(plan, top_channels(ranking))
+    show_channels(plan, top_channels(ranking, SHOWN))
     unit.finish()
 
 

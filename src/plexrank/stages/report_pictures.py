@@ -58,7 +58,7 @@ def draw_pictures(plan: Plan, ranking: pd.DataFrame, reads: pd.DataFrame, folder
     """
     table, samples = TileTable(plan), cohort_samples(plan)
     place = {name: number for number, name in enumerate(table.channels)}
-    names = top_channels(ranking)
+    names = top_channels(ranking, plan.study.report.pictures)
     top = [place[name] for name in names]
     values = read_held_out(plan, table, samples, top)
     run = ShownRun(table, samples, patient_groups(samples, plan.study.cohort.label or ""), values, top)
