@@ -65,7 +65,7 @@ def test_found_channels_come_first_then_positions_and_never_controls() -> None:
             "excluded": [False, False, False, False, True],
         }
     )
-    assert top_channels(ranking) == ["C", "D", "A", "B"]
+    assert top_channels(ranking, 10) == ["C", "D", "A", "B"]
     assert top_channels(ranking, 3) == ["C", "D", "A"]
 
 

@@ -133,7 +133,7 @@ def test_the_page_speaks_of_its_kind(ranked: Ranked) -> None:
     assert "<age>" not in page.source
     assert re.findall(OF_CLASSES, page.text) == []
     assert re.findall(OF_CLASSES, " ".join(re.findall(r'alt="[^"]*"', page.source))) == []
-    assert page.source.count('src="data:image/png;base64,') == 3
+    assert page.source.count('src="data:image/') == 3
 
 
 def test_measures_stand_in_their_order_with_the_headline_first(ranked: Ranked) -> None:

@@ -17,6 +17,7 @@ from plexrank.outcome.survival import survival_level
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.ranking.samples import make_samples
 from plexrank.report.anchors import channel_anchor
+from plexrank.report.gallery import top_channels
 from plexrank.rundir import RunDir
 from plexrank.stages import report_pictures
 from plexrank.stages.channel_pictures import ShownRun, gallery_tiles, map_figures
@@ -153,11 +154,12 @@ def test_the_page_has_all_pictures_and_no_other_file(plan: Plan, run: ShownRun) 
     page = plan.rundir.report_page.read_text()
     assert len(page) < 4_000_000
     assert 'id="pictures"' in page
-    for name in run.table.channels:
-        assert f'id="{channel_anchor(name)}"' in page
+    shown = top_channels(pd.read_parquet(plan.rundir.ranking / "ranking.parquet"), plan.study.report.pictures)
+    assert len(shown) == 1
+    assert re.findall(r'<section class="gallery-channel" id="([^"]+)"', page) == list(map(channel_anchor, shown))
     assert not re.search(r'src="(?!data:)', page)
     tiles = re.findall(r'<img alt="([^"]+)" title="(image [^"]+, patient [^"]+, r [+-][0-9.]+)"', page)
-    assert len(tiles) == 6 * 2 * 6
+    assert len(tiles) == 1 * 2 * 6
     files = {path.name for path in plan.rundir.figures.iterdir()}
     for name in ("ranking", "roc", "prediction", "patients", "reads", "heat-map", "correlations", "stability"):
         assert {f"{name}.png", f"{name}.svg"} <= files
