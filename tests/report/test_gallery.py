@@ -148,11 +148,11 @@ def test_a_channel_says_how_it_is_to_be_read() -> None:
         ),
         GroupTiles("B", (tile(values, 0.1, reduced=2),), ()),
     ]
-    shown = channel_pictures("CD3", "position 1", groups, ScaleBar(2, in_um=False))
+    shown = channel_pictures("CD3", "position 1", groups, ScaleBar(2, in_um=False), (0.0, 63.0))
     assert [(group, end, len(tiles)) for group, end, tiles in shown.rows] == [
-        ("<A>", "highest r", 2),
-        ("<A>", "lowest r", 1),
-        ("B", "highest r", 1),
+        ("<A>", "highest r (dimmer)", 2),
+        ("<A>", "lowest r (brighter)", 1),
+        ("B", "highest r (dimmer)", 1),
     ]
     for said in ("Black is 0 and white 63", "Bar: 2 px", "edge of the tissue", "up to 2 × 2 stored"):
         assert said in shown.scale

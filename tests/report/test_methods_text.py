@@ -77,12 +77,18 @@ def test_how_images_were_reduced(sizes: Any, tile: dict[str, Any], said: str) ->
 )  # fmt: skip
 def test_each_kind_cites_what_it_uses_and_nothing_else(kind: Kind, cited: set[str]) -> None:
     always = {"abdelmagid2020channel", "plexrank", "benjamini1995controlling", "beran1988balanced", "breiman2001random"}
+    always |= {"kingma2015adam"}
     methods = methods_of(kind)
     keys = {citation.key for citation in methods.citations}
     assert keys == cited | always | {"he2016deep"}
     text = " ".join(methods.paragraphs)
     assert all(citation.short in text for citation in methods.citations)
     assert "hodges1962rank" in {one.key for one in methods_of(kind, changes={"sites": {"x": {}}}).citations}
+
+
+def test_a_patience_beyond_the_last_epoch_stopped_nothing() -> None:
+    text = " ".join(methods_of(train={"epochs": 3, "patience": 15}).paragraphs)
+    assert "each, for 3 epochs, the best of which on an inner validation split was kept, by Adam" in text
 
 
 def test_bibtex_is_well_formed() -> None:
@@ -93,9 +99,14 @@ def test_bibtex_is_well_formed() -> None:
 
 
 def test_networks_without_embedding_and_confounded_cohorts_have_no_pattern_test() -> None:
-    text = " ".join(methods_of(changes={"pattern_variance": None}, model={"architecture": "resnet50"}).paragraphs)
+    text = " ".join(
+        methods_of(changes={"not_tested": {"pattern": "no r"}}, model={"architecture": "resnet50"}).paragraphs
+    )
     assert "pattern" not in text
     assert "A ResNet50 with one input channel for each protein (He et al. 2016)" in text
+    assert "q ≤ 0.1 are called significant" in text
+    volume = methods_of(model={"architecture": "resnet3d18"})
+    assert "channels as depth (Tran et al. 2018)" in " ".join(volume.paragraphs)
     confounded = methods_of(changes={"confounded": True})
     assert "Since outcome and site cannot be distinguished, no channel was tested." in " ".join(confounded.paragraphs)
 

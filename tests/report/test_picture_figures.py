@@ -137,7 +137,7 @@ def a_map(tiles: int, **more: object) -> MappedImage:
 
 def test_maps_have_a_square_for_each_tile_with_a_value(tmp_path: Path) -> None:
     images = [a_map(3, importance=np.array([0.1, np.nan, 0.3])), a_map(1, size_px=(20, 20), pixels=np.ones((20, 20)))]
-    drawn = map_figure("CD3", images, "gradient", ScaleBar(10, in_um=False))
+    drawn = map_figure("CD3", images, "gradient", ScaleBar(10, in_um=False), (0.0, 1.0))
     save_figure(drawn.figure, tmp_path / "map.png", colours=128)
     squares = [sum(len(found.get_paths()) for found in axes.collections) for axes in drawn.figure.axes[:6]]
     assert squares == [0, 0, 2, 1, 0, 0]
@@ -146,7 +146,7 @@ def test_maps_have_a_square_for_each_tile_with_a_value(tmp_path: Path) -> None:
 
 
 def test_images_of_one_tile_have_no_map_within(tmp_path: Path) -> None:
-    drawn = map_figure("CD3", [a_map(1), a_map(1)], "gradient", ScaleBar(10, in_um=False))
+    drawn = map_figure("CD3", [a_map(1), a_map(1)], "gradient", ScaleBar(10, in_um=False), (0.0, 1.0))
     assert len(drawn.figure.axes) == 2
     assert "no map within it" in drawn.caption
 

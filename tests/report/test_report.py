@@ -110,11 +110,11 @@ def test_how_far_the_order_holds(content: dict[str, Any]) -> None:
     page = " ".join(render_page(ReportContent(**content | {"ranking": ranking, "summary": summary})).split())
     names = [str(name).replace("<", "&lt;").replace(">", "&gt;") for name in ranking["channel"][[1, 3]]]
     for shown in (
-        "<b>&lt;b&gt;, C02</b>",
+        "&lt;b&gt;, C02 (chosen on the same patients",
         "Kendall's W 0.81, on the first 5 with Nogueira's stability 0.62",
         "1 of 11 decoy channels (real channels shuffled over patients) was called by reliance",
         "Excluded channels that would be found to differ, of 1: none",
-        f"treat as interchangeable: {', '.join(names)}.",
+        f"treat their order as interchangeable: {', '.join(names)}.",
         "200 trainings on permuted labels reach a mean AUC of 0.510; exact p of the prediction 0.005",
         "The variance factor λ of the pattern test is 1.62 as measured from them",
         "Trend over the ordered labels",

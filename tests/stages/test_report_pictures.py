@@ -107,7 +107,7 @@ def test_images_that_are_too_large_are_shown_by_means_of_tiles(
     assert is_coarse
     assert planes[3].shape == (1, 1)
     assert planes[3][0, 0] == pytest.approx(run.table.channel_means[0, 3])
-    drawn = map_figures(run, pixels, ["C03", "C00"], "gradient")
+    drawn = [one for one, _ in map_figures(run, pixels, ["C03", "C00"], "gradient", [[], []])]
     assert all(one is not None and "by the means of their tiles" in one.caption for one in drawn)
 
 
@@ -197,7 +197,7 @@ def test_images_that_lack_a_channel_are_not_shown_for_it(plan: Plan, run: ShownR
     pixels = ShownPixels(plan, run.table)
     tiles, _ = gallery_tiles(lacking, pixels)
     assert [[group.group for group in of_channel] for of_channel in tiles] == [[run.groups.names[1]], []]
-    first, second = map_figures(lacking, pixels, ["C03", "C00"], "gradient")
+    (first, _), (second, _) = map_figures(lacking, pixels, ["C03", "C00"], "gradient", tiles)
     assert first is not None
     assert len(first.figure.axes) == 1
     assert second is None

@@ -83,6 +83,29 @@ SIMULTANEOUS = _article(
 PERMUTATION_IMPORTANCE = _article(
     "breiman2001random", "Breiman 2001", "Breiman, Leo", "Random forests", "Machine Learning", 2001, "45", "5--32",
 )  # fmt: skip
+VOLUME_RESNET = Citation(
+    "tran2018closer",
+    "Tran et al. 2018",
+    "inproceedings",
+    (
+        ("author", "Tran, Du and Wang, Heng and Torresani, Lorenzo and Ray, Jamie and LeCun, Yann and Paluri, Manohar"),
+        ("title", "A closer look at spatiotemporal convolutions for action recognition"),
+        ("booktitle", "Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)"),
+        ("pages", "6450--6459"),
+        ("year", "2018"),
+    ),
+)
+ADAM = Citation(
+    "kingma2015adam",
+    "Kingma & Ba 2015",
+    "inproceedings",
+    (
+        ("author", "Kingma, Diederik P. and Ba, Jimmy"),
+        ("title", "Adam: a method for stochastic optimization"),
+        ("booktitle", "International Conference on Learning Representations (ICLR)"),
+        ("year", "2015"),
+    ),
+)
 RESNET = Citation(
     "he2016deep",
     "He et al. 2016",

@@ -12,6 +12,7 @@ from matplotlib.transforms import offset_copy
 
 from plexrank.report.figure_files import new_figure, save_figure
 from plexrank.report.wording import WORDINGS, Wording
+from plexrank.wording import printable
 
 SIGNIFICANT = "#0b5fa5"
 OTHER = "#8a8f98"
@@ -146,7 +147,7 @@ def _draw_associations(axes: Axes, ranking: pd.DataFrame, rows: np.ndarray, word
             if not is_one or name == "intensity":
                 axes.axvline(
                     -np.log10(limit), color=BOTH if is_one else colour, linewidth=1.2, linestyle=(0, dashes), zorder=0,
-                    label=f"p at which q = {fdr:g}{'' if is_one else f' ({name})'}",
+                    label=f"p that one channel alone needs for q = {fdr:g}{'' if is_one else f' ({name})'}",
                 )  # fmt: skip
     _scale_on_top(axes)
 
@@ -178,5 +179,5 @@ def _channel_name(name: str, is_planted: bool) -> str:
 
 
 def as_text(name: str) -> str:
-    """The name with no part of it read as a formula."""
-    return name.replace("$", r"\$")
+    """The name with no part of it read as a formula, and no character that is not seen."""
+    return printable(name).replace("$", r"\$")

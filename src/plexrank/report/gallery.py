@@ -150,27 +150,49 @@ def contrast_window(tiles: Sequence[FloatArray]) -> tuple[float, float]:
 
 
 def channel_pictures(
-    channel: str, found: str, groups: Sequence[GroupTiles], bar: ScaleBar, image_map: Picture | None = None
+    channel: str,
+    found: str,
+    groups: Sequence[GroupTiles],
+    bar: ScaleBar,
+    window: tuple[float, float],
+    image_map: Picture | None = None,
+    is_chosen_by_tissue: bool = True,
 ) -> ChannelPictures:
     """The part of the page about a channel, of groups with one tile or more among them."""
     shown = [tile for group in groups for _, tiles in group.ends() for tile in tiles]
-    window = contrast_window([tile.pixels for tile in shown])
     times = max(1, SIDE_PX // max(side for tile in shown for side in tile.pixels.shape))
+    ways = _ways(groups)
     rows = tuple(
-        (group.group, end, tuple(_shown(tile, (channel, group.group, end), window, bar, times) for tile in tiles))
+        (
+            group.group,
+            f"{end}{ways[end]}",
+            tuple(_shown(tile, (channel, group.group, end), window, bar, times) for tile in tiles),
+        )
         for group in groups
         for end, tiles in group.ends()
     )
     reduced = max(tile.reduced for tile in shown)
     scale = (
         f"Black is {window[0]:.4g} and white {window[1]:.4g} ({WINDOW_PERCENTILE} % of the pixels shown lie below), in "
-        f"the units of the images, alike in all tiles of this channel. Bar: {bar.text}."
+        f"the units of the images, alike in all tiles and images of this channel. Bar: {bar.text}."
     )
     if reduced > 1:
         scale += f" Pixels are means over up to {reduced} × {reduced} stored ones."
     if any(tile.tissue is not None for tile in shown):
-        scale += " Orange: edge of the tissue, as tiles were chosen by it."
+        scale += " Orange: edge of the tissue" + (", as tiles were chosen by it." if is_chosen_by_tissue else ".")
     return ChannelPictures(channel, found, scale, rows, image_map)
+
+
+def _ways(groups: Sequence[GroupTiles]) -> dict[str, str]:
+    """By the end of r whether its tiles are the brighter or the dimmer ones, on the average over those shown."""
+    highest, lowest = (
+        [float(tile.pixels.mean()) for group in groups for tile in getattr(group, end)] for end in ("highest", "lowest")
+    )
+    if not highest or not lowest or np.mean(highest) == np.mean(lowest):
+        return {"highest r": "", "lowest r": ""}
+    names = (" (brighter)", " (dimmer)")
+    brighter, dimmer = names if np.mean(highest) > np.mean(lowest) else names[::-1]
+    return {"highest r": brighter, "lowest r": dimmer}
 
 
 def _shown(

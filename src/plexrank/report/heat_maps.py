@@ -26,6 +26,8 @@ FARTHEST = 3.0
 FEWEST_SHARED = 5
 """Patients with both channels that a correlation needs."""
 _COLOURS = "cividis"
+LARGEST_TREE = 800
+"""Leaves up to which a tree is drawn."""
 _WIDEST_INCHES = 16.0
 
 
@@ -146,7 +148,7 @@ def _name_columns(axes: Axes, names: Sequence[str]) -> None:
 
 def _draw_tree(axes: Axes, tree: FloatArray | None, side: str) -> None:
     axes.axis("off")
-    if tree is not None:
+    if tree is not None and len(tree) < LARGEST_TREE:  # which scipy draws by recursion
         hierarchy.dendrogram(tree, ax=axes, orientation=side, no_labels=True, color_threshold=0,
                              above_threshold_color=OTHER)  # fmt: skip
         for lines in axes.collections:

@@ -15,7 +15,6 @@ from matplotlib.patches import Rectangle
 
 from plexrank.arrays import FloatArray, IntArray
 from plexrank.report.figure_files import Drawn, new_figure
-from plexrank.report.gallery import contrast_window
 from plexrank.report.patient_groups import short
 from plexrank.report.scale_bar import ScaleBar
 
@@ -57,19 +56,21 @@ class MappedImage:
     is_coarse: bool = False
 
 
-def map_figure(channel: str, images: Sequence[MappedImage], method: str, bar: ScaleBar) -> Drawn:
+def map_figure(
+    channel: str, images: Sequence[MappedImage], method: str, bar: ScaleBar, window: tuple[float, float]
+) -> Drawn:
     """Typical images of a channel: as they are, with the importance of their tiles, and with the r of these.
 
     Args:
         images: one or more, in the order of the groups.
         method: the importance, as the study calls it.
         bar: for all images.
+        window: black and white, in the units of the images.
     """
     has_maps = any(len(image.tiles) > 1 for image in images)
     columns, rows = len(images), 3 if has_maps else 1
     figure = new_figure(PANEL_INCHES * columns + (0.95 if has_maps else 0.1), PANEL_INCHES * rows + 0.35)
     grid = figure.subplots(rows, columns, squeeze=False)
-    window = contrast_window([image.pixels[np.isfinite(image.pixels)] for image in images])
     for number, image in enumerate(images):
         for axes in grid[:, number]:
             _draw_image(axes, image, window, bar)
@@ -96,7 +97,11 @@ def map_figure(channel: str, images: Sequence[MappedImage], method: str, bar: Sc
 def _caption(images: Sequence[MappedImage], window: tuple[float, float], bar: ScaleBar, has_maps: bool) -> str:
     caption = f"A typical image of each group. Black is {window[0]:.4g}, white {window[1]:.4g}; bar: {bar.text}."
     if has_maps:
-        caption += " From the top: the channel, the importance of its tiles, and their r."
+        caption += (
+            " From the top: the channel, the importance of its tiles, and their r. Importance is how much the "
+            "prediction of the tile leans on this channel, not where the protein is: it may be high where the channel "
+            "is dark."
+        )
     else:
         caption += " Each image is a single tile: there is no map within it."
     if any(image.is_coarse for image in images):

@@ -9,7 +9,7 @@ from typing import Any
 from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES, Kind
 from plexrank.report import citations
 from plexrank.report.citations import Citation
-from plexrank.settings import Study
+from plexrank.settings import ModelSettings, Study
 from plexrank.wording import counted
 
 
@@ -139,7 +139,8 @@ _ARCHITECTURES = {
 
 def _network(study: Study, cite: Cite) -> str:
     model = study.model
-    works = [citations.RESNET] if model.backbone == "resnet18" or not model.has_embedding else []
+    is_volume = "resnet3d18" in ((model.backbone,) if model.has_embedding else (model.architecture,))
+    works = [citations.VOLUME_RESNET] if is_volume else [citations.RESNET] if _has_resnet(model) else []
     weights = {"imagenet": "with published weights", "none": "from random weights"}.get(
         str(model.weights), "from given weights"
     )
@@ -160,6 +161,10 @@ def _network(study: Study, cite: Cite) -> str:
         f"channel embedding {cite(citations.METHOD)}{blended}. Tiles were{attention} over an image. The outcome was "
         f"predicted by {classifier}."
     )
+
+
+def _has_resnet(model: ModelSettings) -> bool:
+    return model.backbone == "resnet18" or not model.has_embedding
 
 
 def _linear_model(study: Study) -> str:
@@ -185,10 +190,15 @@ def _training(study: Study, summary: Mapping[str, Any], facts: RunFacts, cite: C
         "survival": f"the partial likelihood {cite(citations.COX)} with ties after Efron {cite(citations.EFRON)}"
         if study.cohort.outcome == "survival" else "",
     }  # fmt: skip
+    lasting = (
+        f"{counted(train.epochs, 'epoch')}, the best of which on an inner validation split was kept,"
+        if train.patience >= train.epochs
+        else f"up to {counted(train.epochs, 'epoch')} (stopped after {train.patience} without improvement on an inner "
+        "validation split, whose best epoch was kept)"
+    )
     return (
         f"Networks were trained in {folds}{dealt}, so that no patient was in both training and held-out data, with "
-        f"{counted(train.seeds, 'random seed')} each, for up to {counted(train.epochs, 'epoch')} (stopped after "
-        f"{train.patience} without improvement on an inner validation split) by Adam (learning rate "
+        f"{counted(train.seeds, 'random seed')} each, for {lasting} by Adam {cite(citations.ADAM)} (learning rate "
         f"{train.learning_rate:g}, {train.batch_tiles} tiles a step) on {losses[study.cohort.outcome]}; predictions "
         "were averaged over seeds."
     )
@@ -216,17 +226,19 @@ def _tests(study: Study, summary: Mapping[str, Any], facts: RunFacts, cite: Cite
         ),
     }[kind]()
     within = f", within sites and on aligned ranks {cite(citations.ALIGNED_RANKS)}," if sites else ""
+    has_pattern = "pattern" not in summary["not_tested"]
     pattern = (
         "; and for its pattern, by a permutation test of what the embedding of held-out patients reads beyond "
         "brightness, with the direction learned from the training patients of each network (variance factor λ = "
         f"{summary['pattern_variance']:.2f})"
-        if summary["pattern_variance"] is not None
+        if has_pattern
         else ""
     )
+    either = " in either test (at most twice that rate over both)" if has_pattern else ""
     return (
         f"Each channel was tested for its mean intensity, by permutation of outcomes over patients{within} of "
         f"{statistic}{pattern}. P-values of each test were adjusted over the {facts.channels} ranked channels "
-        f"{cite(citations.FDR)}, and channels with q ≤ {summary['fdr']:g} in either test are called significant. "
+        f"{cite(citations.FDR)}, and channels with q ≤ {summary['fdr']:g}{either} are called significant. "
         f"Reliance is permutation importance on held-out patients {cite(citations.PERMUTATION_IMPORTANCE)}."
     )
 
@@ -245,9 +257,9 @@ def _prediction(study: Study, summary: Mapping[str, Any], cite: Cite) -> str:
             f"{cite(citations.BRIER)}; follow-up is the reverse Kaplan–Meier median {cite(citations.FOLLOW_UP)}"
         )
     return (
-        f"{measured}, tested against {study.rank.permutations:,} permutations of the outcome over patients, and "
-        f"compared, paired over patients, with a {baseline}{base_cited} on log mean intensities of the channels in the "
-        "same folds."
+        f"{measured}, tested against {study.rank.permutations:,} permutations of the outcome over patients"
+        f"{' within sites' if summary['sites'] else ''}, and compared, paired over patients, with a "
+        f"{baseline}{base_cited} on log mean intensities of the channels in the same folds."
     )
 
 

@@ -94,7 +94,8 @@ def _description(summary: Mapping[str, Any]) -> str:
     counts, headline = summary["counts"], summary["outcome"]["headline"]
     main = summary["held_out"][headline]
     found = sum(len(names) for names in summary["found"].values())
-    value = "not defined" if main["value"] is None else f"{main['value']:.3f} ({main['low']:.3f} to {main['high']:.3f})"
+    interval = "" if main["low"] is None or main["high"] is None else f" ({main['low']:.3f} to {main['high']:.3f})"
+    value = "not defined" if main["value"] is None else f"{main['value']:.3f}{interval}"
     p = html.escape(p_value(summary["held_out"]["p_value"]))
     return (
         f"{counted(counts['patients'], 'patient')}, {counted(counts['images'], 'image')}. {counted(found, 'channel')} "

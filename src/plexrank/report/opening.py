@@ -13,6 +13,7 @@ from plexrank.outcome import LINEAR_MODELS, MEASURE_NAMES
 from plexrank.report.power import detectable, first_threshold
 from plexrank.report.ranking_table import CONTRADICTION, agreed_direction
 from plexrank.report.wording import Wording, p_value
+from plexrank.statistics.power import smallest_p
 from plexrank.wording import counted
 
 MOST_NAMED = 8
@@ -75,8 +76,28 @@ def make_opening(ranking: pd.DataFrame, summary: Mapping[str, Any], words: Wordi
         prediction=_prediction(summary, words),
         against_means=_against_means(summary),
         is_predicted=is_tested and not summary["at_chance"],
-        obstacles=tuple(_as_sentence(warning) for warning in summary["warnings"]),
+        obstacles=tuple(map(_as_sentence, [*_unordered(ranking, summary), *summary["warnings"]])),
     )
+
+
+def _unordered(ranking: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
+    """That classes which are numbers were taken as groups without an order."""
+    classes = list(summary["counts"]["classes"])
+    is_graded = summary["outcome"]["kind"] == "nominal" and len(classes) > 2 and all(map(_reads_as_number, classes))
+    if not is_graded or ranking["trend"].notna().any():
+        return []
+    return [
+        f"the classes {', '.join(classes)} were taken as groups without an order, so a steady rise or fall was not "
+        "tested; cohort.outcome: ordinal does that, to be chosen before looking at results"
+    ]
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _headline(summary: Mapping[str, Any], words: Wording) -> str:
@@ -85,7 +106,13 @@ def _headline(summary: Mapping[str, Any], words: Wording) -> str:
     counts = {by: len(summary["found"][by]) for by in ("intensity", "pattern", "both")}
     total = sum(counts.values())
     if not total:
-        return f"No channel is found to {words.to}, neither by intensity nor by arrangement"
+        nor = (
+            ": arrangement was not tested"
+            if "pattern" in summary["not_tested"]
+            else ", neither by intensity nor by arrangement"
+        )
+        by = " by intensity" if "pattern" in summary["not_tested"] else ""
+        return f"No channel is found to {words.to}{by}{nor}"
     does = f"channels {words.many}" if total > 1 else f"channel {words.one}"
     called = {"intensity": "by intensity", "pattern": "by arrangement", "both": "by both"}
     return f"{total} {does} ({', '.join(f'{counts[by]} {called[by]}' for by in called if counts[by])})"
@@ -126,8 +153,8 @@ def _evidence(record: Mapping[Any, Any] | None, by: str, words: Wording) -> str:
     if by != "intensity" and (seen := _beyond_brightness(str(record["reads"]))):
         parts.append(seen)
     tests = {"intensity": ("intensity",), "pattern": ("pattern",), "both": ("intensity", "pattern")}[by]
-    q = min(float(record[f"{test}_q"]) for test in tests)
-    return ", ".join([*parts, _equal("q", q)])
+    q = max(float(record[f"{test}_q"]) for test in tests)
+    return ", ".join([*parts, _equal("q", q) + (" or less in each" if by == "both" else "")])
 
 
 def _higher(end: str, words: Wording) -> str:
@@ -158,8 +185,9 @@ def _sureness(summary: Mapping[str, Any], found: Sequence[FoundList]) -> str:
     rate = f"{100 * summary['fdr']:g} %"
     return (
         f"How sure: of the channels that intensity calls, and of those that arrangement calls, at most {rate} are "
-        f"expected to be false (false-discovery rate {summary['fdr']:g}). q is the rate at which a channel is "
-        f"just called.{' Patients are compared within sites.' if summary['sites'] else ''}"
+        f"expected to be false (false-discovery rate {summary['fdr']:g}), of both lists together at most twice as "
+        "many. q is the rate at which a channel is just called."
+        f"{' Patients are compared within sites.' if summary['sites'] else ''}"
     )
 
 
@@ -171,16 +199,15 @@ def _not_found(ranking: pd.DataFrame, summary: Mapping[str, Any], words: Wording
     patients = counted(summary["counts"]["patients"], "patient")
     within = ", within sites" if summary["sites"] else ""
     fdr = summary["fdr"]
+    and_arrangement = "" if "pattern" in summary["not_tested"] else " and by its arrangement"
     threshold = first_threshold(fdr, number)
     tested_and_nearest = [
-        f"Tested: {counted(number, 'channel')} on {patients}{within}, each by its mean intensity and by its "
-        f"arrangement, at a false-discovery rate of {fdr:g}.",
+        f"Tested: {counted(number, 'channel')} on {patients}{within}, each by its mean intensity{and_arrangement}, at "
+        f"a false-discovery rate of {fdr:g}.",
         *_nearest(tested),
     ]
     seen = [f"To be called, the best of {counted(number, 'channel')} needs p ≤ {threshold:.2g}."]
-    size = detectable(summary["outcome"]["kind"], summary["counts"]["classes"], threshold)
-    if size is not None:
-        seen.append(_could_be_seen(summary, size))
+    seen += _could_be_seen(summary, threshold)
     seen.append(f"This result does not show that no channel {words.one}.")
     return (" ".join(tested_and_nearest), " ".join(seen))
 
@@ -195,13 +222,29 @@ def _nearest(tested: pd.DataFrame) -> list[str]:
     if best is None:
         return []
     p, channel, called, q = best
-    return [f"Nearest comes {channel}, by {called}: {_equal('p', p)}, {_equal('q', q)}."]
+    column = "intensity_q" if called == "intensity" else "pattern_q"
+    alike = [str(name) for name in tested.loc[tested[column] == q, "channel"] if name != channel]
+    same = f" ({', '.join(alike[:MOST_NAMED])}{', …' if len(alike) > MOST_NAMED else ''} share this q)" if alike else ""
+    return [f"Nearest comes {channel}, by {called}: {_equal('p', p)}, {_equal('q', q)}{same}."]
 
 
-def _could_be_seen(summary: Mapping[str, Any], size: float) -> str:
-    """The smallest effect that is found with a fair chance, in the words of the kind."""
+def _could_be_seen(summary: Mapping[str, Any], threshold: float) -> list[str]:
+    """The smallest effect that is found with a fair chance, or that none can be."""
     kind, patients = summary["outcome"]["kind"], summary["counts"]["classes"]
-    chance = "with a chance of about 80 %, were it the only one"
+    if kind == "nominal":
+        of_sites = [list(counts.values()) for counts in (summary["sites"] or {"": patients}).values()]
+        if (least := smallest_p(of_sites)) > threshold:
+            within = " within sites" if summary["sites"] else ""
+            return [f"With so few patients none can: labels exchanged{within} give no p below {least:.2g}."]
+    size = detectable(kind, patients, threshold)
+    return [] if size is None else [_seen_from(summary, size)]
+
+
+def _seen_from(summary: Mapping[str, Any], size: float) -> str:
+    """An effect in the words of the kind."""
+    kind, patients = summary["outcome"]["kind"], summary["counts"]["classes"]
+    sites = ", sites not counted" if summary["sites"] else ""
+    chance = f"with a chance of about 80 %, were it the only one{sites}"
     if kind == "survival":
         events = next(iter(patients.values()))
         return (
@@ -225,7 +268,9 @@ def _could_be_seen(summary: Mapping[str, Any], size: float) -> str:
 def _prediction(summary: Mapping[str, Any], words: Wording) -> str:
     main = summary["outcome"]["headline"]
     held, measure = summary["held_out"], MEASURE_NAMES[main]
-    reached = f"{measure} {_number(held[main]['value'])}"
+    is_mean = main == "auc" and len(summary["counts"]["classes"]) > 2
+    of_classes = " (mean over the classes, each against the others; 0.5 is chance)" if is_mean else ""
+    reached = f"{measure}{of_classes} {_number(held[main]['value'])}"
     interval = f" (95 % interval {_number(held[main]['low'])} to {_number(held[main]['high'])})"
     p = f"{words.noun}-permutation {_equal('p', held['p_value'])}"
     if summary["confounded"]:
@@ -235,7 +280,15 @@ def _prediction(summary: Mapping[str, Any], words: Wording) -> str:
             f"Held-out prediction is not shown to be better than chance: {reached}{interval}, {p}. The order by score "
             "is no evidence by itself; the tests of single channels do not depend on it."
         )
-    return f"Held-out prediction is better than chance: {reached}{interval}, {p}."
+    both = (
+        ""
+        if any(summary["found"].values())
+        else (
+            " Both can be true: weak differences of many channels together can predict, while none is strong enough "
+            "alone."
+        )
+    )
+    return f"Held-out prediction is better than chance: {reached}{interval}, {p}.{both}"
 
 
 def _against_means(summary: Mapping[str, Any]) -> str:
@@ -253,9 +306,12 @@ def _against_means(summary: Mapping[str, Any]) -> str:
         verdict = "It is not better than with plain channel means"
     else:
         verdict = "It is not shown to be better than with plain channel means"
+    reached = f"{verdict}: a {model} on these reaches {_number(plain['value'])}"
+    if low is None or high is None:
+        return f"{reached}."
     return (
-        f"{verdict}: a {model} on these reaches {_number(plain['value'])}, and the difference is "
-        f"{_signed(difference['value'])} ({_signed(low)} to {_signed(high)}, paired over patients)."
+        f"{reached}, and the difference is {_signed(difference['value'])} ({_signed(low)} to {_signed(high)}, paired "
+        "over patients)."
     )
 
 

@@ -82,6 +82,7 @@ def render_page(content: ReportContent) -> str:
         measures=[(key, name) for key, name in MEASURE_NAMES.items() if key in content.summary["held_out"]],
         linear_model=LINEAR_MODELS[outcome["linear_model"]],
         groups=_groups(content.ranking),
+        reliant=bool((content.ranking["reliance_q"] <= content.summary["fdr"]).any()),
         trend=bool(content.ranking["trend"].notna().any()),
         rows=content.ranking.to_dict("records"),
         classes=_top_of_each_class(content.by_class),

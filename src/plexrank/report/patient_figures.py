@@ -12,7 +12,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from plexrank.arrays import FloatArray
 from plexrank.report.figure_files import Drawn, new_figure
-from plexrank.report.figures import BOTH
 from plexrank.report.patient_groups import PatientGroups, short
 from plexrank.statistics.means import known_mean
 from plexrank.wording import counted
@@ -60,7 +59,7 @@ def dots_figure(channels: Sequence[str], r: FloatArray, mean_intensity: FloatArr
                   loc="outside upper left")  # fmt: skip
     what = "r and mean intensity" if has_r else "mean intensity"
     caption = (
-        "Every dot is a patient and every row a channel, in the order of the ranking; black strokes are medians of the "
+        "Every dot is a patient and every row a channel, in the order of the ranking; strokes are medians of the "
         f"groups. {f'{SIGN}. ' if has_r else ''}Values beyond "
         f"{f'±{FARTHEST:g} (r) and ' if has_r else ''}±{FARTHEST_LOG2:g} (log2) are drawn at the edge. The "
         "figure describes: what is found, and how surely, stands in the table, whose tests keep sites apart."
@@ -72,13 +71,15 @@ def dots_figure(channels: Sequence[str], r: FloatArray, mean_intensity: FloatArr
 def relative_intensity(mean_intensity: FloatArray) -> FloatArray:
     """(patient, channel) log2 of the ratio to the channel's median over patients, NaN where absent.
 
-    To both 1 % of the channel's mean is added, so that zeros have a place; below 0 counts as 0.
+    To both 1 % of the channel's mean is added, so that zeros have a place; below 0 counts as 0. Where the median is 0,
+    the mean is in its place.
     """
     amounts = np.where(np.isnan(mean_intensity), np.nan, np.maximum(mean_intensity, 0.0))
     offset = OFFSET * np.nan_to_num(known_mean(amounts))
     offset = np.where(offset > 0, offset, 1.0)
     medians = np.array([np.median(own[~np.isnan(own)]) if (~np.isnan(own)).any() else 0.0 for own in amounts.T])
-    result: FloatArray = np.log2((amounts + offset) / (medians + offset))
+    centres = np.where(medians > 0, medians, np.nan_to_num(known_mean(amounts)))
+    result: FloatArray = np.log2((amounts + offset) / (centres + offset))
     return result
 
 
@@ -96,7 +97,8 @@ def _draw_lanes(axes: Axes, values: FloatArray, farthest: float, groups: Patient
         axes.plot(own.ravel(), y.ravel(), marker, linestyle="", color=colour, markersize=2.6, alpha=0.6,
                   markeredgewidth=0, rasterized=True)  # fmt: skip
         medians = np.array([np.median(one[~np.isnan(one)]) if (~np.isnan(one)).any() else np.nan for one in own.T])
-        axes.vlines(medians, lane - 0.42 * step, lane + 0.42 * step, color=BOTH, linewidth=1.6)
+        for line_colour, width in (("white", 4.4), (colour, 2.6)):
+            axes.vlines(medians, lane - 0.45 * step, lane + 0.45 * step, color=line_colour, linewidth=width)
     axes.axvline(0, color="#444", linewidth=0.7, linestyle=(0, (3, 3)))
     axes.hlines(np.arange(num_channels - 1) + 0.5, -farthest, farthest, color="#e6e8eb", linewidth=0.8)
     axes.set_xlim(-1.04 * farthest, 1.04 * farthest)

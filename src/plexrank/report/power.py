@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from statistics import NormalDist
 
 from plexrank.outcome import Kind
+from plexrank.statistics.power import detectable_shift
 
 POWER = 0.8
 """Chance to find a difference of the size that is named."""
-RANKS = math.pi / 3
-"""Patients that a test of ranks needs for one of a t-test, where numbers are normal (its Pitman efficiency is 3/π)."""
 RANK_CORRELATION = 1.06
 """Variance of Fisher's z of Spearman's ρ, times n − 3 (Fieller, Hartley & Pearson 1957)."""
 
@@ -22,7 +21,7 @@ def first_threshold(fdr: float, tests: int) -> float:
 
 
 def detectable(kind: Kind, patients: Mapping[str, int], threshold: float) -> float | None:
-    """The smallest effect that a two-sided test finds with a chance of ``POWER``, by the normal approximation.
+    """The smallest effect that a test finds with a chance of ``POWER``, by large-sample approximations.
 
     Sites are not counted, nor that a channel may be the one of many that is found.
 
@@ -31,19 +30,16 @@ def detectable(kind: Kind, patients: Mapping[str, int], threshold: float) -> flo
         threshold: the p-value that is needed.
 
     Returns:
-        Of classes the difference, in standard deviations, between the smallest class and the others; of grades and
+        Of classes the difference, in standard deviations, between the smallest class and all others; of grades and
         numbers Spearman's ρ; of survival the hazard ratio for one standard deviation (Schoenfeld 1983); ``None``
         with too few patients for any of these.
     """
-    normal = NormalDist()
-    reach = normal.inv_cdf(1 - threshold / 2) + normal.inv_cdf(POWER)
     total = sum(patients.values())
+    if kind == "nominal":
+        return detectable_shift(list(patients.values()), threshold, POWER)
+    normal = NormalDist()
+    reach = normal.inv_cdf(POWER) - normal.inv_cdf(threshold / 2)
     if kind == "survival":
         events = next(iter(patients.values()), 0)
         return math.exp(reach / math.sqrt(events)) if events else None
-    if kind == "nominal":
-        smallest = min(patients.values(), default=0)
-        if smallest < 2 or total - smallest < 2:
-            return None
-        return reach * math.sqrt(RANKS * (1 / smallest + 1 / (total - smallest)))
     return math.tanh(reach * math.sqrt(RANK_CORRELATION / (total - 3))) if total > 4 else None

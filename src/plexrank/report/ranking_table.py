@@ -185,8 +185,14 @@ def _cell(name: str, record: Any, words: Wording) -> Cell:
         small = "–".join(_written(end, record[end]) for end in INTERVALS[name])
     if name == "found_by" and record["excluded"]:
         small = "negative control"
-    text = agreed_direction(record, words) if name == "direction" else _written(name, value)
+    text = _direction(record, words) if name == "direction" else _written(name, value)
     return Cell(text, small, _raw(value))
+
+
+def _direction(record: Any, words: Wording) -> str:
+    """The direction, in brackets where the test of intensity does not find the channel."""
+    text = agreed_direction(record, words)
+    return text if text == "–" or record["found_by"] in ("intensity", "both") else f"({text})"
 
 
 def _written(name: str, value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from plexrank.arrays import FloatArray
 from plexrank.ranking.samples import Samples
 from plexrank.report.figure_files import Drawn
-from plexrank.report.gallery import GroupTiles, TileToShow, choose_tiles, tiles_an_end
+from plexrank.report.gallery import GroupTiles, TileToShow, choose_tiles, contrast_window, tiles_an_end
 from plexrank.report.image_map import LARGEST_SIDE_PX, MOST_IMAGES, MappedImage, map_figure
 from plexrank.report.patient_groups import PatientGroups
 from plexrank.report.scale_bar import ScaleBar, scale_bar
@@ -92,13 +92,19 @@ def _bar_of_tiles(tiles: Sequence[TileToShow]) -> ScaleBar:
     return scale_bar([tile.pixels.shape[1] * tile.reduced for tile in tiles], sizes)
 
 
-def map_figures(run: ShownRun, pixels: ShownPixels, names: Sequence[str], method: str) -> list[Drawn | None]:
+def map_figures(
+    run: ShownRun, pixels: ShownPixels, names: Sequence[str], method: str, shown: Sequence[Sequence[GroupTiles]]
+) -> list[tuple[Drawn | None, tuple[float, float]]]:
     """Of every chosen channel typical images of the groups with the importance of their tiles; None where no patient
     has an r. Each image is read once for all channels that it is typical by.
 
     Args:
         names: (chosen channel,).
         method: the importance.
+        shown: (chosen channel,) its tiles of each group, which have the same contrast as its images.
+
+    Returns:
+        Figure and contrast window of each.
 
     Raises:
         RunDirError: a tile is missing or damaged.
@@ -114,14 +120,17 @@ def map_figures(run: ShownRun, pixels: ShownPixels, names: Sequence[str], method
         of_image, is_coarse = pixels.whole(image, channels, LARGEST_SIDE_PX)
         planes |= {(image, channel): plane for channel, plane in of_image.items()}
         coarse |= {image} if is_coarse else set()
-    figures: list[Drawn | None] = []
+    figures: list[tuple[Drawn | None, tuple[float, float]]] = []
     for place, (channel, name, images) in enumerate(zip(run.top, names, typical, strict=True)):
         mapped = [
             _mapped(run, pixels, place, (group, image, r), planes[image, channel], image in coarse)
             for group, image, r in images
         ]
         bar = scale_bar([one.size_px[1] for one in mapped], [one.pixel_size_um for one in mapped]) if mapped else None
-        figures.append(None if bar is None else map_figure(name, mapped, method, bar))
+        tiles = [tile.pixels for group in shown[place] for _, end in group.ends() for tile in end]
+        whole = [image.pixels[np.isfinite(image.pixels)] for image in mapped]
+        window = contrast_window([*tiles, *whole]) if tiles or whole else (0.0, 1.0)
+        figures.append((None if bar is None else map_figure(name, mapped, method, bar, window), window))
     return figures
 
 

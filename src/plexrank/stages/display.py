@@ -14,7 +14,7 @@ from plexrank.errors import StudyError
 from plexrank.planning.plan import Plan
 from plexrank.planning.results import read_ranking
 from plexrank.report.gallery import top_channels
-from plexrank.rundir import Unit, reading_output
+from plexrank.rundir import Unit, read_record, reading_output
 from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.display import MOST_SHOWN, set_display
 from plexrank.tiles.store import TileStore
@@ -37,8 +37,14 @@ def show_channels(plan: Plan, shown: Sequence[str]) -> None:
     brightest = _brightest(TileTable(plan))
 
     def show_in(store: Path, unit: Unit) -> None:
-        if set_display(store, shown, brightest):
-            unit.update_record(digests=TileStore(store).digests())
+        recorded = read_record(unit.record, "digests")
+        opened = TileStore(store)
+        opened.require(recorded if isinstance(recorded, dict) else {})
+        if not set_display(store, shown, brightest):
+            return
+        digests = opened.digests()
+        if recorded != digests or unit.why_not_done() is not None:  # of an older version, or it outgrew its room
+            unit.update_record(digests=digests)
 
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:  # which wait for the disk
         list(pool.map(show_in, *zip(*units, strict=True)))

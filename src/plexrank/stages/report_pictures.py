@@ -102,9 +102,10 @@ def _of_channels(run: ShownRun, ranking: pd.DataFrame, names: list[str], folder:
     pixels = ShownPixels(run.table.plan, run.table)
     rows = ranking.set_index("channel")
     tiles, bar = gallery_tiles(run, pixels)
-    maps = map_figures(run, pixels, names, run.table.plan.study.rank.by)
+    maps = map_figures(run, pixels, names, run.table.plan.study.rank.by, tiles)
+    by_tissue = run.table.plan.study.tile.min_tissue > 0
     shown, left_bytes = [], LARGEST_MAPS
-    for name, groups, drawn in zip(names, tiles, maps, strict=True):
+    for name, groups, (drawn, window) in zip(names, tiles, maps, strict=True):
         said, picture = _in_words(rows.loc[name].to_dict()), None
         if drawn is not None:
             file = f"map-{channel_anchor(name)}"
@@ -113,7 +114,7 @@ def _of_channels(run: ShownRun, ranking: pd.DataFrame, names: list[str], folder:
             if left_bytes < 0:
                 said, picture = f"{said}. Typical images are in figures/{file}.png, beside this page", None
         if groups:
-            shown.append(channel_pictures(name, said, groups, bar, picture))
+            shown.append(channel_pictures(name, said, groups, bar, window, picture, by_tissue))
     return tuple(shown)
 
 
@@ -124,7 +125,6 @@ def _in_words(row: Mapping[Hashable, Any]) -> str:
     parts = [
         f"position {row['position']}",
         found,
-        row["direction"] and f"mean intensity highest: {row['direction']} (log2)",
     ]
     return "; ".join(filter(None, [*parts, row["reads"] and f"reads {row['reads']}"]))
 

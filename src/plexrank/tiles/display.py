@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,35 @@ from plexrank.rundir import reading_output, write_text
 COLORS = ("00FFFF", "FF00FF", "FFFF00", "FFFFFF", "0000FF", "00FF00", "FF0000", "FF8000")
 """RRGGBB, those first that nearly all eyes can keep apart: cyan, magenta, yellow and white."""
 MOST_SHOWN = 4
+_DISPLAY = ("active", "color", "window")
+_ROOM = 4096
+"""Metadata are padded with blanks to a multiple of so many bytes, so that their size hardly ever changes."""
+
+
+def metadata_digest(path: Path) -> str:
+    """SHA-256 of a metadata file but for how viewers show its channels, as 64 hexadecimal digits.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    attributes = content.get("attributes", {}) if isinstance(content, dict) else {}
+    for channel in attributes.get("ome", {}).get("omero", {}).get("channels", []):
+        for key in _DISPLAY:
+            channel.pop(key, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def make_room(path: Path) -> None:
+    """Pad a new metadata file with blanks."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(_padded(text), encoding="utf-8")
+
+
+def _padded(text: str, num_bytes: int = 0) -> str:
+    """The text with blanks after it, up to so many bytes, or the next multiple of :data:`_ROOM` that it fits into."""
+    own = len(text.encode())
+    return text + " " * (max(num_bytes, -(-own // _ROOM) * _ROOM) - own)
 
 
 def set_display(store: Path, shown: Sequence[str], brightest: Mapping[str, float]) -> bool:
@@ -38,7 +68,7 @@ def set_display(store: Path, shown: Sequence[str], brightest: Mapping[str, float
             channel["color"] = COLORS[(list(shown).index(name) if name in shown else place) % len(COLORS)]
             if name in brightest:
                 window["start"], window["end"] = min(0.0, window["min"]), brightest[name]
-    after = json.dumps(content)
+    after = _padded(json.dumps(content), len(before.encode()))
     if after == before:
         return False
     write_text(path, after)

@@ -24,7 +24,7 @@ from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from plexrank.errors import RunDirError
-from plexrank.tiles.display import COLORS
+from plexrank.tiles.display import COLORS, make_room, metadata_digest
 from plexrank.tiles.grid import Tile, TileGrid
 from plexrank.tiles.layout import shard_side
 
@@ -144,6 +144,7 @@ class TileStoreWriter:
         """
         with zarr.config.set({"json_indent": None}):
             zarr.open_group(store=self._level.parent, mode="r+").attrs.update({"ome": self._ome(windows), **more})
+        make_room(self._level.parent / "zarr.json")
 
     def _ome(self, windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
         from yaozarrs import v05  # takes 0.2 s to load, which readers of a store need not wait for
@@ -219,7 +220,7 @@ class TileStore:
         return pixels
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 by file: of the metadata as they are; of a shard's index and the checksums of its tiles.
+        """SHA-256 by file: of the metadata but for how viewers show them; of a shard's index and its tiles' checksums.
 
         The latter say what a shard holds, since every tile is read against its checksum, and take next to no time.
 
@@ -229,7 +230,7 @@ class TileStore:
         found = {}
         for name in _METADATA:
             with self._naming("its metadata", self.path / name):
-                found[name] = hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+                found[name] = metadata_digest(self.path / name)
         for shard, tiles in self._shards():
             with self._naming(_range(tiles), shard), shard.open("rb", buffering=0) as file:
                 index = _read_index(file, self._index_bytes)
@@ -249,10 +250,15 @@ class TileStore:
         found = self.digests()
         tiles_of = {str(shard.relative_to(self.path)): f" with {_range(tiles)}" for shard, tiles in self._shards()}
         for name in sorted(digests.keys() | found.keys()):
-            if digests.get(name) != found.get(name):
+            recorded = digests.get(name)
+            if recorded is None or recorded not in (found.get(name), self._as_it_is(name)):
                 raise RunDirError(
                     f"{self.path}: {name}{tiles_of.get(name, '')} is not what the tile stage wrote; {_REMEDY}"
                 )
+
+    def _as_it_is(self, name: str) -> str | None:
+        """SHA-256 of a metadata file with its display, which older versions recorded."""
+        return hashlib.sha256((self.path / name).read_bytes()).hexdigest() if name in _METADATA else None
 
     def _shards(self) -> Iterator[tuple[Path, list[Tile]]]:
         """Every shard file with its tiles."""
