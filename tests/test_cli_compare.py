@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 import plexrank as package
 from conftest import Plexrank
+from plexrank.evaluation.ranked_run import RankedRun
 
 
 @pytest.fixture
@@ -27,6 +29,10 @@ def other_run(tiny_run: Path, tmp_path: Path) -> Path:
     table["channel"] = table["channel"].str.replace("C0", "c-0")
     table["score"], table["position"] = table["score"].to_numpy()[::-1], table["position"].to_numpy()[::-1]
     table.to_parquet(path, index=False)
+    patients = pd.read_parquet(run / "ranking" / "importance_per_patient.parquet")
+    patients["channel"] = patients["channel"].str.replace("C0", "c-0")
+    patients["mean_intensity"] = 1 / patients["mean_intensity"]
+    patients.to_parquet(run / "ranking" / "importance_per_patient.parquet", index=False)
     return run
 
 
@@ -76,3 +82,43 @@ def test_compare_from_python_loads_no_torch(tiny_run: Path, other_run: Path) -> 
         package.compare([tiny_run])
     with pytest.raises(package.PlexrankError, match="patients='no': not known"):
         package.compare([tiny_run, other_run], patients="no")
+
+
+def test_two_classes_are_compared_by_ranks_within_sites(tiny_run: Path, other_run: Path) -> None:
+    path = other_run / "ranking" / "importance_per_patient.parquet"
+    patients = pd.read_parquet(path)
+    assert patients["site"].notna().all()
+    found = package.compare([tiny_run, other_run], patients="distinct")
+    assert not any("direction" in note for note in found.notes)
+    signs = [run.rank_signs for run in found.runs]
+    assert signs[0] is not None
+    assert signs[1] is not None
+    assert set(signs[0]) == {-1.0, 1.0}
+    assert signs[0].to_dict() == (-signs[1]).to_dict()
+
+
+@pytest.mark.parametrize("missing", ["mean_intensity", "site", "all"])
+def test_an_older_run_has_no_direction(tiny_run: Path, other_run: Path, missing: str) -> None:
+    path = other_run / "ranking" / "importance_per_patient.parquet"
+    pd.read_parquet(path).drop(columns=missing, errors="ignore").to_parquet(path)
+    if missing == "all":
+        path.unlink()
+    found = package.compare([tiny_run, other_run], patients="distinct")
+    assert any("other of an older version" in note for note in found.notes)
+    assert len(found.runs[1].patients) == 32
+
+
+def test_the_column_and_the_order_of_an_outcome_are_kept(tiny_run: Path, other_run: Path) -> None:
+    study, summary = other_run / "study.yaml", other_run / "ranking" / "summary.json"
+    content, found = yaml.safe_load(study.read_text()), json.loads(summary.read_text())
+    found["outcome"]["kind"] = "ordinal"
+    summary.write_text(json.dumps(found))
+
+    def last_run(order: list[str]) -> RankedRun:
+        content["cohort"] |= {"label": "grade", "outcome": "ordinal", "order": order}
+        study.write_text(yaml.safe_dump(content))
+        return package.compare([tiny_run, other_run]).runs[1]
+
+    assert (last_run(["3", "2", "1"]).order, last_run(["1", "2", "3"]).order) == (("3", "2", "1"), ())
+    assert last_run(["low", "high"]).order == ("low", "high")
+    assert last_run(["low", "high"]).columns == ("grade",)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _PLURAL = {"is": "are", "has": "have", "does": "do"}
+FORMULA = re.compile(r"^[\s\x1c-\x1f\x85\ufeff]*[=+\-@\t\r]")
+"""How a text begins that a spreadsheet takes for a formula, after blanks of any kind; so too in the page's table.js."""
 
 
 def counted(number: int, noun: str, verb: str = "", *, of: int | None = None) -> str:
@@ -31,7 +34,7 @@ def printable(text: str) -> str:
 
 def as_cell(text: str) -> str:
     """A name as a spreadsheet shows it: one that begins like a formula gets an apostrophe in front."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def _is_harmless(character: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,9 @@ import pytest
 from scipy import stats
 
 from plexrank.errors import PlexrankError
-from plexrank.evaluation.compare import RankedRun, compare_rankings
+from plexrank.evaluation.compare import compare_rankings
 from plexrank.evaluation.compare_text import WIDTH, comparison_text
+from plexrank.evaluation.ranked_run import RankedRun
 from plexrank.report.compare_page import render_comparison
 
 
@@ -96,6 +99,73 @@ def test_outcomes_of_other_kinds_have_no_common_direction() -> None:
     assert found.pairs[0].found_in_both[0].same_direction is None
     assert found.channels["intensity_replicated_p"].tolist() == [0.5] * 4
     assert "no common direction" in found.notes[0]
+
+
+def of_two_classes(name: str, direction: str, signs: Sequence[float] | None) -> RankedRun:
+    """Channel A with p 0.0001, found; whatever ``direction``, the mean ranks differ as ``signs`` say."""
+    run = ranked_run(name, "ABCD", intensity_p=[1e-4, 0.5, 0.6, 0.7], kind="nominal", found="A")
+    ranking = run.ranking.assign(direction=direction)
+    ranking["score"] += len(name)
+    of_channels = None if signs is None else pd.Series(signs, ranking.index)
+    return replace(run, ranking=ranking, classes=("A", "B"), rank_signs=of_channels)
+
+
+@pytest.mark.parametrize(("second", "p", "same"), [(1.0, 1e-4, True), (-1.0, 1.0, False)])
+def test_two_classes_go_the_way_of_their_ranks(second: float, p: float, same: bool) -> None:
+    runs = [
+        of_two_classes("one", "A +0.2", [1.0] * 4),
+        of_two_classes("other", "B +0.2", [second] * 4),
+    ]
+    found = compare_rankings(runs)
+    first = found.channels.set_index("channel").loc["A"]
+    assert first["intensity_replicated_p"] == pytest.approx(p, rel=1e-3)
+    z = stats.norm.isf(5e-5) * (1 + second) / np.sqrt(2)
+    assert first["intensity_p"] == pytest.approx(2 * stats.norm.sf(z))
+    assert [one.same_direction for one in found.pairs[0].found_in_both] == [same]
+    assert found.notes == ()
+
+
+def test_two_classes_without_ranks_have_no_direction() -> None:
+    found = compare_rankings([of_two_classes("one", "A +0.2", [1.0] * 4), of_two_classes("other", "B +0.2", None)])
+    assert found.channels["intensity_replicated_p"].iloc[0] == pytest.approx(1e-4)
+    assert found.pairs[0].effects is None
+    assert [one.same_direction for one in found.pairs[0].found_in_both] == [None]
+    assert "other of an older version" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "why"),
+    [
+        ("ordinal", {"order": ("1", "2", "3")}, {"order": ("3", "2", "1")}, "of them: 1 < 2 < 3; 3 < 2 < 1"),
+        ("continuous", {"columns": ("age",)}, {"columns": ("tumour size",)}, "other columns: age; tumour size"),
+        ("nominal", {"classes": ("A", "B")}, {"classes": ("A", "C")}, "other classes: A, B; A, C"),
+    ],
+)
+def test_other_outcomes_have_no_common_direction(
+    kind: str, one: dict[str, Any], other: dict[str, Any], why: str
+) -> None:
+    first = ranked_run("one", "ABCD", kind=kind, intensity_p=[1e-4] * 4, found="A")
+    second = ranked_run("two", "ABCD", kind=kind, intensity_p=[1e-3] * 4, found="A", effect=[-0.5] * 4)
+    found = compare_rankings([replace(first, **one), replace(second, **other)])
+    assert found.channels["intensity_replicated_p"].tolist() == pytest.approx([1e-3] * 4)
+    assert found.pairs[0].found_in_both[0].same_direction is None
+    assert found.pairs[0].effects is None
+    assert why in found.notes[0]
+    alike = compare_rankings([replace(first, kind="ordinal", **one), replace(second, kind="ordinal", **one)])
+    assert alike.channels["intensity_replicated_p"].tolist() == [1.0] * 4
+    assert alike.notes == ()
+
+
+def test_found_in_shared_patients_is_called_no_replication() -> None:
+    runs = [
+        ranked_run(name, "ABCD", intensity_p=[1e-6, p, 0.6, 0.7], patients="xyz")
+        for name, p in (("one", 0.5), ("two", 0.4))
+    ]
+    for patients, words in (("shared", ", which is no replication where these share patients"), ("distinct", "")):
+        found = compare_rankings(runs, patients)  # type: ignore[arg-type]
+        assert found.replicated == ["A"]
+        assert f"<b>1 channel is found in at least two runs{words}</b>" in render_comparison(found.to_dict())
+        assert f"found in at least two runs{words} (replicated" in " ".join(comparison_text(found).split())
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

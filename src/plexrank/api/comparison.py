@@ -17,10 +17,11 @@ from plexrank.evaluation.compare import (
     HOW_PATIENTS_ARE_KNOWN,
     Comparison,
     Patients,
-    RankedRun,
     compare_rankings,
 )
+from plexrank.evaluation.ranked_run import RankedRun
 from plexrank.images.channel_names import fold_name
+from plexrank.ranking.rank_signs import rank_signs
 from plexrank.rundir import RunDir, reading_output, write_text
 from plexrank.study import load_study
 from plexrank.wording import as_cell
@@ -100,22 +101,56 @@ def _read(run: Run, name: str) -> RankedRun:
     column = (cohort.time if kind == "survival" else cohort.label) or ""
     counts = summary["counts"]["classes"] if kind == "nominal" else {}
     what = summary.get("outcome", {}).get("described") or ", ".join(f"{key} ({n})" for key, n in counts.items())
-    with reading_output(rundir.ranking / "importance_per_patient.parquet"):
-        ids = pd.read_parquet(rundir.ranking / "importance_per_patient.parquet", columns=["patient_id"])
+    per_patient = _per_patient(rundir)
     if not ranking["position"].notna().any():
         raise MissingInputError(f"{run.path}: ranks no channel; there is nothing to compare")
+    channels = [str(one) for one in ranking["channel"]]
+    keys = pd.Index(_keys(channels))
+    classes = tuple(sorted(map(str, counts)))
+    signs = _rank_signs(per_patient, classes, has_sites=summary.get("sites") is not None)
     return RankedRun(
         name=name,
         path=str(run.path),
-        ranking=ranking.set_index(pd.Index(_keys([str(one) for one in ranking["channel"]]))),
+        ranking=ranking.set_index(keys),
         kind=kind,
         outcome=f"{kind} outcome {column}{': ' if what else ''}{what}",
-        classes=tuple(sorted(map(str, counts))),
-        patients=frozenset(ids["patient_id"].astype(str)),
+        classes=classes,
+        patients=frozenset(per_patient["patient_id"].astype(str)),
         fdr=float(summary["fdr"]),
         confounded=bool(summary["confounded"]),
         stale=stale,
+        order=() if kind != "ordinal" or _rise_as_numbers(cohort.order) else cohort.order,
+        columns=cohort.outcome_columns,
+        rank_signs=None if signs is None else signs.reindex(channels).set_axis(keys),
     )
+
+
+def _per_patient(rundir: RunDir) -> pd.DataFrame:
+    """The table of patients and channels; of older runs, which have none, the patients alone."""
+    path = rundir.ranking / "importance_per_patient.parquet"
+    if path.exists():
+        with reading_output(path):
+            return pd.read_parquet(path)
+    path = rundir.ranking / "predictions.csv"
+    with reading_output(path):
+        return pd.read_csv(path, usecols=["patient_id"], dtype=str, keep_default_na=False)
+
+
+def _rank_signs(per_patient: pd.DataFrame, classes: tuple[str, ...], *, has_sites: bool) -> pd.Series | None:
+    """See ``RankedRun.rank_signs``, by the name of the channel; None where a column for it is missing."""
+    needed = {"label", "channel", "mean_intensity"} | ({"site"} if has_sites else set())
+    if len(classes) != 2 or not needed <= set(per_patient.columns):
+        return None
+    return rank_signs(per_patient, classes[1])
+
+
+def _rise_as_numbers(grades: Sequence[str]) -> bool:
+    """Whether grades are numbers, the lowest first, so that it makes no difference which of them occur."""
+    try:
+        numbers = [float(grade) for grade in grades]
+    except ValueError:
+        return False
+    return numbers == sorted(numbers)
 
 
 def _why_stale(run: Run, rundir: RunDir) -> str:
@@ -141,7 +176,7 @@ def _keys(channels: Sequence[str]) -> list[str]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of paths, as many as tell them apart."""
+    """The last parts of paths, as many as distinguish them."""
     for count in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-count:]) for path in paths]
         if len(set(names)) == len(names):

@@ -14,6 +14,7 @@ from scipy import stats
 from plexrank.arrays import Array
 from plexrank.errors import PlexrankError
 from plexrank.evaluation.compare_methods import Methods, methods_of
+from plexrank.evaluation.ranked_run import RankedRun, why_no_common_direction
 from plexrank.statistics.multiple import benjamini_hochberg
 from plexrank.statistics.replication import (
     combine_dependent,
@@ -33,68 +34,6 @@ OF_EACH_RUN = ("position", "score", "intensity_p", "pattern_p", "found_by", "dir
 """Columns of a ranking that stand in ``compare.csv`` as ``<column>_<run>``."""
 Patients = Literal["by-id", "shared", "distinct"]
 HOW_PATIENTS_ARE_KNOWN = get_args(Patients)
-
-
-@dataclass(frozen=True)
-class RankedRun:
-    """A run to compare.
-
-    Attributes:
-        name: what to call it, different from those of the others.
-        path: its directory.
-        ranking: the ranking table, with the index that its channels are matched by; excluded channels have no position.
-        kind: of its outcome, such as ``survival``.
-        outcome: the outcome in words.
-        classes: of a nominal outcome, sorted; empty otherwise.
-        patients: their ids.
-        fdr: rate at which its channels are called significant.
-        confounded: nothing was tested, since outcome and site cannot be distinguished.
-        stale: why the ranking is not that of the run as it is now; empty where it is.
-    """
-
-    name: str
-    path: str
-    ranking: pd.DataFrame
-    kind: str
-    outcome: str
-    classes: tuple[str, ...]
-    patients: frozenset[str]
-    fdr: float
-    confounded: bool = False
-    stale: str = ""
-
-    @property
-    def ranked(self) -> pd.DataFrame:
-        """The rows with a position."""
-        return self.ranking[self.ranking["position"].notna()]
-
-    @property
-    def has_signs(self) -> bool:
-        """Whether the mean intensity of a channel can only go up or down with the outcome."""
-        return self.kind != "nominal" or len(self.classes) == 2
-
-    def signed_effects(self) -> pd.Series:
-        """ρ, or of two classes ε² with the sign with which the mean rises towards the second class."""
-        effect = self.ranked["mean_intensity_association"].astype(float)
-        if self.kind != "nominal":
-            return effect
-        towards = self.towards()
-        return effect.where(towards == self.classes[-1], -effect).where(towards != "")
-
-    def towards(self) -> pd.Series:
-        """The class or half of the patients in which a channel is brighter."""
-        if self.kind == "nominal":
-            return self.ranked["direction"].fillna("").astype(str).str.rpartition(" ")[0]
-        return pd.Series(np.sign(self.signed_effects()), self.ranked.index).map({1.0: "up", -1.0: "down"}).fillna("")
-
-    def compares_in_direction(self, other: RankedRun) -> bool:
-        """Whether both mean the same by a direction."""
-        return self.kind == other.kind and self.classes == other.classes
-
-    def shares_signs_with(self, other: RankedRun) -> bool:
-        """Whether signed effects can be correlated: of the same two classes, or of any two outcomes with an order."""
-        has_order = "nominal" not in (self.kind, other.kind)
-        return has_order or (self.has_signs and self.compares_in_direction(other))
 
 
 @dataclass(frozen=True)
@@ -224,7 +163,8 @@ def compare_rankings(runs: Sequence[RankedRun], patients: Patients = "by-id") ->
             )
     pairs = tuple(_pair(first, second, patients) for first, second in itertools.combinations(runs, 2))
     shares = any(pair.shared_patients for pair in pairs) if patients == "by-id" else patients == "shared"
-    directed = all(run.has_signs and runs[0].compares_in_direction(run) for run in runs)
+    why_undirected = why_no_common_direction(runs)
+    directed = not why_undirected
     number = pd.concat([pd.Series(1, run.ranked.index) for run in runs]).groupby(level=0).sum()
     shared = number.index[number > 1]
     only_in = {
@@ -237,7 +177,7 @@ def compare_rankings(runs: Sequence[RankedRun], patients: Patients = "by-id") ->
         only_in=only_in,
         fdr=min(run.fdr for run in runs),
         methods=methods_of(shares, directed),
-        notes=tuple(_notes(runs, pairs, patients, directed)),
+        notes=tuple(_notes(runs, pairs, patients, why_undirected)),
     )
 
 
@@ -283,7 +223,7 @@ def _agreement(one: Array, other: Array) -> Agreement:
 
 
 def _found_in_both(first: RankedRun, second: RankedRun, keys: pd.Index) -> list[SharedDiscovery]:
-    compares = first.compares_in_direction(second)
+    compares = first.has_the_outcome_of(second)
     one, other = first.towards(), second.towards()
     found = []
     for key in keys:
@@ -328,7 +268,9 @@ def _channels(runs: Sequence[RankedRun], keys: pd.Index, shares: bool, directed:
     return table.iloc[np.lexsort((order[1], order[0]))].reset_index(drop=True)
 
 
-def _notes(runs: Sequence[RankedRun], pairs: Sequence[PairOfRuns], patients: Patients, directed: bool) -> list[str]:
+def _notes(
+    runs: Sequence[RankedRun], pairs: Sequence[PairOfRuns], patients: Patients, why_undirected: str
+) -> list[str]:
     notes = []
     shared = [pair for pair in pairs if pair.shared_patients]
     if shared and patients == "by-id":
@@ -344,10 +286,10 @@ def _notes(runs: Sequence[RankedRun], pairs: Sequence[PairOfRuns], patients: Pat
         notes.append("The runs share patients, as given: results of one patient in two runs are no replication.")
     if shared or patients == "shared":
         notes.append("The intervals of ρ do not account for patients that runs share.")
-    if not directed:
+    if why_undirected:
         notes.append(
-            "The outcomes have no common direction (other kinds, other classes, or more than two): intensities that go "
-            "opposite ways count as agreeing."
+            f"The runs have no common direction ({why_undirected}): intensities that go opposite ways count as "
+            "agreeing."
         )
     notes += [
         f"{run.name}: nothing is tested; outcome and site cannot be distinguished." for run in runs if run.confounded

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Methods:
-    """Sentences on each method, as they stand in text, JSON and page."""
+    """Sentences on each method, as they stand in text, JSON and page.
+
+    Attributes:
+        found: what is said of the channels that are found in two runs or more.
+    """
 
     agreement: str
     intensity: str
     pattern: str
     replicated: str
+    found: str
 
 
 def methods_of(shares_patients: bool, directed: bool) -> Methods:
@@ -30,4 +35,7 @@ def methods_of(shares_patients: bool, directed: bool) -> Methods:
         replicated=f"found in at least two runs by the same test{one_way}: partial conjunction (Benjamini & Heller "
         f"2008), for two runs the larger p-value, for more the others than the smallest by {others}; the smaller of "
         "intensity and pattern, times two; Benjamini–Hochberg over channels",
+        found="found in at least two runs, which is no replication where these share patients"
+        if shares_patients
+        else "found in at least two runs",
     )

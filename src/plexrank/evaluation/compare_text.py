@@ -29,9 +29,7 @@ def comparison_text(comparison: Comparison) -> str:
     lines += ["", *_table(comparison), ""]
     names = ", ".join(comparison.replicated)
     rate = f"(replicated q ≤ {comparison.fdr:g})"
-    lines += _wrapped(
-        f"found in at least two runs {rate}: {names}" if names else f"found in at least two runs {rate}: none"
-    )
+    lines += _wrapped(f"{comparison.methods.found} {rate}: {names or 'none'}")
     for name, channels in comparison.only_in.items():
         if channels:
             lines += _wrapped(f"only run {number[name]} has {', '.join(channels)}", "  ")

@@ -13,7 +13,7 @@ from plexrank.arrays import Array
 from plexrank.ranking.aggregate import SampleTables
 from plexrank.ranking.columns import EFFECT_COLUMNS, EXACT_STATISTICS, RANKING_COLUMNS
 from plexrank.ranking.nulls import Null
-from plexrank.ranking.samples import Samples
+from plexrank.ranking.samples import UNKNOWN_SITE, Samples
 from plexrank.ranking.scores import Scores, positions
 from plexrank.statistics.means import known_mean
 from plexrank.statistics.multiple import benjamini_hochberg, cauchy_combination
@@ -205,14 +205,19 @@ def importance_per_patient(
 ) -> pd.DataFrame:
     """importance_per_patient.parquet: ``patient_id``, the outcome, ``fold, channel, importance, r, mean_intensity``.
 
-    There is no row for a channel that the patient's images lack.
+    ``site`` stands before ``fold`` where one is known, empty for patients without. There is no row for a channel that
+    the patient's images lack.
 
     Args:
         r: (sample, channel) as :func:`~plexrank.ranking.directed.directed_r` gives it; ``None`` without embedding.
     """
     values = tables.importance.mean(axis=0)
     sample, channel = np.nonzero(~np.isnan(values))
-    table = _identity(samples).loc[sample].reset_index(drop=True)
+    of_samples = _identity(samples)
+    if samples.site is not None:
+        sites = [None if site == UNKNOWN_SITE else samples.site_names[site] for site in samples.site]
+        of_samples.insert(list(of_samples).index("fold"), "site", sites)
+    table = of_samples.loc[sample].reset_index(drop=True)
     return table.assign(
         channel=np.array(channels, dtype=object)[channel],
         importance=values[sample, channel],

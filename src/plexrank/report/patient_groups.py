@@ -11,7 +11,7 @@ from plexrank.arrays import IntArray
 from plexrank.report.figures import BOTH, INTENSITY, OTHER, SIGNIFICANT, as_text
 
 COLOURS = (SIGNIFICANT, INTENSITY, BOTH, OTHER, "#56b4e9", "#009e73", "#cc79a7", "#f0e442")
-"""Of groups without an order; those after the fourth by Okabe & Ito (2008), told apart with colour blindness."""
+"""Of groups without an order; those after the fourth by Okabe & Ito (2008), kept apart with colour blindness."""
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 LONGEST_NAME = 28
 
@@ -44,7 +44,7 @@ class PatientGroups:
 
     @property
     def markers(self) -> list[str]:
-        """One a group, so that none is told by its colour alone."""
+        """One a group, so that none is known by its colour alone."""
         return [MARKERS[k % len(MARKERS)] for k in range(len(self))]
 
     def label(self, group: int) -> str:

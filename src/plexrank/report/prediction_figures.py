@@ -24,7 +24,7 @@ _PREFIX = "probability_"
 
 def roc_figure(predictions: pd.DataFrame, draws: int = DRAWS) -> Drawn | None:
     """ROC curves of held-out probabilities with bands from resampling patients: the last of two classes against the
-    first, each of more against all others; None where no class can be told from others.
+    first, each of more against all others; None where no class can be distinguished from others.
 
     Args:
         predictions: ``predictions.csv`` of classes; numbers may be text.

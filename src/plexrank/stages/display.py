@@ -71,7 +71,7 @@ def view(plan: Plan, channels: Sequence[str], image_ids: Sequence[str]) -> list[
     shown = list(dict.fromkeys(channels)) or top_channels(ranking, SHOWN)
     _require_known("channel", shown, list(ranking["channel"]))
     if len(shown) > MOST_SHOWN:
-        raise StudyError(f"{len(shown)} channels; at most {MOST_SHOWN} can be told apart by colour")
+        raise StudyError(f"{len(shown)} channels; at most {MOST_SHOWN} can be kept apart by colour")
     _require_known("image", image_ids, [image.image_id for image in plan.cohort.images])
     show_channels(plan, shown)
     opened = dict.fromkeys(image_ids, "") or _extremes(plan, shown[0])

@@ -51,9 +51,9 @@
     });
   }
 
-  /* A cell of a CSV file. Words that a spreadsheet would take for a formula get an apostrophe before them. */
+  /* A cell of a CSV file. Words that a spreadsheet would take for a formula get an apostrophe before them: the rule of wording.py. */
   function csvCell(value, isWords) {
-    const harmless = isWords && /^\s*[=+\-@]|^[\t\r]/.test(value) ? `'${value}` : value;
+    const harmless = isWords && /^[\s\x1c-\x1f\x85\ufeff]*[=+\-@\t\r]/.test(value) ? `'${value}` : value;
     return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
   }
 
