@@ -30,7 +30,7 @@ from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record
 from plexrank.settings import Study
 
 TILE_TABLE = "table of all tiles"
-TABLES = 2
+TABLES = 3
 """Raised whenever the tables of a ranking get other columns, so that runs of before are ranked again."""
 
 
