@@ -31,7 +31,7 @@ cluster-test: install
 
 # Pages of whole tiny runs in a browser: needs Chromium, and the real images beside this folder where they are to be used.
 report-test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -p no:randomly --durations=5 tests/report_runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=5 tests/report_runs
 
 # MultiQC, scanpy, napari's reader, the built wheel and the site, in an environment of their own.
 peers-test: .venv-peers/installed

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import Plexrank
-from plexrank import cli
+from plexrank.cli.app import app
 from plexrank.planning.check import check_study_file
 from plexrank.simulate import simulate
 from simulated_cohorts import rows
@@ -25,7 +25,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def shown(study: Path, *overrides: str) -> list[str]:
     """The lines of check, problems included."""
     arguments = ["check", str(study), "--quick", *(part for one in overrides for part in ("--set", one))]
-    return CliRunner().invoke(cli.app, arguments).stdout.splitlines()
+    return CliRunner().invoke(app, arguments).stdout.splitlines()
 
 
 def rewrite(study: Path, folder: Path, change: dict[str, str]) -> Path:
@@ -110,7 +110,7 @@ def test_what_is_left_out_is_counted(studies: dict[str, Path], tmp_path: Path) -
 
 def test_programs_get_the_same(studies: dict[str, Path]) -> None:
     for kind, groups in (("survival", {"event", "censored"}), ("continuous", {"all"}), ("demo", {"A", "B"})):
-        said = CliRunner().invoke(cli.app, ["check", str(studies[kind]), "--quick", "--json"]).stdout
+        said = CliRunner().invoke(app, ["check", str(studies[kind]), "--quick", "--json"]).stdout
         found = json.loads(said)["outcome"]
         assert found["kind"] == ("nominal" if kind == "demo" else kind)
         assert {group["label"] for group in found["groups"]} == groups

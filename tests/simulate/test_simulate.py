@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from typer.testing import CliRunner
 
-from plexrank import cli
+from plexrank.cli.app import app
 from plexrank.errors import StudyError
 from plexrank.images.open import open_image
 from plexrank.simulate import SCENARIOS, simulate
@@ -155,7 +155,7 @@ def p_of_kind(cohort: SimulatedCohort, values: np.ndarray) -> dict[str, list[flo
 
 
 def test_the_help_says_what_every_scenario_plants() -> None:
-    shown = CliRunner().invoke(cli.app, ["simulate", "--help"], env={"COLUMNS": "200"}).stdout
+    shown = CliRunner().invoke(app, ["simulate", "--help"], env={"COLUMNS": "200"}).stdout
     for name, scenario in SCENARIOS.items():
         assert f"{name}: {scenario.description}" in shown
 

@@ -125,7 +125,7 @@ def test_the_metadata_is_valid_ngff(
     assert [axis.get("unit") for axis in multiscale["axes"]] == [None, unit, unit]
     assert multiscale["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": scale}]
     assert [channel["label"] for channel in ome["omero"]["channels"]] == ["A", "B"]
-    assert [channel["color"] for channel in ome["omero"]["channels"]] == ["0000FF", "00FF00"]
+    assert [channel["color"] for channel in ome["omero"]["channels"]] == ["00FFFF", "FF00FF"]
     assert ome["omero"]["channels"][1]["window"]["max"] == means[1].max()
     assert zarr.open_array(tmp_path / "a.ome.zarr/0").metadata.dimension_names == ("c", "y", "x")
 

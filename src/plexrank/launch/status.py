@@ -144,7 +144,7 @@ def run_status(plan: Plan) -> RunStatus:
     stages = tuple(_stage_status(stage, plan, reasons, graph, states) for stage in STAGES)
     failures = tuple(_failures(plan, left, graph, states)) if graph else ()
     is_active = graph is not None and bool(graph.active(states))
-    left_out = f"left out   {counted(len(plan.skipped), 'image'):>4} that cannot be used: {plan.rundir.skipped}"
+    left_out = f"left out     {counted(len(plan.skipped), 'image')} that cannot be used: {plan.rundir.skipped}"
     again = command_again(plan.rundir, graph)
     return RunStatus(
         stages,
