@@ -16,7 +16,8 @@ from plexrank.report.gallery import top_channels
 from plexrank.rundir import RunDir
 from plexrank.stages.display import SHOWN, show_channels, view
 from plexrank.study import load_study
-from plexrank.tiles.display import COLORS
+from plexrank.tiles.display import COLORS, set_display
+from plexrank.tiles.store import TileStore
 
 
 def plan_of(run: Path) -> Plan:
@@ -76,8 +77,6 @@ def test_switching_channels_leaves_every_unit_done(run: Path) -> None:
         [unit for stage in stages for unit in after.units(stage)]
     )
     recorded = after.image_units.stored_digests(after.cohort.images[0])
-    from plexrank.tiles.store import TileStore
-
     TileStore(after.rundir.tile_store(after.cohort.images[0].image_id)).require(recorded)
 
 
@@ -90,6 +89,17 @@ def test_the_same_choice_gives_the_same_bytes_whatever_was_shown_before(run: Pat
     assert first.read_bytes() != wanted
     show_channels(plan, ["C01", "C03"])
     assert first.read_bytes() == wanted
+
+
+def test_a_kill_after_a_store_was_shown_otherwise_leaves_a_whole_run(run: Path) -> None:
+    plan = plan_of(run)
+    image = plan.cohort.images[0]
+    store = plan.rundir.tile_store(image.image_id)
+    before = (store / "zarr.json").read_bytes()
+    assert set_display(store, ["C06"], {"C06": 3.5})
+    assert (store / "zarr.json").read_bytes() != before
+    TileStore(store).require(plan.image_units.stored_digests(image))
+    assert plan_of(run).tile(image).why_not_done() is None
 
 
 def test_view_opens_the_patients_with_the_highest_and_the_lowest_r(run: Path) -> None:
