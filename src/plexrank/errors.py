@@ -102,6 +102,34 @@ def naming_input(where: str) -> Iterator[None]:
         raise MissingInputError(f"{where}: cannot be read ({reason}); fix the path or its permissions") from error
 
 
+@contextlib.contextmanager
+def naming_damage(where: str, remedy: str, kind: type[PlexrankError]) -> Iterator[None]:
+    """The one guard around opening and reading a file: what a library raises becomes an error that begins with ``where``.
+
+    Libraries that decode files raise nearly every kind of exception for damaged ones, by where the damage is
+    (assertions, token errors, running out of memory for announced sizes); so all of them are taken here, and only here.
+
+    Args:
+        where: the file, and what of it is being read.
+        remedy: what to do about it.
+        kind: what is raised.
+
+    Raises:
+        PlexrankError: of ``kind``; one of our own passes as it is.
+    """
+    try:
+        yield
+    except PlexrankError:
+        raise
+    except Exception as error:  # noqa: BLE001 - see above
+        raise kind(f"{where} ({one_line(error)}); {remedy}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks and cut to what a message can quote; its kind where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def resolve_input(path: Path, where: str) -> Path:
     """The absolute path of an input, links followed.
 

@@ -1,0 +1,69 @@
+"""What is refused because it is larger than any file of its kind has a reason to be; each limit can be set.
+
+A limit is held against what a file announces, before memory is taken for it. The environment variable of the same name
+with ``PLEXRANK_`` before it, such as ``PLEXRANK_MAX_IMAGE_PIXELS=1e12``, sets another one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from plexrank.errors import PlexrankError, StudyError
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most of something that is read.
+
+    Attributes:
+        name: as in the environment, without ``PLEXRANK_``.
+        default: the most, where the environment does not set it.
+        unit: what is counted, in the plural.
+        reason: why no file in use comes near it.
+    """
+
+    name: str
+    default: int
+    unit: str
+    reason: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"PLEXRANK_{self.name}"
+
+    def most(self) -> int:
+        """The limit in force.
+
+        Raises:
+            StudyError: the environment variable is no number above 0.
+        """
+        text = os.environ.get(self.variable)
+        if text is None:
+            return self.default
+        try:
+            most = int(float(text))
+        except (ValueError, OverflowError):
+            most = 0
+        if most < 1:
+            raise StudyError(f"{self.variable}: expected a number above 0, found {text!r}; correct or unset it")
+        return most
+
+    def require(self, found: int, where: str, kind: type[PlexrankError]) -> None:
+        """Raise an error of a kind, which begins with ``where`` and names the limit, where more is found."""
+        if found > (most := self.most()):
+            raise kind(
+                f"{where}: {found:,} {self.unit}, more than the limit of {most:,}; if that is right, set "
+                f"{self.variable} to a larger number"
+            )
+
+
+IMAGE_PIXELS = Limit("MAX_IMAGE_PIXELS", 10**11, "pixels in one plane", "whole slides have 10¹⁰")
+IMAGE_CHANNELS = Limit("MAX_IMAGE_CHANNELS", 4096, "channels", "panels have up to 150")
+IMAGE_TILES = Limit("MAX_IMAGE_TILES", 10**7, "tiles in one image", "a whole slide at 64 px has 10⁶")
+METADATA_BYTES = Limit("MAX_METADATA_BYTES", 2**28, "bytes of metadata", "OME-XML of many rounds has some megabytes")
+TEXT_BYTES = Limit("MAX_TEXT_BYTES", 2**28, "bytes of text", "samplesheets of 10⁶ images are smaller")
+NESTING = Limit("MAX_NESTING", 100, "levels of nesting", "no format that is read has more than 20")
+
+LIMITS = (IMAGE_PIXELS, IMAGE_CHANNELS, IMAGE_TILES, METADATA_BYTES, TEXT_BYTES, NESTING)
