@@ -1,13 +1,14 @@
 # Everything runs in .venv, made from requirements.lock (hashes checked).
 PYTHON ?= python3
 UV_VERSION = 0.13.9
+PIP_AUDIT_VERSION = 2.10.1
 BIN = .venv/bin
 CLUSTER_PREFIX ?= /opt/plexrank-cluster
 
 # Compiled once, not by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install test cluster-test peers-test report-test docs demo bench lint lock wheelhouse clean
+.PHONY: install test cluster-test peers-test report-test docs demo bench lint lock audit test-lowest wheelhouse clean
 
 install: .venv/installed
 
@@ -68,6 +69,25 @@ lock: $(BIN)/uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra peers --constraint requirements.lock --universal --generate-hashes \
 		--python-version 3.11 --no-header --upgrade --output-file requirements-peers.lock
 
+# Known vulnerabilities of all locked versions; needs PyPI's own service, which mirrors lack (they fail here).
+audit: $(BIN)/uv
+	$(BIN)/uv tool run pip-audit@$(PIP_AUDIT_VERSION) --strict --disable-pip --require-hashes -r requirements.lock
+
+# The whole suite with another Python, or with the lowest versions that pyproject.toml allows.
+test-%: $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $* .venv-$*
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -n auto --dist loadfile
+
+test-lowest: $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	echo 'pandas>=2.2,<3' | $(BIN)/uv pip compile pyproject.toml --extra dev --resolution lowest-direct \
+		--python-version 3.11 --override - --output-file .venv-lowest/requirements.txt --quiet
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python -r .venv-lowest/requirements.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto --dist loadfile
+
 # All wheels in one folder, for machines without internet: pip install --no-index --find-links wheelhouse ...
 wheelhouse: install
 	$(BIN)/python -m pip download --require-hashes --requirement requirements.lock --dest wheelhouse
@@ -75,4 +95,4 @@ wheelhouse: install
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheelhouse .
 
 clean:
-	rm -rf .venv .venv-peers site wheelhouse plexrank-demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* site wheelhouse plexrank-demo .pytest_cache .mypy_cache .ruff_cache
