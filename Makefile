@@ -8,7 +8,7 @@ CLUSTER_PREFIX ?= /opt/plexrank-cluster
 # Compiled once, not by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install test cluster-test peers-test report-test docs demo bench lint lock audit test-lowest wheelhouse clean
+.PHONY: install test cluster-test peers-test report-test docs demo bench lint lock audit test-other test-lowest wheelhouse clean
 
 install: .venv/installed
 
@@ -73,12 +73,13 @@ lock: $(BIN)/uv
 audit: $(BIN)/uv
 	$(BIN)/uv tool run pip-audit@$(PIP_AUDIT_VERSION) --strict --disable-pip --require-hashes -r requirements.lock
 
-# The whole suite with another Python, or with the lowest versions that pyproject.toml allows.
-test-%: $(BIN)/uv
-	$(BIN)/uv venv --quiet --clear --python $* .venv-$*
-	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python --no-deps --no-build-isolation --editable .
-	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -n auto --dist loadfile
+# The whole suite with another Python (its version or path), and with the lowest versions that pyproject.toml allows.
+OTHER ?= 3.13
+test-other: $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --no-python-downloads --python $(OTHER) .venv-other
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-other/bin/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python .venv-other/bin/python --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 .venv-other/bin/python -m pytest -n auto --dist loadfile
 
 test-lowest: $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
