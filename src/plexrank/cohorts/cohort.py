@@ -24,7 +24,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Cohort:
-    """The labelled images in samplesheet order, the outcome of their patients, what was noticed."""
+    """The labelled images by image_id, the outcome of their patients, what was noticed.
+
+    The order is that of the ids, so that nothing follows from the order of the samplesheet's rows.
+    """
 
     images: tuple[ImageRecord, ...]
     outcome: Outcome
@@ -122,7 +125,8 @@ def survey_cohort(
     outcome = read_outcome(settings, [(label, patient) for label, patient, _ in sheet.members])
     members = [(label, patient) for label, patient, image_id in sheet.members if image_id not in left_out]
     problems += sheet.problems
-    images = tuple(image for image in sheet.images if image.image_id not in ids)
+    kept = (image for image in sheet.images if image.image_id not in ids)
+    images = tuple(sorted(kept, key=lambda image: image.image_id))
     notes = _notice(settings, sheet, images)
     if not sheet.wrong_levels:
         problems += outcome_problems(settings, outcome, members, folds, len(left_out))
