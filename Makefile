@@ -83,7 +83,7 @@ test-other: $(BIN)/uv
 
 test-lowest: $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	echo 'pandas>=2.2,<3' | $(BIN)/uv pip compile pyproject.toml --extra dev --resolution lowest-direct \
+	printf 'pandas>=2.2,<3\nome-zarr>=0.18\n' | $(BIN)/uv pip compile pyproject.toml --extra dev --resolution lowest-direct \
 		--python-version 3.11 --override - --output-file .venv-lowest/requirements.txt --quiet
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python -r .venv-lowest/requirements.txt
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps --no-build-isolation --editable .

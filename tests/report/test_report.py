@@ -165,7 +165,7 @@ def test_headline_of_every_kind_of_prediction(content: dict[str, Any], changes: 
         summary["held_out"] = summary["held_out"] | {"p_value": None}
     text = headline(content | {"summary": summary})
     assert wanted in text
-    others = {"is better than chance", "is not shown to be better", "cannot be distinguished"}
+    others = {"is better than chance", "is not shown to be better than chance", "cannot be distinguished"}
     assert sum(other in text for other in others) == 1
 
 
