@@ -84,7 +84,7 @@ test-other: $(BIN)/uv
 test-lowest: $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	printf 'pandas>=2.2,<3\nome-zarr>=0.18\n' | $(BIN)/uv pip compile pyproject.toml --extra dev --resolution lowest-direct \
-		--python-version 3.11 --override - --output-file .venv-lowest/requirements.txt --quiet
+		--python $(BIN)/python --override - --output-file .venv-lowest/requirements.txt --quiet
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python -r .venv-lowest/requirements.txt
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps --no-build-isolation --editable .
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto --dist loadfile
