@@ -1,0 +1,121 @@
+"""Done-records: what a unit depended on, and the digests that its outputs are held against when they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from plexrank.errors import RunDirError
+from plexrank.rundir.atomic import write_text
+from plexrank.rundir.digests import Json, digest, output_digest, size_bytes
+from plexrank.rundir.directory import reading_output
+
+_OWN_DIGEST = "record sha256"
+_OUTPUT_DIGESTS = "sha256"
+
+
+class DamagedOutputError(RunDirError):
+    """An output of a finished unit is not what the unit wrote, and can be made again.
+
+    Attributes:
+        record: done-record of the unit.
+    """
+
+    def __init__(self, message: str, record: Path = Path()) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+def load_record(record: Path) -> dict[str, Any] | None:
+    """A done-record, ``None`` where it is damaged, or there is none. One of before digests were recorded is taken as is."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    own = content.pop(_OWN_DIGEST, None)
+    if own is None:
+        return None if _OUTPUT_DIGESTS in content else content
+    return content if own == digest(content) else None
+
+
+def write_record(record: Path, content: Mapping[str, Json], outputs: tuple[Path, ...], *, hashed: bool) -> None:
+    """Write a done-record with sizes and digests of outputs as they are, and a digest of itself.
+
+    Args:
+        hashed: whether outputs are hashed; not those with checksums of their own, which the record has as ``digests``.
+    """
+    sizes = {output.name: size_bytes(output) for output in outputs}
+    digests = {output.name: output_digest(output) for output in outputs} if hashed else {}
+    whole = {**content, "outputs": sizes, _OUTPUT_DIGESTS: digests}
+    write_text(record, json.dumps({**whole, _OWN_DIGEST: digest(whole)}, indent=1) + "\n")
+
+
+def read_record(record: Path, *keys: str) -> Json:
+    """A value in a done-record, ``None`` where there is none."""
+    try:
+        value = json.loads(record.read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    found: Json = value
+    return found
+
+
+def recorded_digest(record: Path, output: Path) -> str | None:
+    """SHA-256 of an output as its unit wrote it, ``None`` where the record, one of before or damaged, does not say."""
+    found = (load_record(record) or {}).get(_OUTPUT_DIGESTS, {})
+    return found.get(output.name) if isinstance(found, dict) else None
+
+
+def require_recorded(record: Path, output: Path) -> None:
+    """Hold an output against the digest in a done-record; one that has none says nothing.
+
+    Raises:
+        DamagedOutputError: the output is missing, a link, or another than was written.
+    """
+    recorded = recorded_digest(record, output)
+    if recorded is None:
+        return
+    if size_bytes(output) < 0:
+        found = "is missing, or a link stands in its place"
+    else:
+        with reading_output(output):
+            found = "" if output_digest(output) == recorded else "is not what was written there (its SHA-256 is another)"
+    if found:
+        unit = read_record(record, "unit")
+        raise DamagedOutputError(f"{output}: {found}, output of {unit}; delete it and run plexrank run again", record)
+
+
+@contextlib.contextmanager
+def reading_recorded(record: Path, output: Path) -> Iterator[None]:
+    """Read an output in the ``with`` block, after it is held against its digest.
+
+    The digest comes first since libraries may crash on damaged files.
+
+    Raises:
+        DamagedOutputError: it is not what was written, or does not read.
+    """
+    require_recorded(record, output)
+    with blaming(record), reading_output(output):
+        yield
+
+
+@contextlib.contextmanager
+def blaming(record: Path) -> Iterator[None]:
+    """Turn what is said of a damaged output into an error that knows which unit can make it again.
+
+    Raises:
+        DamagedOutputError: in the place of another RunDirError.
+    """
+    try:
+        yield
+    except DamagedOutputError:
+        raise
+    except RunDirError as error:
+        raise DamagedOutputError(str(error), record) from error
