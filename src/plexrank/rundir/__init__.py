@@ -2,7 +2,7 @@
 
 from plexrank.rundir.atomic import clear_leftovers, make_way, replacing, write_text
 from plexrank.rundir.digests import Json, digest, file_digest, files_in, output_digest, size_bytes
-from plexrank.rundir.directory import RunDir, reading_output
+from plexrank.rundir.directory import STUDY_DIGEST, RunDir, reading_output
 from plexrank.rundir.record import (
     DamagedOutputError,
     blaming,
@@ -15,6 +15,7 @@ from plexrank.rundir.record import (
 from plexrank.rundir.unit import Unit, changes, now
 
 __all__ = [
+    "STUDY_DIGEST",
     "DamagedOutputError",
     "Json",
     "RunDir",

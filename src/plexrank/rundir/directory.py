@@ -16,6 +16,10 @@ from pathlib import Path
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError, naming_damage, resolve_input
 from plexrank.rundir.atomic import clear_leftovers, name_replaced, write_text
+from plexrank.rundir.digests import file_digest
+
+STUDY_DIGEST = "study sha256"
+"""Of the saved study, in a command's entry of ``provenance.json``."""
 
 
 class RunDir:
@@ -114,6 +118,24 @@ class RunDir:
                 raise MissingInputError(
                     f"{self.path}: not a run directory (no {file.name} in it); start one with plexrank run"
                 )
+
+    def require_study(self) -> None:
+        """Hold the saved study against the digests in ``provenance.json``, where these are to be had.
+
+        Any command's will do: one that was killed may have noted a study that it did not come to write.
+
+        Raises:
+            RunDirError: the study was changed since it was written.
+        """
+        try:
+            known = {command[STUDY_DIGEST] for command in self._commands() if STUDY_DIGEST in command}
+        except RunDirError:
+            return
+        if known and file_digest(self.study) not in known:
+            raise RunDirError(
+                f"{self.study}: changed by hand or damaged since plexrank run wrote it; change settings in your own "
+                f"study file, and run plexrank run STUDY.yaml --out {self.path} with it, which writes this one again"
+            )
 
     def tile_store(self, image_id: str) -> Path:
         """The image's tile store."""

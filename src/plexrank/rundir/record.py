@@ -86,7 +86,9 @@ def require_recorded(record: Path, output: Path) -> None:
         found = "is missing, or a link stands in its place"
     else:
         with reading_output(output):
-            found = "" if output_digest(output) == recorded else "is not what was written there (its SHA-256 is another)"
+            found = (
+                "" if output_digest(output) == recorded else "is not what was written there (its SHA-256 is another)"
+            )
     if found:
         unit = read_record(record, "unit")
         raise DamagedOutputError(f"{output}: {found}, output of {unit}; delete it and run plexrank run again", record)

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,14 @@ from plexrank.errors import RunDirError
 from plexrank.machine.gpus import container_image, driver_version
 from plexrank.rundir.atomic import make_way
 from plexrank.rundir.digests import Json, digest, file_digest, size_bytes
-from plexrank.rundir.record import blaming, load_record, reading_recorded, recorded_digest, require_recorded, write_record
+from plexrank.rundir.record import (
+    blaming,
+    load_record,
+    reading_recorded,
+    recorded_digest,
+    require_recorded,
+    write_record,
+)
 
 MOST_CHANGES = 4
 """That are shown."""
