@@ -11,8 +11,8 @@ weight                (tile,)                  float32
 <method>              (tile, channel, class)   float32
 ====================  =======================  =======
 
-chunked by up to 4096 tiles, with a CRC32C each, and sharded along tile, and the attributes ``plexrank_attribution`` (version of this
-layout), ``methods``, ``fold``, ``seed``, ``channel_names``, ``class_names`` and ``checkpoint_sha256``.
+chunked by up to 4096 tiles, with a CRC32C each, and sharded along tile, and the attributes ``plexrank_attribution``
+(version of this layout), ``methods``, ``fold``, ``seed``, ``channel_names``, ``class_names`` and ``checkpoint_sha256``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import plexrank
-from plexrank.errors import StudyError, raise_problems
+from plexrank.errors import RunDirError, StudyError, raise_problems
 from plexrank.launch.one_job import write_one_job
 from plexrank.launch.profile import load_profile
 from plexrank.launch.resuming import save_study
@@ -77,7 +77,7 @@ def open_run(
 
 
 def _is_own_study(rundir: RunDir, given: Path) -> bool:
-    """Whether the study that was saved tells what is run there; a damaged one is written again, unless it is the one given.
+    """Whether the study that was saved tells what is run there; a damaged one is written again, if it is not given.
 
     Raises:
         RunDirError: it is given and was changed since it was written.

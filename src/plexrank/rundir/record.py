@@ -30,7 +30,7 @@ class DamagedOutputError(RunDirError):
 
 
 def load_record(record: Path) -> dict[str, Any] | None:
-    """A done-record, ``None`` where it is damaged, or there is none. One of before digests were recorded is taken as is."""
+    """A done-record, ``None`` where it is damaged, or there is none; one of before there were digests is taken as is."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -82,16 +82,15 @@ def require_recorded(record: Path, output: Path) -> None:
     recorded = recorded_digest(record, output)
     if recorded is None:
         return
-    if size_bytes(output) < 0:
-        found = "is missing, or a link stands in its place"
-    else:
+    found = "missing, or a link in its place" if size_bytes(output) < 0 else ""
+    if not found:
         with reading_output(output):
-            found = (
-                "" if output_digest(output) == recorded else "is not what was written there (its SHA-256 is another)"
-            )
+            found = "" if output_digest(output) == recorded else "SHA-256 is another"
     if found:
         unit = read_record(record, "unit")
-        raise DamagedOutputError(f"{output}: {found}, output of {unit}; delete it and run plexrank run again", record)
+        raise DamagedOutputError(
+            f"{output}: not what {unit} wrote there ({found}); delete it and run plexrank run again", record
+        )
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def metadata_digest(path: Path) -> str:
 
 
 def metadata_digests(path: Path) -> tuple[str, str]:
-    """What a store may be known by: :func:`metadata_digest`, and SHA-256 with the display, which older versions recorded."""
+    """What metadata are known by: :func:`metadata_digest`; SHA-256 with the display, which older versions recorded."""
     return metadata_digest(path), hashlib.sha256(path.read_bytes()).hexdigest()
 
 
