@@ -30,7 +30,7 @@ class DamagedOutputError(RunDirError):
 
 
 def load_record(record: Path) -> dict[str, Any] | None:
-    """A done-record, ``None`` where it is damaged, or there is none; one of before there were digests is taken as is."""
+    """A done-record, ``None`` where it is damaged or missing; one of before there were digests is taken as it is."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

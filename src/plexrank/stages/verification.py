@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plexrank.cohorts.bad_images import read_skipped
-from plexrank.errors import MissingInputError, RunDirError
+from plexrank.errors import MissingInputError, PlexrankError, RunDirError
 from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
@@ -92,12 +93,16 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
 
     Raises:
         MissingInputError: it is no run directory.
-        PlexrankError: the study or samplesheet of the run is not to be read, so that nobody knows what belongs to it.
+        RunDirError: the saved study is too damaged for anybody to know what belongs to the run.
+        PlexrankError: the study or samplesheet of the run is wrong.
     """
     rundir.require()
     damaged = [problem for check in (rundir.require_study, rundir.last_command) if (problem := _problem(check))]
     damaged += _damaged_notes(rundir)
-    plan = make_plan(rundir, load_study(rundir.study))
+    try:
+        plan = make_plan(rundir, load_study(rundir.study))
+    except PlexrankError as error:
+        raise RunDirError("\n".join(damaged)) if damaged else error from error
     units = {unit.record: (stage, unit) for stage in STAGES for unit in plan.units(stage)}
     not_done, without_digests, checked, num_bytes = [], [], 0, 0
     with reporter.counting("verify", len(units)) as counting:
@@ -108,7 +113,7 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
                 num_bytes += sum(map(size_bytes, unit.outputs))
                 record = load_record(unit.record) or {}
                 without_digests += [unit.name] * ("sha256" not in record)
-                problem = _problem(lambda: _require_whole(stage, unit, plan))  # noqa: B023 - called here
+                problem = _problem(partial(_require_whole, stage, unit, plan))
                 damaged += [problem] if problem else []
             elif reason.startswith(_NO_DAMAGE):
                 not_done.append(f"{unit.name}: {reason}")
@@ -142,13 +147,13 @@ def _damaged_notes(rundir: RunDir) -> Iterator[str]:
     if problem := _problem(lambda: read_skipped(rundir.skipped)):
         yield problem
     for path in (rundir.graph, *sorted(rundir.tiles_table.parent.glob("*.failed.json"))):
-
-        def read(path: Path = path) -> None:
-            with reading_output(path):
-                json.loads(path.read_text(encoding="utf-8"))
-
-        if path.exists() and (problem := _problem(read)):
+        if path.exists() and (problem := _problem(partial(_read_json, path))):
             yield problem
+
+
+def _read_json(path: Path) -> None:
+    with reading_output(path):
+        json.loads(path.read_text(encoding="utf-8"))
 
 
 def _require_whole(stage: str, unit: Unit, plan: Plan) -> None:
@@ -189,7 +194,9 @@ def _damaged_progress(folder: Path) -> Iterator[str]:
     if paths:
         from plexrank.training.checkpoint import load  # loads torch
 
-        yield from (problem for path in paths if (problem := _problem(lambda path=path: load(path))))  # type: ignore[misc]
+        for path in paths:
+            if problem := _problem(partial(load, path)):
+                yield f"{problem.rpartition('; ')[0]}; delete it: nothing rests on it, trainings only go on from it"
 
 
 def _foreign(plan: Plan, records: set[Path]) -> Iterator[Path]:
