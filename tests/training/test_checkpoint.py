@@ -136,7 +136,7 @@ def test_a_progress_that_is_refused_gives_way_to_the_one_before(
         found = read_progress(last, lambda progress: None if progress.key == "own" else f"of {progress.key}")
     assert found is not None
     assert found.epoch == 1
-    assert "last.pt: of foreign; looking for last.pt.prev instead" in caplog.text
+    assert "last.pt: of foreign; looking at last.pt.prev instead" in caplog.text
 
 
 def test_folders_in_the_places_of_checkpoints_are_moved_aside(tmp_path: Path) -> None:

@@ -113,8 +113,7 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
                 num_bytes += sum(map(size_bytes, unit.outputs))
                 record = load_record(unit.record) or {}
                 without_digests += [unit.name] * ("sha256" not in record)
-                problem = _problem(partial(_require_whole, stage, unit, plan))
-                damaged += [problem] if problem else []
+                damaged += _damaged_outputs(stage, unit, plan)
             elif reason.startswith(_NO_DAMAGE):
                 not_done.append(f"{unit.name}: {reason}")
             else:
@@ -156,13 +155,21 @@ def _read_json(path: Path) -> None:
         json.loads(path.read_text(encoding="utf-8"))
 
 
+def _damaged_outputs(stage: str, unit: Unit, plan: Plan) -> list[str]:
+    """What is wrong with the outputs of a finished unit."""
+    other_bytes = [problem for output in unit.outputs if (problem := _problem(partial(unit.require_intact, output)))]
+    if other_bytes:
+        return other_bytes
+    problem = _problem(partial(_require_whole, stage, unit, plan))
+    return [problem] if problem else []
+
+
 def _require_whole(stage: str, unit: Unit, plan: Plan) -> None:
-    """Read all outputs of a finished unit.
+    """Read the outputs of a finished unit that carry checksums of their own, and hold all against what they are to be.
 
     Raises:
         DamagedOutputError: one is not what the unit wrote, or is of another unit.
     """
-    unit.require_intact()
     if stage == "tile":
         images = [index for index, image in enumerate(plan.cohort.images) if plan.tile(image).record == unit.record]
         for image in images:

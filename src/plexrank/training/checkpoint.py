@@ -165,10 +165,10 @@ def read_progress(path: Path, refuse: Callable[[Progress], str | None] = lambda 
         path: of ``last.pt``; the one before is looked at where that is not to be had.
         refuse: says why a progress is not to be gone on with, ``None`` where it is.
     """
-    for candidate in (path, previous_path(path)):
-        if not candidate.is_file():
-            continue
-        instead = "training from the start" if candidate != path else f"looking for {previous_path(path).name} instead"
+    candidates = [candidate for candidate in (path, previous_path(path)) if candidate.is_file()]
+    for number, candidate in enumerate(candidates, start=1):
+        left = candidates[number:]
+        instead = f"looking at {left[0].name} instead" if left else "training from the start"
         try:
             found = _progress(candidate, load(candidate))
         except RunDirError as error:
