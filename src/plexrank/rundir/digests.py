@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+_BLOCK_BYTES = 2**20
 
 
 def digest(value: Json) -> str:
@@ -23,15 +25,30 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def output_digest(path: Path) -> str:
+def file_checksum(path: Path) -> str:
+    """CRC-32C of a file's bytes, as 8 hexadecimal digits: finds every accident, and takes a tenth of the time."""
+    import google_crc32c  # which status does without
+
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            checksum = google_crc32c.extend(checksum, block)
+    return f"{checksum:08x}"
+
+
+def output_digest(path: Path, of_file: Callable[[Path], str] = file_digest) -> str:
     """SHA-256 of a file, or of the names and digests of all files in a folder.
+
+    Args:
+        path: the file or folder.
+        of_file: what takes the digest of a file, in the place of SHA-256.
 
     Raises:
         OSError: nothing is there, or it cannot be read.
     """
     if not path.is_dir():
-        return file_digest(path)
-    return digest({file.relative_to(path).as_posix(): file_digest(file) for file in files_in(path)})
+        return of_file(path)
+    return digest({file.relative_to(path).as_posix(): of_file(file) for file in files_in(path)})
 
 
 def files_in(folder: Path) -> Iterator[Path]:

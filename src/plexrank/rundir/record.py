@@ -10,11 +10,11 @@ from typing import Any
 
 from plexrank.errors import RunDirError
 from plexrank.rundir.atomic import write_text
-from plexrank.rundir.digests import Json, digest, output_digest, size_bytes
+from plexrank.rundir.digests import Json, digest, file_checksum, file_digest, output_digest, size_bytes
 from plexrank.rundir.directory import reading_output
 
 _OWN_DIGEST = "record sha256"
-_OUTPUT_DIGESTS = "sha256"
+_OUTPUT_DIGESTS, _CHECKSUMS = "sha256", "crc32c"
 
 
 class DamagedOutputError(RunDirError):
@@ -50,8 +50,10 @@ def write_record(record: Path, content: Mapping[str, Json], outputs: tuple[Path,
         hashed: whether outputs are hashed; not those with checksums of their own, which the record has as ``digests``.
     """
     sizes = {output.name: size_bytes(output) for output in outputs}
-    digests = {output.name: output_digest(output) for output in outputs} if hashed else {}
-    whole = {**content, "outputs": sizes, _OUTPUT_DIGESTS: digests}
+    hashed_outputs = outputs if hashed else ()
+    digests = {output.name: output_digest(output) for output in hashed_outputs}
+    checksums = {output.name: output_digest(output, file_checksum) for output in hashed_outputs}
+    whole = {**content, "outputs": sizes, _CHECKSUMS: checksums, _OUTPUT_DIGESTS: digests}
     write_text(record, json.dumps({**whole, _OWN_DIGEST: digest(whole)}, indent=1) + "\n")
 
 
@@ -69,42 +71,55 @@ def read_record(record: Path, *keys: str) -> Json:
 
 def recorded_digest(record: Path, output: Path) -> str | None:
     """SHA-256 of an output as its unit wrote it, ``None`` where the record, one of before or damaged, does not say."""
-    found = (load_record(record) or {}).get(_OUTPUT_DIGESTS, {})
+    return _recorded(record, _OUTPUT_DIGESTS, output)
+
+
+def _recorded(record: Path, kind: str, output: Path) -> str | None:
+    found = (load_record(record) or {}).get(kind, {})
     return found.get(output.name) if isinstance(found, dict) else None
 
 
-def require_recorded(record: Path, output: Path) -> None:
-    """Hold an output against the digest in a done-record; one that has none says nothing.
+def require_recorded(record: Path, output: Path, *, thoroughly: bool = False) -> bool:
+    """Hold an output against what a done-record says of it.
+
+    Args:
+        record, output: of a unit.
+        thoroughly: by SHA-256, in the place of the checksum that every reader can afford.
+
+    Returns:
+        Whether the record says anything; one of before digests were recorded does not.
 
     Raises:
         DamagedOutputError: the output is missing, a link, or another than was written.
     """
-    recorded = recorded_digest(record, output)
+    recorded = _recorded(record, _OUTPUT_DIGESTS if thoroughly else _CHECKSUMS, output)
     if recorded is None:
-        return
+        return False
     found = "missing, or a link in its place" if size_bytes(output) < 0 else ""
     if not found:
         with reading_output(output):
-            found = "" if output_digest(output) == recorded else "SHA-256 is another"
+            is_same = output_digest(output, file_digest if thoroughly else file_checksum) == recorded
+        found = "" if is_same else f"its {'SHA-256' if thoroughly else 'CRC-32C'} is another"
     if found:
         unit = read_record(record, "unit")
         raise DamagedOutputError(
             f"{output}: not what {unit} wrote there ({found}); delete it and run plexrank run again", record
         )
+    return True
 
 
 @contextlib.contextmanager
-def reading_recorded(record: Path, output: Path) -> Iterator[None]:
+def reading_recorded(record: Path, output: Path) -> Iterator[bool]:
     """Read an output in the ``with`` block, after it is held against its digest.
 
-    The digest comes first since libraries may crash on damaged files.
+    The checksum comes first since libraries may crash on damaged files. Yields whether the record has one.
 
     Raises:
         DamagedOutputError: it is not what was written, or does not read.
     """
-    require_recorded(record, output)
+    is_checked = require_recorded(record, output)
     with blaming(record), reading_output(output):
-        yield
+        yield is_checked
 
 
 @contextlib.contextmanager

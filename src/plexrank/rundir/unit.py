@@ -70,16 +70,20 @@ class Unit:
                 return f"{output.name} is missing or not as it was written"
         return None
 
-    def require_intact(self, *outputs: Path) -> None:
-        """Hold outputs, all of them if none is named, against the digests in the done-record.
+    def require_intact(self, *outputs: Path, thoroughly: bool = False) -> None:
+        """Hold outputs, all of them if none is named, against the done-record.
+
+        Args:
+            outputs: of this unit.
+            thoroughly: by SHA-256, in the place of the checksum that every reader can afford.
 
         Raises:
             DamagedOutputError: one is not what the unit wrote.
         """
         for output in outputs or self.outputs:
-            require_recorded(self.record, output)
+            require_recorded(self.record, output, thoroughly=thoroughly)
 
-    def reading(self, output: Path) -> contextlib.AbstractContextManager[None]:
+    def reading(self, output: Path) -> contextlib.AbstractContextManager[bool]:
         """A block that reads an output: see :func:`~plexrank.rundir.reading_recorded`."""
         return reading_recorded(self.record, output)
 

@@ -15,8 +15,8 @@ def read_trained(plan: Plan, fold: int, seed: int) -> TrainedUnit:
         DamagedOutputError: it is damaged, or another.
     """
     unit, path = plan.train(fold, seed), plan.rundir.training(fold, seed) / "best.pt"
-    with unit.reading(path):
-        trained = read_unit(path)
+    with unit.reading(path) as is_checked:
+        trained = read_unit(path, is_checked=is_checked)
         if (trained.fold, trained.seed) != (fold, seed):
             raise RunDirError(f"{path}: of fold {trained.fold} seed {trained.seed}; delete it and train again")
         if trained.key != unit.key:

@@ -113,9 +113,10 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
                 num_bytes += sum(map(size_bytes, unit.outputs))
                 record = load_record(unit.record) or {}
                 without_digests += [unit.name] * ("sha256" not in record)
-                damaged += _damaged_outputs(stage, unit, plan)
+                damaged += _other_bytes(unit) or _damaged_within(stage, unit, plan)
             elif reason.startswith(_NO_DAMAGE):
                 not_done.append(f"{unit.name}: {reason}")
+                damaged += _other_bytes(unit)
             else:
                 damaged.append(f"{unit.record}: {unit.name}: {reason}; run plexrank run again")
             counting.advance()
@@ -155,11 +156,14 @@ def _read_json(path: Path) -> None:
         json.loads(path.read_text(encoding="utf-8"))
 
 
-def _damaged_outputs(stage: str, unit: Unit, plan: Plan) -> list[str]:
-    """What is wrong with the outputs of a finished unit."""
-    other_bytes = [problem for output in unit.outputs if (problem := _problem(partial(unit.require_intact, output)))]
-    if other_bytes:
-        return other_bytes
+def _other_bytes(unit: Unit) -> list[str]:
+    """Which outputs of a unit are not what its record, where there is one, has the digests of."""
+    checks = [partial(unit.require_intact, output, thoroughly=True) for output in unit.outputs]
+    return [problem for check in checks if (problem := _problem(check))]
+
+
+def _damaged_within(stage: str, unit: Unit, plan: Plan) -> list[str]:
+    """What is wrong with the outputs of a finished unit beside their bytes."""
     problem = _problem(partial(_require_whole, stage, unit, plan))
     return [problem] if problem else []
 

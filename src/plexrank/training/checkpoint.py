@@ -124,8 +124,12 @@ def save(path: Path, state: Mapping[str, object], *, keep_previous: bool = False
             path.replace(previous_path(path))
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, is_checked: bool = False) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only tensors and plain types are accepted from the file.
+
+    Args:
+        path: the file.
+        is_checked: whether it was held against a checksum, so that those within it need no look.
 
     Raises:
         MissingInputError: there is no such file.
@@ -134,7 +138,8 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such checkpoint; run plexrank train first")
     with naming_damage(f"{path}: damaged checkpoint", "delete it and train again", RunDirError):
-        _require_checksums(path)
+        if not is_checked:
+            _require_checksums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or state.pop("format", None) != CHECKPOINT_FORMAT:
         raise RunDirError(f"{path}: expected a checkpoint of format {CHECKPOINT_FORMAT}; delete it and train again")
@@ -199,14 +204,14 @@ def write_unit(path: Path, unit: TrainedUnit) -> None:
     save(path, plain)
 
 
-def read_unit(path: Path) -> TrainedUnit:
-    """Read ``best.pt``.
+def read_unit(path: Path, *, is_checked: bool = False) -> TrainedUnit:
+    """Read ``best.pt``; ``is_checked`` as for :func:`load`.
 
     Raises:
         MissingInputError: there is no such file.
         RunDirError: it is torn, or not a trained unit.
     """
-    state = load(path)
+    state = load(path, is_checked=is_checked)
     with naming_damage(f"{path}: no trained unit", "delete it and train again", RunDirError):
         intensity, classifier = state["intensity"], state["classifier"]
         return TrainedUnit(
