@@ -49,6 +49,7 @@ class Stopwatch:
         self.seconds = 0.0
 
     def count(self, owner: Any, name: str) -> None:
+        """Count the seconds within a function from here on."""
         function: Callable[..., Any] = getattr(owner, name)
 
         @functools.wraps(function)

@@ -129,9 +129,11 @@ def test_a_flipped_bit_in_an_output_is_noticed_where_it_is_read_and_costs_status
     (tmp_path / name).write_bytes(b"1235")
     assert one.why_not_done() is None
     with pytest.raises(
-        DamagedOutputError, match=r"SHA-256 is another\); delete it and run plexrank run again"
+        DamagedOutputError, match=r"CRC-32C is another\); delete it and run plexrank run again"
     ) as raised:
         one.require_intact()
+    with pytest.raises(DamagedOutputError, match="SHA-256 is another"):
+        one.require_intact(thoroughly=True)
     assert raised.value.record == one.record
     assert pickle.loads(pickle.dumps(raised.value)).record == one.record  # as processes hand it to each other
 
@@ -167,7 +169,7 @@ def test_records_of_before_digests_were_written_hold(tmp_path: Path) -> None:
     one = unit(tmp_path)
     work(one)
     record = json.loads(one.record.read_text())
-    del record["sha256"], record["record sha256"]
+    del record["sha256"], record["crc32c"], record["record sha256"]
     one.record.write_text(json.dumps(record))
     assert one.why_not_done() is None
     one.require_intact()
