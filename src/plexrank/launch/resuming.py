@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
-from plexrank.errors import PlexrankError, naming_input
+from plexrank.errors import PlexrankError, RunDirError, naming_input
 from plexrank.launch.versions import other_version
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import STUDY_DIGEST, RunDir, write_text
@@ -36,7 +37,8 @@ def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) 
 def save_study(rundir: RunDir, study: Study) -> None:
     """Write the study into its run, and its digest beside the command that is noted last, before it."""
     text = dump_study(study)
-    rundir.add_to_last_command(**{STUDY_DIGEST: hashlib.sha256(text.encode()).hexdigest()})
+    with contextlib.suppress(RunDirError):  # without a list of commands nothing is known of the study before either
+        rundir.add_to_last_command(**{STUDY_DIGEST: hashlib.sha256(text.encode()).hexdigest()})
     write_text(rundir.study, text)
 
 

@@ -92,8 +92,15 @@ class Unit:
         return blaming(self.record)
 
     def digest_of(self, output: Path) -> str:
-        """SHA-256 of an output as it was written; of a unit that was done before digests were recorded, as it is."""
-        return recorded_digest(self.record, output) or file_digest(output)
+        """SHA-256 of an output as it was written; of a unit that was done before digests were recorded, as it is.
+
+        Raises:
+            DamagedOutputError: of the latter it is missing.
+        """
+        if recorded := recorded_digest(self.record, output):
+            return recorded
+        with self.reading(output):
+            return file_digest(output)
 
     def begin(self) -> None:
         """Withdraw the done-record before outputs are touched."""
