@@ -1,10 +1,13 @@
 """Atomic writes and done-records."""
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
+import pickle
 import platform
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,7 +15,18 @@ import pytest
 
 from plexrank.cohorts.samplesheet import IMAGE_ID_PATTERN
 from plexrank.errors import MissingInputError, RunDirError, StudyError
-from plexrank.rundir import RunDir, Unit, changes, clear_leftovers, digest, replacing, write_text
+from plexrank.rundir import (
+    DamagedOutputError,
+    RunDir,
+    Unit,
+    changes,
+    clear_leftovers,
+    digest,
+    make_way,
+    replacing,
+    size_bytes,
+    write_text,
+)
 
 DEAD = 2**22 + 1
 """More than the largest process id of Linux."""
@@ -63,12 +77,123 @@ def test_a_damaged_record_is_no_record(tmp_path: Path, text: str) -> None:
     assert one.why_not_done() == "its done-record is damaged"
 
 
-def test_a_folder_in_the_place_of_a_record_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_a_file_is_moved_aside(tmp_path: Path) -> None:
     one = unit(tmp_path)
-    one.record.mkdir()
+    for path in (one.record, one.outputs[0]):
+        path.mkdir()
+        (path / "thesis.docx").touch()
     assert one.why_not_done() == "its done-record is a folder"
-    with pytest.raises(RunDirError, match=r"done\.json: a folder in the place of"):
-        one.begin()
+    one.begin()
+    assert not one.record.exists()
+    write_text(one.outputs[0], "1234")
+    assert one.outputs[0].read_text() == "1234"
+    assert sorted(path.parent.name.split(".found-")[0] for path in tmp_path.rglob("thesis.docx")) == [
+        "done.json",
+        "out.bin",
+    ]
+
+
+def test_links_are_replaced_and_what_they_lead_to_stays(tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "chunk").write_text("precious")
+    one = unit(tmp_path)
+    work(one)
+    for output, target in ((one.outputs[0], others / "chunk"), (one.outputs[1], others)):
+        work(one)
+        make_way(output) if output.is_file() else shutil.rmtree(output)
+        output.symlink_to(target)
+        assert one.why_not_done() == f"{output.name} is missing or not as it was written"
+        with pytest.raises(DamagedOutputError, match=f"{output.name}: not what unit wrote there .*a link in its place"):
+            one.require_intact(output)
+        with replacing(output) as temporary:
+            temporary.mkdir() if output == one.outputs[1] else temporary.write_bytes(b"1234")
+        assert not output.is_symlink()
+    store = one.outputs[1]
+    (store / "chunk").symlink_to(others / "chunk")
+    assert size_bytes(store) == -1
+    with replacing(tmp_path / "dangling") as temporary:
+        temporary.mkdir()
+        (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert (tmp_path / "dangling").is_dir()
+    assert (others / "chunk").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["out.bin", "store/chunk"])
+def test_a_flipped_bit_in_an_output_is_noticed_where_it_is_read_and_costs_status_nothing(
+    tmp_path: Path, name: str
+) -> None:
+    one = unit(tmp_path)
+    work(one)
+    one.require_intact()
+    (tmp_path / name).write_bytes(b"1235")
+    assert one.why_not_done() is None
+    with pytest.raises(
+        DamagedOutputError, match=r"CRC-32C is another\); delete it and run plexrank run again"
+    ) as raised:
+        one.require_intact()
+    with pytest.raises(DamagedOutputError, match="SHA-256 is another"):
+        one.require_intact(thoroughly=True)
+    assert raised.value.record == one.record
+    assert pickle.loads(pickle.dumps(raised.value)).record == one.record  # as processes hand it to each other
+
+
+def test_what_a_reader_raises_knows_its_unit(tmp_path: Path) -> None:
+    one = unit(tmp_path)
+    work(one)
+    with pytest.raises(DamagedOutputError, match=r"out\.bin: missing or damaged \(no table\)"):  # noqa: SIM117
+        with one.reading(one.outputs[0]):
+            raise AssertionError("no table")
+    with pytest.raises(DamagedOutputError, match="of another fold") as raised:  # noqa: SIM117
+        with one.blamed():
+            raise RunDirError("of another fold")
+    assert raised.value.record == one.record
+
+
+def test_a_flipped_bit_anywhere_in_a_record_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    one = unit(tmp_path)
+    work(one)
+    whole = one.record.read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        one.record.write_bytes(flipped)
+        try:
+            same = json.loads(flipped) == json.loads(whole)
+        except ValueError:
+            same = False
+        assert (one.why_not_done() is None) == same, place
+
+
+def test_records_of_before_digests_were_written_hold(tmp_path: Path) -> None:
+    one = unit(tmp_path)
+    work(one)
+    record = json.loads(one.record.read_text())
+    del record["sha256"], record["crc32c"], record["record sha256"]
+    one.record.write_text(json.dumps(record))
+    assert one.why_not_done() is None
+    one.require_intact()
+    assert one.digest_of(one.outputs[0]) == hashlib.sha256(b"1234").hexdigest()
+
+
+def test_a_record_of_another_unit_is_no_record(tmp_path: Path) -> None:
+    one = unit(tmp_path)
+    work(one)
+    other = Unit("other unit", one.record, one.outputs, one.depends)
+    assert other.why_not_done() == "its done-record is that of unit"
+
+
+def test_a_study_that_was_changed_since_it_was_saved_is_refused(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    rundir.study.write_text("name: a\n")
+    rundir.add_provenance({"command": "first"})
+    rundir.require_study()  # no digest is known
+    for text in ("name: a\n", "name: b\n"):  # the second was noted, and then the process was killed
+        rundir.add_provenance({"command": "x", "study sha256": hashlib.sha256(text.encode()).hexdigest()})
+        rundir.require_study()
+    rundir.study.write_text("name: c\n")
+    with pytest.raises(RunDirError, match=r"study\.yaml: changed by hand or damaged .* in your own study file"):
+        rundir.require_study()
 
 
 def test_a_unit_cannot_finish_without_its_outputs(tmp_path: Path) -> None:

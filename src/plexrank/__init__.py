@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plexrank.api.commands import check, run
+    from plexrank.api.commands import check, run, verify
     from plexrank.api.comparison import compare
     from plexrank.api.opened_run import Run, open_run
     from plexrank.errors import PlexrankError
     from plexrank.ranking.features import rank_features
 
 __version__ = "0.1.0"
-__all__ = ["PlexrankError", "Run", "check", "compare", "open_run", "rank_features", "run"]
+__all__ = ["PlexrankError", "Run", "check", "compare", "open_run", "rank_features", "run", "verify"]
 
 _HOMES = {
     "PlexrankError": "plexrank.errors",
@@ -25,6 +25,7 @@ _HOMES = {
     "open_run": "plexrank.api.opened_run",
     "rank_features": "plexrank.ranking.features",
     "run": "plexrank.api.commands",
+    "verify": "plexrank.api.commands",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,41 @@ def test_torn_stores_are_refused_by_name(tmp_path: Path, damage) -> None:
     damage(path)
     with pytest.raises(RunDirError, match=r"unit\.zarr: .*run the attribute stage again"):
         AttributionStore(path).read()
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "unit.zarr"
+    write(path, block_of(50))
+    digests, whole = AttributionStore(path).digests(), AttributionStore(path).read().arrays()
+    rng, noticed = np.random.default_rng(0), 0
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    for number in range(12 * len(files)):
+        file = files[number % len(files)]
+        content = file.read_bytes()
+        flipped = bytearray(content)
+        flipped[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(flipped)
+        try:
+            store = AttributionStore(path)
+            store.require(digests)
+            for name, values in store.read().arrays().items():
+                np.testing.assert_array_equal(values, whole[name])
+        except RunDirError:
+            noticed += 1
+        file.write_bytes(content)
+    assert noticed == 12 * len(files)
+    AttributionStore(path).require(digests)
+
+
+def test_a_shard_of_another_store_is_refused(tmp_path: Path) -> None:
+    own, other = tmp_path / "own.zarr", tmp_path / "other.zarr"
+    write(own, block_of(50))
+    write(other, dataclasses.replace(block_of(50), logits=np.ones((50, 2), dtype=np.float32)))
+    digests = AttributionStore(own).digests()
+    shutil.copy(shard_of(other, "logits"), shard_of(own, "logits"))
+    AttributionStore(own).read()
+    with pytest.raises(RunDirError, match=r"own\.zarr: logits/c/0/0 is not what the attribute stage wrote"):
+        AttributionStore(own).require(digests)
 
 
 def test_missing_and_foreign_stores_are_refused(tmp_path: Path) -> None:

@@ -114,12 +114,58 @@ def test_no_progress_is_none(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "none.pt") is None
 
 
-def test_all_damaged_is_an_error(tmp_path: Path) -> None:
+def test_where_all_are_damaged_training_begins_again_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     last = tmp_path / "last.pt"
     last.write_bytes(b"")
     previous_path(last).write_bytes(b"no")
-    with pytest.raises(RunDirError, match=r"last\.pt\.prev: damaged checkpoint"):
-        read_progress(last)
+    with caplog.at_level(logging.WARNING):
+        assert read_progress(last) is None
+    assert "last.pt.prev: damaged checkpoint" in caplog.text
+    assert "training from the start" in caplog.text
+
+
+def test_a_progress_that_is_refused_gives_way_to_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = tmp_path / "last.pt"
+    for epoch, key in ((1, "own"), (2, "foreign")):
+        write_progress(last, Progress(key, epoch=epoch))
+    with caplog.at_level(logging.WARNING):
+        found = read_progress(last, lambda progress: None if progress.key == "own" else f"of {progress.key}")
+    assert found is not None
+    assert found.epoch == 1
+    assert "last.pt: of foreign; looking at last.pt.prev instead" in caplog.text
+
+
+def test_folders_in_the_places_of_checkpoints_are_moved_aside(tmp_path: Path) -> None:
+    last = tmp_path / "last.pt"
+    last.mkdir()
+    write_progress(last, Progress("k", epoch=1))
+    previous_path(last).mkdir()
+    write_progress(last, Progress("k", epoch=2))
+    newest, before = read_progress(last), read_progress(previous_path(last))
+    assert (newest and newest.epoch, before and before.epoch) == (2, 1)
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_leaves_every_weight(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    weights = torch.linspace(0, 1, 40)
+    save(path, {"key": "k", "weights": weights})
+    whole, generator, noticed = path.read_bytes(), np.random.default_rng(1), 0
+    for place in generator.choice(len(whole), 600, replace=False):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(generator.integers(8))
+        path.write_bytes(flipped)
+        try:
+            state = load(path)
+        except RunDirError:
+            noticed += 1
+        else:
+            assert state["key"] == "k", place
+            assert torch.equal(state["weights"], weights), place
+    assert noticed > 200
 
 
 def test_whatever_the_damage_it_is_one_error(tmp_path: Path) -> None:
@@ -177,8 +223,7 @@ def test_a_missing_checkpoint_and_a_wrong_kind_are_named(tmp_path: Path) -> None
     with pytest.raises(RunDirError, match="no trained unit"):
         read_unit(tmp_path / "last.pt")
     write_unit(tmp_path / "best.pt", trained_unit(None))
-    with pytest.raises(RunDirError, match="no training progress"):
-        read_progress(tmp_path / "best.pt")
+    assert read_progress(tmp_path / "best.pt") is None
 
 
 def test_saving_leaves_no_temporary_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plexrank.api.opened_run import Run
 from plexrank.cohorts.tables import did_you_mean
@@ -21,6 +22,9 @@ from plexrank.planning.order import STAGES
 from plexrank.progress import Reporter
 from plexrank.rundir import RunDir
 from plexrank.stages.pipeline import run_stages
+
+if TYPE_CHECKING:
+    from plexrank.stages.verification import Verification
 
 _at_work: set[Path] = set()
 _guard = threading.Lock()
@@ -84,6 +88,27 @@ def run(
         with running(plan, reporter, call):
             run_stages(plan, STAGES[: STAGES.index(until) + 1], reporter)
     return Run(folder)
+
+
+def verify(run: str | PathLike[str]) -> Verification:
+    """Hold every file of a run against its digest, as ``plexrank verify`` does; nothing is changed.
+
+    >>> plexrank.verify("run").is_intact
+    True
+
+    Args:
+        run: the run directory.
+
+    Returns:
+        What was found. ``damaged`` says of each damaged file what is wrong; nothing is raised for one.
+
+    Raises:
+        MissingInputError: it is no run directory, or its samplesheet is not where it was.
+        PlexrankError: its study or samplesheet cannot be read.
+    """
+    from plexrank.stages.verification import verify_run
+
+    return verify_run(RunDir(Path(run)), Reporter(quiet=True))
 
 
 def _checked_overrides(overrides: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from plexrank.evaluation.compare import (
 from plexrank.evaluation.ranked_run import RankedRun
 from plexrank.images.channel_names import fold_name
 from plexrank.ranking.rank_signs import rank_signs
-from plexrank.rundir import RunDir, reading_output, write_text
+from plexrank.rundir import RunDir, reading_recorded, write_text
 from plexrank.study import load_study
 from plexrank.wording import as_cell
 
@@ -92,10 +92,11 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
 def _read(run: Run, name: str) -> RankedRun:
     rundir = RunDir(run.path)
     stale = _why_stale(run, rundir)
-    with reading_output(rundir.ranking / "ranking.parquet"):
+    with reading_recorded(rundir.ranking_record, rundir.ranking / "ranking.parquet"):
         ranking = pd.read_parquet(rundir.ranking / "ranking.parquet")
-    with reading_output(rundir.ranking / "summary.json"):
+    with reading_recorded(rundir.ranking_record, rundir.ranking / "summary.json"):
         summary = json.loads((rundir.ranking / "summary.json").read_text(encoding="utf-8"))
+    rundir.require_study()
     cohort = load_study(rundir.study).cohort
     kind = str(summary.get("outcome", {}).get("kind", "nominal"))
     column = (cohort.time if kind == "survival" else cohort.label) or ""
@@ -129,10 +130,10 @@ def _per_patient(rundir: RunDir) -> pd.DataFrame:
     """The table of patients and channels; of older runs, which have none, the patients alone."""
     path = rundir.ranking / "importance_per_patient.parquet"
     if path.exists():
-        with reading_output(path):
+        with reading_recorded(rundir.ranking_record, path):
             return pd.read_parquet(path)
     path = rundir.ranking / "predictions.csv"
-    with reading_output(path):
+    with reading_recorded(rundir.ranking_record, path):
         return pd.read_csv(path, usecols=["patient_id"], dtype=str, keep_default_na=False)
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plexrank.attribution.store import AttributionBlock, AttributionStore
+from plexrank.attribution.store import AttributionBlock
 from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
 from plexrank.outcome import Outcome
 from plexrank.planning.plan import Plan
 from plexrank.ranking.aggregate import UnitTable, aggregate_unit, importance_total
 from plexrank.ranking.samples import image_means_to_samples
+from plexrank.stages.attributions import attribution_blocks
 from plexrank.stages.cohort_samples import cohort_samples
 from plexrank.stages.tile_table import TileTable
 
@@ -83,8 +84,7 @@ class HeldOut:
         total, count = np.zeros((len(self._tiles.rows), len(self.channels))), np.zeros((len(self._tiles.rows), 1))
         for unit in units:
             scale = self._scale(kind, method, unit)
-            store = AttributionStore(self._plan.rundir.attribution(*unit))
-            for block in store.blocks(methods=[method] if kind == "importance" else []):
+            for block in attribution_blocks(self._plan, *unit, [method] if kind == "importance" else []):
                 total[block.tile_id] += _values_of_block(kind, method, block, self._plan.cohort.outcome) / scale
                 count[block.tile_id] += 1
         return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
@@ -116,7 +116,7 @@ class HeldOut:
 
     def _read_image_means(self, fold: int, seed: int, method: str) -> UnitTable:
         table = aggregate_unit(
-            AttributionStore(self._plan.rundir.attribution(fold, seed)).blocks(methods=[method]),
+            attribution_blocks(self._plan, fold, seed, [method]),
             self._tiles.image_of_tile,
             len(self._plan.cohort.images),
             outcome=self._plan.cohort.outcome,

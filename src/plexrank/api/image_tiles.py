@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pandas as pd
 from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import MissingInputError, StudyError
 from plexrank.images.open import open_image
-from plexrank.rundir import RunDir, reading_output
+from plexrank.rundir import RunDir, read_record, reading_output, reading_recorded
 from plexrank.tiles.lazy_tiles import lazy_tiles
 from plexrank.tiles.store import TileStore
 
@@ -54,7 +55,7 @@ def read_image_tiles(rundir: RunDir, image_id: str) -> ImageTiles:
     """
     if not rundir.tiles_record.is_file():
         raise MissingInputError(f"{rundir.path}: the tiles are not done; run plexrank run or plexrank tile first")
-    with reading_output(rundir.tiles_table):
+    with reading_recorded(rundir.tiles_record, rundir.tiles_table):
         table = pd.read_parquet(rundir.tiles_table).drop(columns="channel_mean")
         ids = table["image_id"].unique().tolist()
         rows = table[table["image_id"] == image_id].drop(columns="image_id").reset_index(drop=True)
@@ -62,6 +63,8 @@ def read_image_tiles(rundir: RunDir, image_id: str) -> ImageTiles:
         raise StudyError(f"{rundir.path}: no image {image_id!r} in this run{did_you_mean(str(image_id), ids)}")
     path = rundir.tile_store(image_id)
     store = TileStore(path)
+    if isinstance(digests := read_record(rundir.tile_record(image_id), "digests"), Mapping):
+        store.require({str(file): str(digest) for file, digest in digests.items()})
     with reading_output(path):
         image = open_image(path)
     return ImageTiles(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from plexrank.errors import MissingInputError, PlexrankError
-from plexrank.rundir import RunDir, reading_output
+from plexrank.rundir import RunDir, reading_recorded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,7 +66,7 @@ class Run:
             RunDirError: the file is damaged.
         """
         path = self._ranked("ranking.parquet")
-        with reading_output(path):
+        with reading_recorded(self._rundir.ranking_record, path):
             return pd.read_parquet(path)
 
     @property
@@ -79,7 +79,7 @@ class Run:
         """
         path = self._ranked("predictions.csv")
         names = dict.fromkeys(("patient_id", "label", "predicted"), str)
-        with reading_output(path):
+        with reading_recorded(self._rundir.ranking_record, path):
             return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
     @property
@@ -91,7 +91,7 @@ class Run:
             RunDirError: the file is damaged.
         """
         path = self._ranked("summary.json")
-        with reading_output(path):
+        with reading_recorded(self._rundir.ranking_record, path):
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return content
 
@@ -221,6 +221,7 @@ class Run:
         from plexrank.planning.plan import make_plan
         from plexrank.study import load_study
 
+        self._rundir.require_study()
         return make_plan(self._rundir, load_study(self._rundir.study))
 
     @functools.cached_property

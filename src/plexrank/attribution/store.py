@@ -11,14 +11,16 @@ weight                (tile,)                  float32
 <method>              (tile, channel, class)   float32
 ====================  =======================  =======
 
-chunked by up to 4096 tiles and sharded along tile, and the attributes ``plexrank_attribution`` (version of this
-layout), ``methods``, ``fold``, ``seed``, ``channel_names``, ``class_names`` and ``checkpoint_sha256``.
+chunked by up to 4096 tiles, with a CRC32C each, and sharded along tile, and the attributes ``plexrank_attribution``
+(version of this layout), ``methods``, ``fold``, ``seed``, ``channel_names``, ``class_names`` and ``checkpoint_sha256``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,10 +29,10 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
-from plexrank.errors import RunDirError
-from plexrank.rundir import replacing
+from plexrank.errors import RunDirError, naming_damage
+from plexrank.rundir import digest, file_digest, replacing
 
 LAYOUT_VERSION = 2
 CHUNK_TILES = 4096
@@ -39,6 +41,10 @@ BLOCK_TILES = 8 * CHUNK_TILES
 BLOCK_BYTES = 2**27
 """Of what is explained at once, so that memory does not grow with the number of tiles."""
 PLAIN_ARRAYS = ("tile_id", "embedding", "logits", "mean_intensity", "weight")
+_METADATA = "zarr.json"
+_PLACE = struct.Struct("<QQ")  # where a chunk begins in its shard, and its length
+_CHECKSUM_BYTES = 4  # CRC32C, after the index of a shard, which stands at its end, and after each chunk
+_ABSENT = 2**64 - 1
 ATTRIBUTES = ("methods", "fold", "seed", "channel_names", "class_names", "checkpoint_sha256")
 
 
@@ -145,7 +151,7 @@ class _Writer:
                 dtype="int64" if name == "tile_id" else "float32",
                 chunks=(chunk, *shape[1:]),
                 shards=(self._shard, *shape[1:]),
-                compressors=BloscCodec(cname="zstd", shuffle="bitshuffle"),
+                compressors=[BloscCodec(cname="zstd", shuffle="bitshuffle"), Crc32cCodec()],
                 dimension_names=("tile", "class") if name == "logits" else ("tile", "channel", "class")[: len(shape)],
                 config={"write_empty_chunks": True},
             )
@@ -193,7 +199,7 @@ class AttributionStore:
             RunDirError: it is missing, torn, or not a store of attributions.
         """
         self.path = path
-        try:
+        with self._naming("cannot be opened"):
             group = zarr.open_group(path, mode="r", zarr_format=3)
             found = dict(group.attrs)
             if found.get("plexrank_attribution") != LAYOUT_VERSION or not set(ATTRIBUTES) <= set(found):
@@ -205,8 +211,6 @@ class AttributionStore:
             self.class_names: tuple[str, ...] = tuple(found["class_names"])  # type: ignore[arg-type]
             self.checkpoint_sha256 = str(found["checkpoint_sha256"])
             self._arrays = {name: _array(group, name) for name in (*PLAIN_ARRAYS, *self.methods)}
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise self._error(f"cannot be opened ({type(error).__name__}: {error})") from error
         self._refuse_torn()
 
     def __len__(self) -> int:
@@ -223,11 +227,9 @@ class AttributionStore:
             RunDirError: a chunk does not decode.
         """
         tiles = slice(start, stop)
-        try:
+        with self._naming("holds data that cannot be read"):
             wanted = self.methods if methods is None else tuple(methods)
             arrays = {name: np.asarray(self._arrays[name][tiles]) for name in (*PLAIN_ARRAYS, *wanted)}
-        except (OSError, RuntimeError, ValueError) as error:
-            raise self._error(f"holds data that cannot be read ({type(error).__name__}: {error})") from error
         plain = {name: arrays[name] for name in PLAIN_ARRAYS}
         return AttributionBlock(**plain, values={method: arrays[method] for method in wanted})
 
@@ -248,6 +250,40 @@ class AttributionStore:
                     coming = reader.submit(self.read, start + tiles_at_once, start + 2 * tiles_at_once, methods)
                 yield block
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 by file: of metadata; of a shard's index and its chunks' checksums, which say what the shard holds.
+
+        Raises:
+            RunDirError: a file is missing or damaged.
+        """
+        found = {}
+        with self._naming("cannot be read"):
+            for folder in (self.path, *(self.path / name for name in self._arrays)):
+                metadata = folder / _METADATA
+                found[metadata.relative_to(self.path).as_posix()] = file_digest(metadata)
+            for name, array in self._arrays.items():
+                for shard in self._shards(name):
+                    chunks = (array.shards or array.chunks)[0] // array.chunks[0]
+                    found[shard.relative_to(self.path).as_posix()] = _shard_digest(shard, chunks)
+        return found
+
+    def require(self, digests: Mapping[str, str]) -> None:
+        """Refuse a store that is not the one that these are the :meth:`digests` of.
+
+        Raises:
+            RunDirError: it is another, or damaged.
+        """
+        found = self.digests()
+        differ = [name for name in sorted(digests.keys() | found.keys()) if digests.get(name) != found.get(name)]
+        if differ:
+            raise self._error(f"{differ[0]} is not what the attribute stage wrote")
+
+    def _shards(self, name: str) -> Iterator[Path]:
+        array = self._arrays[name]
+        shards = (array.shards or array.chunks)[0]
+        for number in range(-(-array.shape[0] // shards)):
+            yield self.path.joinpath(name, "c", str(number), *["0"] * (len(array.shape) - 1))
+
     def _refuse_torn(self) -> None:
         unit = ExplainedUnit(**{name: getattr(self, name) for name in ATTRIBUTES})
         shapes = unit.shapes(len(self))
@@ -255,13 +291,36 @@ class AttributionStore:
             array = self._arrays[name]
             if array.shape != shape or array.shards is None:
                 raise self._error(f"has {name} of shape {array.shape}, shards {array.shards}; expected {shape}")
-            for number in range(-(-shape[0] // array.shards[0])):
-                shard = self.path.joinpath(name, "c", str(number), *["0"] * (len(shape) - 1))
+            for shard in self._shards(name):
                 if not shard.is_file():
                     raise self._error(f"lacks {shard.relative_to(self.path)}")
 
+    def _naming(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return naming_damage(f"{self.path}: {what}", _REMEDY, RunDirError)
+
     def _error(self, what: str) -> RunDirError:
-        return RunDirError(f"{self.path}: {what}; delete it and run the attribute stage again")
+        return RunDirError(f"{self.path}: {what}; {_REMEDY}")
+
+
+_REMEDY = "delete it and run the attribute stage again"
+
+
+def _shard_digest(shard: Path, chunks: int) -> str:
+    """SHA-256 of the index of so many chunks and of their checksums; ValueError where the index points nowhere."""
+    with shard.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        begin = size - chunks * _PLACE.size - _CHECKSUM_BYTES
+        if begin < 0:
+            raise ValueError(f"{shard} is cut short at {size} bytes")
+        index = os.pread(file.fileno(), size - begin, begin)
+        checksums = []
+        for offset, length in _PLACE.iter_unpack(index[:-_CHECKSUM_BYTES]):
+            if offset == length == _ABSENT:
+                continue
+            if length < _CHECKSUM_BYTES or offset + length > begin:
+                raise ValueError(f"{shard}: its index points beyond its end")
+            checksums.append(os.pread(file.fileno(), _CHECKSUM_BYTES, offset + length - _CHECKSUM_BYTES).hex())
+    return digest([index.hex(), *checksums])
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from plexrank.cli.app import app, below, resumed, show
-from plexrank.cli.options import ClusterOption, JsonOption, RunArgument
+from plexrank.cli.app import app, below, reporter_of, resumed, show
+from plexrank.cli.options import ClusterOption, JsonOption, QuietOption, RunArgument
 from plexrank.errors import PlexrankError, StudyError
 
 if TYPE_CHECKING:
@@ -135,6 +135,17 @@ def compare(
     show(json.dumps(comparison.to_dict(), indent=1) if as_json else comparison_text(comparison))
     for path in write_comparison(comparison, out) if out else ():
         show(f"wrote {path}", sys.stderr)
+
+
+@app.command(epilog=below("plexrank verify RUN", "plexrank verify RUN --json"))
+def verify(run: RunArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Hold every file of a run against its digest, and say which are damaged and what to do; nothing is changed."""
+    from plexrank.rundir import RunDir
+    from plexrank.stages.verification import verify_run
+
+    found = verify_run(RunDir(run), reporter_of(quiet, verbose=False))
+    show(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
+    raise typer.Exit(0 if found.is_intact else PlexrankError.exit_code)
 
 
 @app.command(epilog=below("plexrank view RUN CD8", "plexrank view RUN CD8 Ki67 --image patient12_roi3"))

@@ -13,9 +13,10 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import plexrank
-from plexrank.errors import StudyError, raise_problems
+from plexrank.errors import RunDirError, StudyError, raise_problems
 from plexrank.launch.one_job import write_one_job
 from plexrank.launch.profile import load_profile
+from plexrank.launch.resuming import save_study
 from plexrank.launch.submit import (
     jobs_under_way,
     lines_about,
@@ -28,8 +29,8 @@ from plexrank.machine.processes import job_id
 from plexrank.planning.check import check_study_file
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.rundir import RunDir, file_digest, now, write_text
-from plexrank.study import dump_study, load_study
+from plexrank.rundir import RunDir, file_digest, now
+from plexrank.study import load_study
 
 
 def imagenet_folder() -> Path:
@@ -64,11 +65,30 @@ def open_run(
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
     study = result.study or load_study(study_path, overrides)
-    if rundir.study.is_file() and (before := load_study(rundir.study).name) != study.name:
+    if (
+        rundir.study.is_file()
+        and _is_own_study(rundir, study_path)
+        and (before := load_study(rundir.study).name) != study.name
+    ):
         raise StudyError(
             f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
         )
     return make_plan(rundir, study, for_tiling=True, image_units=result.image_units, survey=result.survey)
+
+
+def _is_own_study(rundir: RunDir, given: Path) -> bool:
+    """Whether the study that was saved tells what is run there; a damaged one is written again, if it is not given.
+
+    Raises:
+        RunDirError: it is given and was changed since it was written.
+    """
+    try:
+        rundir.require_study()
+    except RunDirError:
+        if given.resolve() == rundir.study:
+            raise
+        return False
+    return True
 
 
 @contextmanager
@@ -112,7 +132,7 @@ def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) ->
 def _record(plan: Plan, command: str | None = None) -> None:
     """Write into the run directory what is run."""
     plan.rundir.add_provenance(provenance(plan, command))  # first: a folder with a study and without it is a user's
-    write_text(plan.rundir.study, dump_study(plan.study))
+    save_study(plan.rundir, plan.study)
 
 
 def provenance(plan: Plan, command: str | None = None) -> dict[str, str]:

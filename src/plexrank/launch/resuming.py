@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from pathlib import Path
 
-from plexrank.errors import PlexrankError, naming_input
+from plexrank.errors import PlexrankError, RunDirError, naming_input
 from plexrank.launch.versions import other_version
 from plexrank.planning.plan import Plan, make_plan
-from plexrank.rundir import RunDir, write_text
+from plexrank.rundir import STUDY_DIGEST, RunDir, write_text
+from plexrank.settings import Study
 from plexrank.study import dump_study, load_study
 
 SKIP_BAD = "cohort.skip_bad=true"
@@ -24,10 +27,19 @@ def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) 
         raise PlexrankError(difference)
     rundir = RunDir(path)
     rundir.require()
+    rundir.require_study()
     study = load_study(rundir.study, [SKIP_BAD] if skip_bad else [])
     if skip_bad:
-        write_text(rundir.study, dump_study(study))  # for the stages that follow
+        save_study(rundir, study)  # for the stages that follow
     return make_plan(rundir, study, for_tiling=for_tiling)
+
+
+def save_study(rundir: RunDir, study: Study) -> None:
+    """Write the study into its run, and its digest beside the command that is noted last, before it."""
+    text = dump_study(study)
+    with contextlib.suppress(RunDirError):  # without a list of commands nothing is known of the study before either
+        rundir.add_to_last_command(**{STUDY_DIGEST: hashlib.sha256(text.encode()).hexdigest()})
+    write_text(rundir.study, text)
 
 
 def choose_units(plan: Plan, stage: str, units: Path | None) -> Plan:

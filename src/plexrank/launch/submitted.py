@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from plexrank.errors import RunDirError
+from plexrank.errors import RunDirError, naming_damage
 from plexrank.launch.slurm import TaskState
 from plexrank.planning.order import STAGES, StageName
 from plexrank.rundir import write_text
@@ -81,15 +81,11 @@ def read_graph(path: Path) -> Graph | None:
     Raises:
         RunDirError: the file is damaged.
     """
-    try:
-        return Graph.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunDirError(
-            f"{path}: damaged ({reason}); cancel the jobs of this run that squeue shows, then delete this file"
-        ) from error
+    remedy = "cancel the jobs of this run that squeue shows, then delete this file"
+    with naming_damage(f"{path}: damaged", remedy, RunDirError):
+        return Graph.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def write_graph(path: Path, graph: Graph) -> None:

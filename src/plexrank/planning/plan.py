@@ -26,7 +26,7 @@ from plexrank.errors import StudyError, raise_problems
 from plexrank.images.image_path import size_and_mtime
 from plexrank.planning.image_notes import ImageNotes, read_image_notes
 from plexrank.planning.image_units import ImageUnits, panel_rows
-from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record, reading_output
+from plexrank.rundir import Json, RunDir, Unit, digest, file_digest, read_record
 from plexrank.settings import Study
 
 TILE_TABLE = "table of all tiles"
@@ -77,10 +77,10 @@ class Plan:
         """By image_id what the tile stage noted, once all is tiled.
 
         Raises:
-            RunDirError: the tile stage is not done, or its notes are damaged or of other images.
+            DamagedOutputError: the tile stage is not done, or its notes are damaged or of other images.
         """
-        notes = read_image_notes(self.rundir.image_notes)
-        with reading_output(self.rundir.image_notes):
+        with self.tiles_table().reading(self.rundir.image_notes):
+            notes = read_image_notes(self.rundir.image_notes)
             return {image.image_id: notes[image.image_id] for image in self.cohort.images}
 
     @property

@@ -9,7 +9,6 @@ import pandas as pd
 from plexrank.cohorts.tables import read_table
 from plexrank.errors import MissingInputError
 from plexrank.planning.plan import Plan
-from plexrank.rundir import reading_output
 
 
 def read_ranking(plan: Plan) -> pd.DataFrame:
@@ -19,10 +18,11 @@ def read_ranking(plan: Plan) -> pd.DataFrame:
         MissingInputError: the ranking is not done.
         RunDirError: it is damaged.
     """
-    if plan.rank().why_not_done() is not None:
+    unit, path = plan.rank(), plan.rundir.ranking / "ranking.parquet"
+    if unit.why_not_done() is not None:
         raise MissingInputError(f"{plan.rundir.path}: the ranking is not done; run plexrank run or plexrank rank first")
-    with reading_output(plan.rundir.ranking / "ranking.parquet"):
-        return pd.read_parquet(plan.rundir.ranking / "ranking.parquet")
+    with unit.reading(path):
+        return pd.read_parquet(path)
 
 
 def read_ranking_and_truth(plan: Plan, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

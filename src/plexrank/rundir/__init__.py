@@ -1,21 +1,41 @@
 """The run directory: its file names, atomic writes, and what makes a unit of work done."""
 
-from plexrank.rundir.atomic import clear_leftovers, replacing, write_text
-from plexrank.rundir.directory import RunDir, reading_output
-from plexrank.rundir.unit import Json, Unit, changes, digest, file_digest, now, read_record, size_bytes
+from plexrank.rundir.atomic import clear_leftovers, make_way, replacing, write_text
+from plexrank.rundir.digests import Json, digest, file_digest, files_in, output_digest, size_bytes
+from plexrank.rundir.directory import STUDY_DIGEST, RunDir, reading_output
+from plexrank.rundir.record import (
+    DamagedOutputError,
+    blaming,
+    load_record,
+    read_record,
+    reading_recorded,
+    recorded_digest,
+    require_recorded,
+)
+from plexrank.rundir.unit import Unit, changes, now
 
 __all__ = [
+    "STUDY_DIGEST",
+    "DamagedOutputError",
     "Json",
     "RunDir",
     "Unit",
+    "blaming",
     "changes",
     "clear_leftovers",
     "digest",
     "file_digest",
+    "files_in",
+    "load_record",
+    "make_way",
     "now",
+    "output_digest",
     "read_record",
     "reading_output",
+    "reading_recorded",
+    "recorded_digest",
     "replacing",
+    "require_recorded",
     "size_bytes",
     "write_text",
 ]

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+ASIDE = ".found-"
+"""Between the name of a file and a random one, where a folder stood in the place of the file."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
 
@@ -19,7 +21,8 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` and, if the block ends well, put it in the place of ``path``.
 
-    Works for files and for folders. What is in the way is replaced; after a failure nothing is left behind.
+    Works for files and for folders. What is in the way is replaced, a link itself and not what it leads to; a folder in
+    the way of a file is moved aside. After a failure nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -27,12 +30,25 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         for written in (*temporary.rglob("*"), temporary):
             _sync(written)
-        if temporary.is_dir() and path.exists():
+        if temporary.is_dir():
             _remove(path)
+        else:
+            _move_folder_aside(path)
         temporary.replace(path)
         _sync(path.parent)
     finally:
         _remove(temporary)
+
+
+def make_way(path: Path) -> None:
+    """Leave nothing where a file of ours belongs; a folder there, which is not ours, is moved aside."""
+    _move_folder_aside(path)
+    path.unlink(missing_ok=True)
+
+
+def _move_folder_aside(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}{ASIDE}{secrets.token_hex(4)}"))
 
 
 def clear_leftovers(paths: Iterable[Path]) -> None:
@@ -79,7 +95,7 @@ def _sync(path: Path) -> None:
 
 def _remove(path: Path, tries: int = 50) -> None:
     """Remove a file or folder; after a stop, threads may still be writing into it for a moment."""
-    if not path.is_dir():
+    if path.is_symlink() or not path.is_dir():  # what a link leads to is not ours to remove
         path.unlink(missing_ok=True)
         return
     try:

@@ -14,8 +14,12 @@ import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
+from plexrank.errors import MissingInputError, RunDirError, StudyError, naming_damage, resolve_input
 from plexrank.rundir.atomic import clear_leftovers, name_replaced, write_text
+from plexrank.rundir.digests import file_digest
+
+STUDY_DIGEST = "study sha256"
+"""Of the saved study, in a command's entry of ``provenance.json``."""
 
 
 class RunDir:
@@ -115,6 +119,24 @@ class RunDir:
                     f"{self.path}: not a run directory (no {file.name} in it); start one with plexrank run"
                 )
 
+    def require_study(self) -> None:
+        """Hold the saved study against the digests in ``provenance.json``, where these are to be had.
+
+        Any command's will do: one that was killed may have noted a study that it did not come to write.
+
+        Raises:
+            RunDirError: the study was changed since it was written.
+        """
+        try:
+            known = {command[STUDY_DIGEST] for command in self._commands() if STUDY_DIGEST in command}
+        except RunDirError:
+            return
+        if known and file_digest(self.study) not in known:
+            raise RunDirError(
+                f"{self.study}: changed by hand or damaged since plexrank run wrote it; change settings in your own "
+                f"study file, and run plexrank run STUDY.yaml --out {self.path} with it, which writes this one again"
+            )
+
     def tile_store(self, image_id: str) -> Path:
         """The image's tile store."""
         return self.path / "tiles" / f"{image_id}.ome.zarr"
@@ -188,20 +210,13 @@ class RunDir:
             ) from error
 
 
-@contextlib.contextmanager
-def reading_output(path: Path) -> Iterator[None]:
-    """Turn what libraries raise for a damaged file of a run into an error that names it.
+def reading_output(path: Path) -> contextlib.AbstractContextManager[None]:
+    """A block that reads a file of a run: what libraries raise for a damaged one becomes an error that names it.
 
     Raises:
         RunDirError: the file is missing or damaged.
     """
-    try:
-        yield
-    except PlexrankError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:  # the last by parquet's reader
-        reason = " ".join(str(error).split())[:200]
-        raise RunDirError(f"{path}: missing or damaged ({reason}); delete it and run plexrank run again") from error
+    return naming_damage(f"{path}: missing or damaged", "delete it and run plexrank run again", RunDirError)
 
 
 def _is_alive(pid: int) -> bool:

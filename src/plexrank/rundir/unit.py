@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
-import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.errors import RunDirError
 from plexrank.machine.gpus import container_image, driver_version
-from plexrank.rundir.atomic import write_text
-from plexrank.rundir.directory import reading_output
-
-Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
-
+from plexrank.rundir.atomic import make_way
+from plexrank.rundir.digests import Json, digest, file_digest, size_bytes
+from plexrank.rundir.record import (
+    blaming,
+    load_record,
+    reading_recorded,
+    recorded_digest,
+    require_recorded,
+    write_record,
+)
 
 MOST_CHANGES = 4
 """That are shown."""
@@ -46,13 +50,17 @@ class Unit:
 
     def why_not_done(self) -> str | None:
         """``None`` for a finished unit, otherwise why it must be worked on, in a few words."""
+        if self.record.is_symlink():
+            return "its done-record is a link"
         if not self.record.is_file():
             return "its done-record is a folder" if self.record.is_dir() else "not done yet"
+        record = load_record(self.record) or {}
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
             depends, sizes = dict(record["depends"]), dict(record["outputs"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return "its done-record is damaged"
+        if record.get("unit", self.name) != self.name:
+            return f"its done-record is that of {record['unit']}"
         if digest(depends) != self.key:
             changed = changes(depends, self.depends)
             more = f", … ({len(changed)} in all)" if len(changed) > MOST_CHANGES else ""
@@ -62,21 +70,49 @@ class Unit:
                 return f"{output.name} is missing or not as it was written"
         return None
 
-    def begin(self) -> None:
-        """Withdraw the done-record before outputs are touched.
+    def require_intact(self, *outputs: Path, thoroughly: bool = False) -> None:
+        """Hold outputs, all of them if none is named, against the done-record.
+
+        Args:
+            outputs: of this unit.
+            thoroughly: by SHA-256, in the place of the checksum that every reader can afford.
 
         Raises:
-            RunDirError: a folder stands where the record belongs.
+            DamagedOutputError: one is not what the unit wrote.
         """
-        if self.record.is_dir():
-            raise RunDirError(f"{self.record}: a folder in the place of the done-record of {self.name}; remove it")
-        self.record.unlink(missing_ok=True)
+        for output in outputs or self.outputs:
+            require_recorded(self.record, output, thoroughly=thoroughly)
 
-    def finish(self, device: str = "", **more: Json) -> None:
+    def reading(self, output: Path) -> contextlib.AbstractContextManager[bool]:
+        """A block that reads an output: see :func:`~plexrank.rundir.reading_recorded`."""
+        return reading_recorded(self.record, output)
+
+    def blamed(self) -> contextlib.AbstractContextManager[None]:
+        """A block whose errors are of this unit's outputs: see :func:`~plexrank.rundir.blaming`."""
+        return blaming(self.record)
+
+    def digest_of(self, output: Path) -> str:
+        """SHA-256 of an output as it was written; of a unit that was done before digests were recorded, as it is.
+
+        Raises:
+            DamagedOutputError: of the latter it is missing.
+        """
+        if recorded := recorded_digest(self.record, output):
+            return recorded
+        with self.reading(output):
+            return file_digest(output)
+
+    def begin(self) -> None:
+        """Withdraw the done-record before outputs are touched."""
+        make_way(self.record)
+
+    def finish(self, device: str = "", digests: Mapping[str, str] | None = None, **more: Json) -> None:
         """Write the done-record.
 
         Args:
             device: what it was computed on, kept in the record with the driver and the container of this machine.
+            digests: what tells apart outputs that carry checksums of their own, kept in the record in the place of
+                digests of all their bytes.
             more: what else is to be known of the outputs without opening them, kept in the record.
 
         Raises:
@@ -90,63 +126,26 @@ class Unit:
             "unit": self.name,
             "key": self.key,
             "depends": self.depends,
-            "outputs": {output.name: size_bytes(output) for output in self.outputs},
             **more,
+            **({"digests": digests} if digests is not None else {}),
             **({"device": device, "NVIDIA driver": driver, "container": container_image()} if device else {}),
             "finished": now(),
         }
-        write_text(self.record, json.dumps(record, indent=1) + "\n")
+        write_record(self.record, record, self.outputs, hashed=digests is None)
 
-    def update_record(self, **more: Json) -> None:
+    def update_record(self, digests: Mapping[str, str]) -> None:
         """Bring the done-record of a finished unit up to date where an output was changed on purpose.
 
         Args:
-            more: what is to be known of the outputs, in the place of what the record has under these names.
+            digests: as for :meth:`finish`.
 
         Raises:
             RunDirError: the record is damaged.
         """
-        with reading_output(self.record):
-            record = {**json.loads(self.record.read_text(encoding="utf-8")), **more}
-            record["outputs"] = {output.name: size_bytes(output) for output in self.outputs}
-        write_text(self.record, json.dumps(record, indent=1) + "\n")
-
-
-def digest(value: Json) -> str:
-    """SHA-256 of a plain value's canonical JSON, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_record(record: Path, *keys: str) -> Json:
-    """A value in a done-record, ``None`` where there is none."""
-    try:
-        value = json.loads(record.read_text(encoding="utf-8"))
-        for key in keys:
-            value = value[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    found: Json = value
-    return found
-
-
-def size_bytes(path: Path) -> int:
-    """Bytes in a file, or in all files of a folder; -1 where there is nothing."""
-    try:
-        with os.scandir(path) as entries:
-            return sum(
-                size_bytes(Path(entry.path)) if entry.is_dir() else entry.stat().st_size if entry.is_file() else 0
-                for entry in entries
-            )
-    except NotADirectoryError:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
+        record = load_record(self.record)
+        if record is None:
+            raise RunDirError(f"{self.record}: missing or damaged; delete it and run plexrank run again")
+        write_record(self.record, {**record, "digests": digests}, self.outputs, hashed=False)
 
 
 def now() -> str:

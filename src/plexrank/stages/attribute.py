@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from plexrank.attribution.store import AttributionBlock, ExplainedUnit, writing_attribution
+from plexrank.attribution.store import AttributionBlock, AttributionStore, ExplainedUnit, writing_attribution
 from plexrank.distributed import ProcessInfo, on_first, process_group
 from plexrank.errors import RunDirError
 from plexrank.machine.allocator import keep_freed_memory
 from plexrank.machine.devices import log_line
 from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter, Silent
-from plexrank.rundir import file_digest
 from plexrank.settings import CACHE_BYTES
 from plexrank.stages.held_out import explain_held_out, held_out_tiles
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
-from plexrank.training.checkpoint import TrainedUnit, read_unit
+from plexrank.stages.trained_units import read_trained
+from plexrank.training.checkpoint import TrainedUnit
 from plexrank.wording import counted
 
 
@@ -41,21 +41,25 @@ def run(plan: Plan, reporter: Reporter) -> None:
                     continue
                 on_first(unit.begin, info)
                 _attribute_one(plan, cohort, fold, seed, info)
-                on_first(partial(unit.finish, device=info.hardware), info)
+                on_first(partial(_finish, plan, fold, seed, info.hardware), info)
                 counting.advance()
+
+
+def _finish(plan: Plan, fold: int, seed: int, device: str) -> None:
+    digests = AttributionStore(plan.rundir.attribution(fold, seed)).digests()
+    plan.attribute(fold, seed).finish(device=device, digests=digests)
 
 
 def _attribute_one(plan: Plan, cohort: TiledCohort, fold: int, seed: int, info: ProcessInfo) -> None:
     """Explain and write block by block; the first process writes."""
     checkpoint = plan.rundir.training(fold, seed) / "best.pt"
-    trained = read_unit(checkpoint)
+    trained = read_trained(plan, fold, seed)
     _refuse_another_cohort(checkpoint, trained, cohort, plan, fold)
     passes_once = trained.settings.has_embedding
     tiles = cohort.training_tiles(trained.intensity, cache_bytes=0 if passes_once else CACHE_BYTES)
     methods = plan.study.attribute.methods
-    unit = ExplainedUnit(
-        fold, seed, trained.channel_names, trained.output_names, file_digest(checkpoint), tuple(methods)
-    )
+    digest = plan.train(fold, seed).digest_of(checkpoint)
+    unit = ExplainedUnit(fold, seed, trained.channel_names, trained.output_names, digest, tuple(methods))
     num_tiles = len(held_out_tiles(trained, cohort))
     with ExitStack() as first:
         writers: list[Callable[[AttributionBlock], None]] = []

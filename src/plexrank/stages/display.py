@@ -14,7 +14,7 @@ from plexrank.errors import StudyError
 from plexrank.planning.plan import Plan
 from plexrank.planning.results import read_ranking
 from plexrank.report.gallery import top_channels
-from plexrank.rundir import Unit, read_record, reading_output
+from plexrank.rundir import Unit, read_record
 from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.display import MOST_SHOWN, set_display
 from plexrank.tiles.store import TileStore
@@ -38,11 +38,12 @@ def show_channels(plan: Plan, shown: Sequence[str]) -> None:
 
     def show_in(store: Path, unit: Unit) -> None:
         recorded = read_record(unit.record, "digests")
-        opened = TileStore(store)
-        opened.require(recorded if isinstance(recorded, dict) else {})
-        if not set_display(store, shown, brightest):
-            return
-        digests = opened.digests()
+        with unit.blamed():
+            opened = TileStore(store)
+            opened.require(recorded if isinstance(recorded, dict) else {})
+            if not set_display(store, shown, brightest):
+                return
+            digests = opened.digests()
         if recorded != digests or unit.why_not_done() is not None:  # of an older version, or it outgrew its room
             unit.update_record(digests=digests)
 
@@ -98,7 +99,7 @@ def _brightest(table: TileTable) -> dict[str, float]:
 def _extremes(plan: Plan, channel: str) -> dict[str, str]:
     """Images of the patients with the highest and with the lowest r of a channel, each with why it was chosen."""
     path = plan.rundir.ranking / "importance_per_patient.parquet"
-    with reading_output(path):
+    with plan.rank().reading(path):
         patients = pd.read_parquet(path)
     own = patients[(patients["channel"] == channel) & patients["mean_intensity"].notna()]
     by, name = ("r", "held-out r") if own["r"].notna().any() else ("mean_intensity", "mean intensity")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,20 +12,59 @@ from plexrank.machine.processes import is_first, several_started_by
 from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter, Silent
-from plexrank.rundir import Unit
+from plexrank.rundir import DamagedOutputError, Unit, make_way
 from plexrank.stages.todo import report_all_done
+
+_SMALL = ("rank", "report")
+"""Stages whose outputs are held against their digests even where nothing is left to do."""
 
 
 def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
     """Do what is not done of some stages, one after the other.
 
+    Where a stage finds an output of before damaged, the unit that wrote it is done again, once, if its stage is one of
+    these; otherwise its done-record is withdrawn, so that the next command does it again.
+
     Raises:
         MissingInputError: the stage before the first of them is not done.
+        DamagedOutputError: an output is damaged that these stages do not make, or is damaged again.
         PlexrankError: what went wrong; finished units stay finished.
     """
     _require_stage_before(stages[0], plan)
-    for stage, of_stage in plans_of_stages(plan, stages):
-        _work(stage, of_stage, reporter)
+    made_again: set[Path] = set()
+    while True:
+        try:
+            for stage, of_stage in plans_of_stages(plan, stages):
+                _work(stage, of_stage, reporter)
+        except DamagedOutputError as error:
+            if several_started_by() or not _can_be_made(plan, error.record):
+                raise
+            make_way(error.record)
+            owner = _stage_of(plan, error.record)
+            if owner not in stages or error.record in made_again:
+                raise
+            made_again.add(error.record)
+            reporter.say(f"warning: {str(error).rpartition('; ')[0]}; making it again")
+            plan = _afresh(plan, stages[0])
+        else:
+            return
+
+
+def _stage_of(plan: Plan, record: Path) -> str | None:
+    """The stage that the unit with this done-record belongs to."""
+    return next((stage for stage in STAGES for unit in plan.units(stage) if unit.record == record), None)
+
+
+def _can_be_made(plan: Plan, record: Path) -> bool:
+    """Whether what a unit is made of is there; images may have been moved away since they were tiled."""
+    own = [image for image in plan.cohort.images if plan.rundir.tile_record(image.image_id) == record]
+    return all(image.file.exists() for image in own)
+
+
+def _afresh(plan: Plan, first: str) -> Plan:
+    """The plan, with nothing in it that was read of outputs before."""
+    again = make_plan(plan.rundir, plan.study, for_tiling=first == STAGES[0], image_units=plan.image_units)
+    return dataclasses.replace(again, chosen=plan.chosen)
 
 
 def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Plan]]:
@@ -67,7 +107,12 @@ def _is_done(stage: str, plan: Plan) -> bool:
             return False
         if any(unit.record == plan.rundir.tiles_record for unit in units):
             units = list(plan.units(stage))  # the table is that of all images
-    return all(unit.why_not_done() is None for unit in units)
+    if any(unit.why_not_done() is not None for unit in units):
+        return False
+    if stage in _SMALL:
+        for unit in units:
+            unit.require_intact()
+    return True
 
 
 def _require_stage_before(stage: str, plan: Plan) -> None:

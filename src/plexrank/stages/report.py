@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,12 +26,46 @@ from plexrank.report.outcome_figures import channels_figure, outcome_figure
 from plexrank.report.page import ReportContent, render_page
 from plexrank.report.prediction_figures import roc_figure
 from plexrank.report.wording import wording_of
-from plexrank.rundir import reading_output, replacing, write_text
+from plexrank.rundir import replacing, write_text
 from plexrank.settings import CohortSettings
 from plexrank.stages.display import SHOWN, show_channels
 from plexrank.stages.report_pictures import draw_pictures
 from plexrank.stages.todo import units_to_do
 from plexrank.study import dump_study
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What the rank stage wrote."""
+
+    ranking: pd.DataFrame
+    by_class: pd.DataFrame
+    per_patient: pd.DataFrame
+    predictions: pd.DataFrame
+    reads: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def _read_tables(plan: Plan) -> _Tables:
+    """Read them, each held against its digest before.
+
+    Raises:
+        DamagedOutputError: one is missing or damaged.
+    """
+    unit = plan.rank()
+    readers: dict[str, Callable[[Path], Any]] = {
+        "ranking.parquet": pd.read_parquet,
+        "ranking_by_class.csv": partial(pd.read_csv, keep_default_na=False),
+        "importance_per_patient.parquet": pd.read_parquet,
+        "predictions.csv": partial(pd.read_csv, dtype=str, keep_default_na=False),
+        "reads.csv": partial(pd.read_csv, dtype={"channel": str}, keep_default_na=False, na_values=[""]),
+        "summary.json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    }
+    found = []
+    for name, read in readers.items():
+        with unit.reading(path := plan.rundir.ranking / name):
+            found.append(read(path))
+    return _Tables(*found)
 
 
 def run(plan: Plan, reporter: Reporter) -> None:
@@ -36,18 +75,8 @@ def run(plan: Plan, reporter: Reporter) -> None:
         return
     unit.begin()
     rundir, truth = plan.rundir, plan.study.cohort.truth
-    with reading_output(rundir.ranking / "ranking.parquet"):
-        ranking = pd.read_parquet(rundir.ranking / "ranking.parquet")
-    with reading_output(rundir.ranking / "ranking_by_class.csv"):
-        by_class = pd.read_csv(rundir.ranking / "ranking_by_class.csv", keep_default_na=False)
-    with reading_output(rundir.ranking / "summary.json"):
-        summary = json.loads((rundir.ranking / "summary.json").read_text(encoding="utf-8"))
-    with reading_output(rundir.ranking / "importance_per_patient.parquet"):
-        per_patient = pd.read_parquet(rundir.ranking / "importance_per_patient.parquet")
-    with reading_output(rundir.ranking / "predictions.csv"):
-        predictions = pd.read_csv(rundir.ranking / "predictions.csv", dtype=str, keep_default_na=False)
-    with reading_output(rundir.ranking / "reads.csv"):
-        reads = pd.read_csv(rundir.ranking / "reads.csv", dtype={"channel": str}, keep_default_na=False, na_values=[""])
+    tables = _read_tables(plan)
+    ranking, summary, predictions = tables.ranking, tables.summary, tables.predictions
     planted = [row["channel"] for row in read_table(truth).rows if row.get("informative") == "1"] if truth else []
     words, measure = wording_of(summary), MEASURE_NAMES[summary["outcome"]["headline"]]
     channels = ranking.loc[ranking["position"].notna(), "channel"].tolist()
@@ -55,7 +84,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
     drawn = {
         "roc": roc_figure(predictions) if summary["outcome"]["kind"] == "nominal" else None,
         "prediction": outcome_figure(predictions, summary, time),
-        "channels": channels_figure(per_patient, channels, summary["outcome"]["kind"], time),
+        "channels": channels_figure(tables.per_patient, channels, summary["outcome"]["kind"], time),
     }
     figures = {name: figure for name, figure in drawn.items() if figure}
     with replacing(rundir.figures) as temporary:
@@ -65,7 +94,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
             faithfulness_figure(summary["faithfulness"], temporary / "faithfulness.png", measure, words.chance)
         for name, one in figures.items():
             save_figure(one.figure, temporary / f"{name}.png")
-        pictures = draw_pictures(plan, ranking, reads, temporary)
+        pictures = draw_pictures(plan, ranking, tables.reads, temporary)
     provenance = rundir.add_to_last_command(**{"trained on": plan.trained_on()})
     facts = RunFacts(
         channels=len(channels),
@@ -77,7 +106,7 @@ def run(plan: Plan, reporter: Reporter) -> None:
         ReportContent(
             study_name=plan.study.name,
             ranking=ranking,
-            by_class=by_class,
+            by_class=tables.by_class,
             summary=summary,
             figure=rundir.figures / "ranking.png",
             faithfulness_figure=rundir.figures / "faithfulness.png" if summary["faithfulness"] else None,

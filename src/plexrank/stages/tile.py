@@ -21,10 +21,10 @@ from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, ra
 from plexrank.planning.image_notes import ImageNotes, write_image_notes
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.rundir import clear_leftovers, reading_output, replacing, write_text
+from plexrank.rundir import clear_leftovers, make_way, reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
-from plexrank.tiles.stored_image import read_stored_image
+from plexrank.tiles.stored_image import StoredImage, read_stored_image
 from plexrank.tiles.texture import unknown_pixel_sizes
 from plexrank.tiles.tiling import DaskClient, tile_image
 
@@ -52,7 +52,7 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
             write_skipped(plan.rundir.skipped, skipped_images(bad))
     else:
         raise_problems(problems)
-        plan.rundir.skipped.unlink(missing_ok=True)
+        make_way(plan.rundir.skipped)
     if joins:
         skips = plan.study.cohort.skip_bad
         _join_tiles(make_plan(plan.rundir, plan.study, image_units=plan.image_units) if skips else plan, reporter)
@@ -68,7 +68,7 @@ def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> l
             if plan.rundir.tile_record(record.image_id) not in todo:
                 continue
             failure = plan.rundir.image_failure(record.image_id)
-            failure.unlink(missing_ok=True)
+            make_way(failure)
             try:
                 _tile_one(plan, record, client)
             except PlexrankError as error:
@@ -117,7 +117,7 @@ def _find_all_bad(plan: Plan, failed_here: list[BadImage], reporter: Reporter) -
             bad[record.image_id] = BadImage(record, _why_failed(plan, record))
             continue
         held[record.image_id] = stored
-        of_image = read_stored_image(plan.rundir.tile_store(record.image_id))
+        of_image = _read_stored(plan, record)
         signal[record.image_id] = dict(zip(of_image.channels, of_image.statistics["mean"].tolist(), strict=True))
     misfits = find_misfits([record for record in plan.cohort.images if record.image_id in held], held)
     bad |= {image.record.image_id: image for image in misfits}
@@ -126,6 +126,13 @@ def _find_all_bad(plan: Plan, failed_here: list[BadImage], reporter: Reporter) -
     for warning in brightness_warnings([one for one in plan.cohort.images if one.image_id not in bad], signal):
         reporter.say(f"warning: {warning}")
     return list(bad.values())
+
+
+def _read_stored(plan: Plan, image: ImageRecord) -> StoredImage:
+    """What the tile stage noted of an image, held against the digest in its done-record."""
+    with plan.tile(image).blamed():
+        store = plan.rundir.tile_store(image.image_id)
+        return read_stored_image(store, plan.image_units.stored_digests(image))
 
 
 def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
@@ -143,7 +150,7 @@ def _join_tiles(plan: Plan, reporter: Reporter) -> None:
         return
     clear_leftovers([table.record, *table.outputs])
     table.begin()
-    stored = {image.image_id: read_stored_image(plan.rundir.tile_store(image.image_id)) for image in plan.cohort.images}
+    stored = {image.image_id: _read_stored(plan, image) for image in plan.cohort.images}
     rows = [{"image_id": image_id, **tile} for image_id, image in stored.items() for tile in image.tiles]
     frame = pd.DataFrame(rows)
     frame.insert(0, "tile_id", np.arange(len(frame)))

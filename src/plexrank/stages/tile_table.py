@@ -28,13 +28,17 @@ class TileTable:
         channel_means: (tile, channel) float32 mean counts, NaN where the tile's image lacks the channel.
 
     Raises:
-        RunDirError: the table is missing or damaged.
+        DamagedOutputError: the table is missing or damaged.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        with reading_output(plan.rundir.tiles_table):
+        with plan.tiles_table().reading(plan.rundir.tiles_table):
             table = pd.read_parquet(plan.rundir.tiles_table)
+            self._take(table)
+
+    def _take(self, table: pd.DataFrame) -> None:
+        plan = self.plan
         self.rows = table.drop(columns="channel_mean")
         self.channels = plan.channels.names
         self.present = plan.channels.present
@@ -53,10 +57,10 @@ class TileTable:
         :meth:`~plexrank.tiles.texture.TextureSums.statistics`. Read when first asked for.
 
         Raises:
-            RunDirError: their table is missing or damaged.
+            DamagedOutputError: their table is missing or damaged.
         """
         found = np.full((len(STATISTICS), *self.present.shape), np.nan)
-        with reading_output(self.plan.rundir.tile_statistics):
+        with self.plan.tiles_table().blamed(), reading_output(self.plan.rundir.tile_statistics):
             of_image = dict(list(self._stored_statistics.groupby("image_id")))
             for image, record in enumerate(self.plan.cohort.images):
                 held = of_image[record.image_id][list(STATISTICS)].to_numpy(np.float64)
@@ -81,7 +85,7 @@ class TileTable:
     @functools.cached_property
     def _stored_statistics(self) -> pd.DataFrame:
         path = self.plan.rundir.tile_statistics
-        with reading_output(path):
+        with self.plan.tiles_table().reading(path):
             return pd.read_parquet(path)
 
     def tiles_of(self, images: Sequence[int]) -> IntArray:

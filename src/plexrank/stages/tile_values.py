@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from plexrank.arrays import Array, FloatArray
-from plexrank.attribution.store import AttributionBlock, AttributionStore
+from plexrank.attribution.store import AttributionBlock
 from plexrank.outcome import Outcome
 from plexrank.planning.plan import Plan
 from plexrank.ranking.aggregate import SampleTables, UnitTable, gather_samples, importance_total
 from plexrank.ranking.directed import directed_r, direction_of_unit
 from plexrank.ranking.pattern import learned_embedding
 from plexrank.ranking.samples import Samples, image_means_to_samples
+from plexrank.stages.attributions import attribution_blocks
 from plexrank.stages.tile_table import TileTable
+from plexrank.stages.trained_units import read_trained
 from plexrank.stages.unit_tables import image_means
-from plexrank.training.checkpoint import read_unit
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ def read_held_out(plan: Plan, table: TileTable, samples: Samples, chosen: Sequen
         chosen: channels whose values of tiles are kept, so that memory does not grow with all of them.
 
     Raises:
-        RunDirError: a checkpoint or an attribution is torn.
+        DamagedOutputError: a checkpoint or an attribution is damaged, or that of another unit.
     """
     method, units = plan.study.rank.by, []
     sums = np.zeros((2, len(table.rows), len(chosen)), dtype=np.float32)
     seeds = np.zeros((len(table.rows), 1), dtype=np.float32)
     for fold, seed in plan.fold_seeds:
         tap = _Tap(method, chosen, plan.cohort.outcome)
-        blocks = AttributionStore(plan.rundir.attribution(fold, seed)).blocks(methods=[method])
-        unit = image_means(tap.passing(blocks), read_unit(plan.rundir.training(fold, seed) / "best.pt"), table)
+        blocks = tap.passing(attribution_blocks(plan, fold, seed, [method]))
+        unit = image_means(blocks, read_trained(plan, fold, seed), table)
         units.append(unit)
         r, importance = tap.values()
         center, size = _direction(unit, samples, chosen)

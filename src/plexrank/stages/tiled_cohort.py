@@ -27,7 +27,7 @@ class TiledCohort(TileTable):
         """Of every image, held against what the tile stage recorded of it when first asked for.
 
         Raises:
-            RunDirError: one is missing, damaged, or another than was tiled.
+            DamagedOutputError: one is missing, damaged, or another than was tiled.
         """
         return [open_store(self.plan, image) for image in range(len(self.plan.cohort.images))]
 
@@ -35,7 +35,9 @@ class TiledCohort(TileTable):
         """Counts (channel, y, x) of a tile, mirrored beyond the image's edge; zeros in planes that the image lacks."""
         row, col, height, width = (int(number) for number in self._grid[tile])
         image = self.image_of_tile[tile]
-        held = mirrored(self.stores[image].read_tile(row, col), height, width)
+        stores = self.stores
+        with self.plan.tile(self.plan.cohort.images[image]).blamed():
+            held = mirrored(stores[image].read_tile(row, col), height, width)
         if np.array_equal(self.plan.channels.planes[image], np.arange(len(held))):
             return held
         counts = np.zeros((len(self.channels), *held.shape[1:]), held.dtype)
@@ -86,14 +88,15 @@ def open_store(plan: Plan, image: int) -> TileStore:
     """The store of an image of the cohort, held against what the tile stage recorded of it.
 
     Raises:
-        RunDirError: it is missing, damaged, or another than was tiled.
+        DamagedOutputError: it is missing, damaged, or another than was tiled.
     """
     record, names = plan.cohort.images[image], plan.channels.stored[image]
-    store = TileStore(plan.rundir.tile_store(record.image_id))
-    if store.channel_names != names:
-        raise RunDirError(
-            f"{store.path}: channels {', '.join(store.channel_names)}, but when it was tiled they were "
-            f"{', '.join(names)}; remove the store and run the tile stage again"
-        )
-    store.require(plan.image_units.stored_digests(record))
+    with plan.tile(record).blamed():
+        store = TileStore(plan.rundir.tile_store(record.image_id))
+        if store.channel_names != names:
+            raise RunDirError(
+                f"{store.path}: channels {', '.join(store.channel_names)}, but when it was tiled they were "
+                f"{', '.join(names)}; remove the store and run the tile stage again"
+            )
+        store.require(plan.image_units.stored_digests(record))
     return store

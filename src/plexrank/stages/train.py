@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from plexrank.attribution.store import BLOCK_TILES
 from plexrank.distributed import ProcessInfo, on_first, process_group
@@ -16,7 +17,7 @@ from plexrank.planning.plan import Plan
 from plexrank.progress import Reporter, Silent
 from plexrank.ranking.aggregate import UnitTable
 from plexrank.ranking.null_unit import NullUnit, write_null_unit
-from plexrank.rundir import Unit, clear_leftovers
+from plexrank.rundir import Unit, clear_leftovers, make_way
 from plexrank.stages.held_out import explain_held_out
 from plexrank.stages.tiled_cohort import TiledCohort
 from plexrank.stages.todo import units_to_do
@@ -106,14 +107,13 @@ class _Trainer:
         )
         write_null_unit(work.outputs[0], unit)
         for path in (paths.last, previous_path(paths.last), paths.best):
-            path.unlink(missing_ok=True)
+            make_way(path)
         work.finish(device=self.info.hardware)
 
     def _train_unit(
         self, work: Unit, tiles: TrainingTiles, unit: TrainingUnit, paths: UnitPaths, seconds_between_saves: float = 0.0
     ) -> UnitResult:
-        on_first(work.begin, self.info)
-        on_first(lambda: clear_leftovers([paths.last, paths.best]), self.info)
+        on_first(partial(_begin, work, paths), self.info)
         return train_unit(
             tiles,
             unit,
@@ -136,6 +136,14 @@ class _Trainer:
             validation_index=self.cohort.tiles_of(plan.images(fold, "validation")),
             labelling=labelling,
         )
+
+
+def _begin(work: Unit, paths: UnitPaths) -> None:
+    folder = paths.last.parent
+    if folder.is_symlink():  # what is written must not go where it leads, such as to another unit
+        folder.unlink()
+    work.begin()
+    clear_leftovers([paths.last, paths.best])
 
 
 @contextmanager

@@ -9,27 +9,28 @@ from functools import partial
 import numpy as np
 import torch
 
-from plexrank.attribution.store import AttributionStore
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.outcome import LinearWeights
 from plexrank.planning.plan import Plan
 from plexrank.ranking.aggregate import Classify, TileBlock, UnitTable, aggregate_unit
 from plexrank.ranking.null_unit import NullUnit, read_null_unit
 from plexrank.readout.linear import LinearClassifier
+from plexrank.stages.attributions import attribution_blocks
 from plexrank.stages.tile_table import TileTable
-from plexrank.training.checkpoint import TrainedUnit, read_unit
+from plexrank.stages.trained_units import read_trained
+from plexrank.training.checkpoint import TrainedUnit
 
 
 def read_unit_tables(plan: Plan, cohort: TileTable) -> list[UnitTable]:
     """The image means of every fold and seed.
 
     Raises:
-        RunDirError: a checkpoint or an attribution is torn.
+        DamagedOutputError: a checkpoint or an attribution is damaged, or that of another unit.
     """
     return [
         image_means(
-            AttributionStore(plan.rundir.attribution(fold, seed)).blocks(methods=[plan.study.rank.by]),
-            read_unit(plan.rundir.training(fold, seed) / "best.pt"),
+            attribution_blocks(plan, fold, seed, [plan.study.rank.by]),
+            read_trained(plan, fold, seed),
             cohort,
         )
         for fold, seed in plan.fold_seeds
@@ -43,23 +44,24 @@ def read_null_units(plan: Plan) -> Iterator[tuple[np.ndarray, list[UnitTable]]]:
     classifiers ``classify`` is ``None``. One labelling is in memory at a time.
 
     Raises:
-        RunDirError: a file is missing, damaged, or that of another labelling, fold or cohort.
+        DamagedOutputError: a file is missing, damaged, or that of another labelling, fold or cohort.
     """
     outputs, channels = plan.cohort.outcome.output_names, plan.channels.names
     for labelling in range(plan.study.rank.null_trainings):
         labels, units = plan.null_labels[labelling], []
         for fold in range(plan.study.train.folds):
             path = plan.rundir.null_training(labelling, fold) / "unit.npz"
-            unit = read_null_unit(path)
-            unit.require(
-                path,
-                labelling=labelling,
-                fold=fold,
-                method=plan.study.rank.by,
-                channels=channels,
-                outputs=outputs,
-                labels=labels,
-            )
+            with plan.null_training(labelling, fold).reading(path):
+                unit = read_null_unit(path)
+                unit.require(
+                    path,
+                    labelling=labelling,
+                    fold=fold,
+                    method=plan.study.rank.by,
+                    channels=channels,
+                    outputs=outputs,
+                    labels=labels,
+                )
             units.append(_with_classifier(unit))
         yield labels, units
 

@@ -31,6 +31,11 @@ def metadata_digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def metadata_digests(path: Path) -> tuple[str, str]:
+    """What metadata are known by: :func:`metadata_digest`; SHA-256 with the display, which older versions recorded."""
+    return metadata_digest(path), hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def make_room(path: Path) -> None:
     """Pad a new metadata file with blanks."""
     text = path.read_text(encoding="utf-8")

@@ -7,12 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plexrank.rundir import reading_output
+from plexrank.tiles.display import metadata_digests
 from plexrank.tiles.texture import STATISTICS
 from plexrank.tiles.tissue import TiledImage
 
@@ -60,13 +62,19 @@ def describe_tiling(tiled: TiledImage, pixel_size_um: tuple[float, float] | None
     }
 
 
-def read_stored_image(store: Path) -> StoredImage:
+def read_stored_image(store: Path, digests: Mapping[str, str] = MappingProxyType({})) -> StoredImage:
     """Read what the tile stage noted of an image.
 
+    Args:
+        store: its tile store.
+        digests: of its files, as :meth:`~plexrank.tiles.store.TileStore.digests` gave them; none to take it as it is.
+
     Raises:
-        RunDirError: the metadata of the store are missing or damaged.
+        RunDirError: the metadata of the store are missing, damaged or another's.
     """
     with reading_output(store / "zarr.json"):
+        if digests.get("zarr.json") not in (None, *metadata_digests(store / "zarr.json")):
+            raise ValueError("not what the tile stage wrote")
         attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         noted = attributes[ATTRIBUTE]
         size = noted["pixel_size_um"]

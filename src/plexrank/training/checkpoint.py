@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import pickle
-import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plexrank.errors import MissingInputError, RunDirError
+from plexrank.errors import MissingInputError, RunDirError, naming_damage, one_line
 from plexrank.models.build import Network, build_network
 from plexrank.models.channel_embedding import ChannelEmbedding
 from plexrank.readout.blending import IntensityBlend
 from plexrank.readout.linear import LinearClassifier
 from plexrank.readout.pooling import AttentionPooling
-from plexrank.rundir import Json, replacing
+from plexrank.rundir import Json, make_way, replacing
 from plexrank.settings import ModelSettings
 from plexrank.tiles.intensity import IntensityFit
 
 CHECKPOINT_FORMAT = "plexrank-checkpoint-1"
-LOAD_ERRORS = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error,
-    pickle.UnpicklingError,
-)  # fmt: skip
-"""What torch raises for a damaged file, by where the damage is."""
 _logger = logging.getLogger(__name__)
 
 
@@ -124,13 +118,18 @@ def save(path: Path, state: Mapping[str, object], *, keep_previous: bool = False
         try:
             torch.save({"format": CHECKPOINT_FORMAT, **state}, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(f"{path}: could not be written ({first_line(error)})") from error
-        if keep_previous and path.exists():
+            raise OSError(f"{path}: could not be written ({one_line(error)})") from error
+        if keep_previous and path.is_file():
+            make_way(previous_path(path))
             path.replace(previous_path(path))
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, is_checked: bool = False) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only tensors and plain types are accepted from the file.
+
+    Args:
+        path: the file.
+        is_checked: whether it was held against a checksum, so that those within it need no look.
 
     Raises:
         MissingInputError: there is no such file.
@@ -138,13 +137,20 @@ def load(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such checkpoint; run plexrank train first")
-    try:
+    with naming_damage(f"{path}: damaged checkpoint", "delete it and train again", RunDirError):
+        if not is_checked:
+            _require_checksums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except LOAD_ERRORS as error:
-        raise RunDirError(f"{path}: damaged checkpoint ({first_line(error)}); delete it and train again") from error
     if not isinstance(state, dict) or state.pop("format", None) != CHECKPOINT_FORMAT:
         raise RunDirError(f"{path}: expected a checkpoint of format {CHECKPOINT_FORMAT}; delete it and train again")
     return state
+
+
+def _require_checksums(path: Path) -> None:
+    """Hold every part of a checkpoint, which is a ZIP archive, against its CRC-32, which torch does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def previous_path(path: Path) -> Path:
@@ -157,20 +163,25 @@ def write_progress(path: Path, progress: Progress) -> None:
     save(path, vars(progress), keep_previous=True)
 
 
-def read_progress(path: Path) -> Progress | None:
-    """The newest progress that loads, or ``None`` where there is none.
+def read_progress(path: Path, refuse: Callable[[Progress], str | None] = lambda _: None) -> Progress | None:
+    """The newest progress that loads and is not refused, or ``None`` where there is none; warns of the others.
 
-    Raises:
-        RunDirError: there are files, and none of them loads.
+    Args:
+        path: of ``last.pt``; the one before is looked at where that is not to be had.
+        refuse: says why a progress is not to be gone on with, ``None`` where it is.
     """
     candidates = [candidate for candidate in (path, previous_path(path)) if candidate.is_file()]
-    for candidate in candidates:
+    for number, candidate in enumerate(candidates, start=1):
+        left = candidates[number:]
+        instead = f"looking at {left[0].name} instead" if left else "training from the start"
         try:
-            return _progress(candidate, load(candidate))
+            found = _progress(candidate, load(candidate))
         except RunDirError as error:
-            if candidate is candidates[-1]:
-                raise
-            _logger.warning("%s; going on from %s instead", error, candidates[-1].name)
+            _logger.warning("%s; %s", error, instead)
+            continue
+        if (why := refuse(found)) is None:
+            return found
+        _logger.warning("%s: %s; %s", candidate, why, instead)
     return None
 
 
@@ -193,15 +204,15 @@ def write_unit(path: Path, unit: TrainedUnit) -> None:
     save(path, plain)
 
 
-def read_unit(path: Path) -> TrainedUnit:
-    """Read ``best.pt``.
+def read_unit(path: Path, *, is_checked: bool = False) -> TrainedUnit:
+    """Read ``best.pt``; ``is_checked`` as for :func:`load`.
 
     Raises:
         MissingInputError: there is no such file.
         RunDirError: it is torn, or not a trained unit.
     """
-    state = load(path)
-    try:
+    state = load(path, is_checked=is_checked)
+    with naming_damage(f"{path}: no trained unit", "delete it and train again", RunDirError):
         intensity, classifier = state["intensity"], state["classifier"]
         return TrainedUnit(
             **{name: state[name] for name in ("key", "fold", "seed", "epoch", "model_state")},
@@ -218,8 +229,6 @@ def read_unit(path: Path) -> TrainedUnit:
             blend=_blend(state.get("blend")),
             has_ordered_outputs=state.get("has_ordered_outputs", False),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDirError(f"{path}: no trained unit ({first_line(error)}); delete it and train again") from error
 
 
 def _attention(state: dict[str, Tensor] | None) -> AttentionPooling | None:
@@ -235,13 +244,5 @@ def _blend(state: dict[str, Tensor] | None) -> IntensityBlend | None:
 
 
 def _progress(path: Path, state: dict[str, Any]) -> Progress:
-    try:
+    with naming_damage(f"{path}: no training progress", "delete it and train again", RunDirError):
         return Progress(**state)
-    except TypeError as error:
-        raise RunDirError(f"{path}: no training progress ({first_line(error)}); delete it and train again") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, cut to what a message can quote."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

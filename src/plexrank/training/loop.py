@@ -20,7 +20,7 @@ from plexrank.errors import PlexrankError, StoppedEarly, StudyError
 from plexrank.models.build import Network, build_network, shift_outputs
 from plexrank.models.recomputation import set_recompute
 from plexrank.progress import SECONDS_BETWEEN_LINES
-from plexrank.rundir import changes
+from plexrank.rundir import changes, make_way
 from plexrank.settings import ModelSettings, TrainSettings
 from plexrank.training.checkpoint import (
     Progress,
@@ -167,12 +167,21 @@ class UnitTraining:
 
     def _read_progress(self) -> Progress | None:
         """What ``last.pt`` holds, unless that is of something else: then say what differs."""
-        found = read_progress(self.paths.last)
+        found, own = read_progress(self.paths.last, self._why_foreign), self.progress.made_of
         if found is None or found.key == self.progress.key:
             return found
-        differences = changes(found.made_of, self.progress.made_of) or ["the tiles or the pretrained weights"]
+        differences = changes({"unit": own["unit"], **found.made_of}, own) or ["the tiles or the pretrained weights"]
         self._report(f"training from the start: {self.paths.last} is of other settings: {', '.join(differences)}")
         return None
+
+    def _why_foreign(self, found: Progress) -> str | None:
+        """Of which other unit a progress is; those of before the unit was noted are known by their tiles."""
+        own = self.progress.made_of
+        if (unit := found.made_of.get("unit", own["unit"])) != own["unit"]:
+            return f"the progress of {unit}, not of {own['unit']}"
+        of_unit = ("labels", "training tiles", "validation tiles") if found.key == self.progress.key else ()
+        other = [name for name in of_unit if found.made_of.get(name, own[name]) != own[name]]
+        return f"the progress of another unit, with other {' and '.join(other)}" if other else None
 
     def _fresh_network(self, load_weights: bool) -> Network:
         with torch.random.fork_rng(devices=[]):
@@ -350,7 +359,7 @@ class UnitTraining:
             self.history.write_table(progress.history, progress.devices)
             self.history.close()
             write_unit(self.paths.best, trained)
-            previous_path(self.paths.last).unlink(missing_ok=True)
+            make_way(previous_path(self.paths.last))
 
         on_first(write_best, self.info)
 

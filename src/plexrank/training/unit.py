@@ -71,6 +71,7 @@ class UnitResult:
 def describe(tiles: TrainingTiles, unit: TrainingUnit, model: ModelSettings, train: TrainSettings) -> dict[str, Json]:
     """What a training rests on, in words that tell a user what differs; long lists as digests."""
     return {
+        "unit": unit.name,
         "channels": list(tiles.channel_names),
         "outcome": {"kind": tiles.outcome.kind, "outputs": list(tiles.outcome.output_names)},
         "labels": digest([tiles.outcome.levels[label] for label in tiles.labels]),

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from plexrank.errors import MissingInputError, StudyError
+from plexrank.errors import MissingInputError, StudyError, naming_damage
 from plexrank.models.architectures import published_weights
 from plexrank.models.build import Network, trunk_of
 from plexrank.rundir import file_digest
 from plexrank.settings import ModelSettings
-from plexrank.training.checkpoint import LOAD_ERRORS, first_line
 
 FIRST_CONVOLUTIONS = ("conv1.weight", "stem.0.weight")
 
@@ -43,14 +42,10 @@ def load_pretrained(settings: ModelSettings, network: Network) -> None:
             f"model.weights: {path}: sha256 starts with {found[:8]}, expected {published.sha256}; {remedy}"
         )
     trunk = trunk_of(network)
-    try:
+    expected = f"model.weights: {path}: expected the state of torchvision's {published.network}"
+    with naming_damage(expected, remedy, StudyError):
         state = torch.load(path, map_location="cpu", weights_only=True)
         trunk.load_state_dict(_for_trunk(state, trunk.state_dict(), settings.first_conv == "rgb_sum"))
-    except LOAD_ERRORS as error:
-        raise StudyError(
-            f"model.weights: {path}: expected the state of torchvision's {published.network} ({first_line(error)}); "
-            f"{remedy}"
-        ) from error
 
 
 def _for_trunk(state: dict[str, Tensor], own: dict[str, Tensor], sum_colours: bool) -> dict[str, Tensor]:

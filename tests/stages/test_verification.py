@@ -1,0 +1,110 @@
+"""plexrank verify: what is damaged is named, what is whole is not, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import plexrank as from_python
+from conftest import Plexrank
+from plexrank.errors import MissingInputError, RunDirError
+from plexrank.progress import Silent
+from plexrank.rundir import RunDir
+from plexrank.stages.verification import Verification, verify_run
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def found_of(run: Path) -> Verification:
+    return verify_run(RunDir(run), Silent())
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_whole_run_is_intact(tiny_run: Path, plexrank: Plexrank) -> None:
+    said = plexrank("verify", tiny_run)
+    assert said.returncode == 0, said.stdout
+    assert said.stdout.startswith("intact: 43 units, ")
+    assert "verify: 43 of 43" in said.stderr
+    found = from_python.verify(tiny_run)
+    assert (found.is_intact, found.not_done, found.foreign, found.without_digests) == (True, (), (), ())
+
+
+FILES = [
+    "tiles/image001.ome.zarr/0/c.0.0.0",
+    "tiles/image002.ome.zarr/0/zarr.json",
+    "tiles/statistics.parquet",
+    "train/fold-1/seed-0/done.json",
+    "train/fold-0/seed-0/history.csv",
+    "train/fold-0/seed-1/best.pt",
+    "train/fold-1/seed-1/last.pt",
+    "attribution/fold-0-seed-0.zarr/mean_intensity/c/0/0",
+    "attribution/fold-0-seed-1.zarr/zarr.json",
+    "ranking/reads.csv",
+    "report/figures/ranking.png",
+    "report/report.html",
+]
+
+
+def test_every_damaged_file_is_named_and_nothing_is_changed(run: Path, plexrank: Plexrank) -> None:
+    for name in FILES:
+        flip(run / name)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    said = plexrank("verify", run, "--json", "--quiet")
+    assert said.returncode == 1
+    found = json.loads(said.stdout)
+    assert found["intact"] is False
+    assert len(found["damaged"]) == len(FILES)
+    for name in FILES:
+        where = name.split("/0/")[0].split("/mean")[0].removesuffix("/zarr.json").removesuffix("/ranking.png")
+        (line,) = [line for line in found["damaged"] if line.startswith(str(run / where))]
+        assert any(remedy in line for remedy in ("delete it", "remove it", "run plexrank run again")), line
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_outputs_of_other_units_are_named(run: Path) -> None:
+    for name in ("best.pt", "history.csv", "done.json"):
+        shutil.copy(run / "train/fold-1/seed-0" / name, run / "train/fold-0/seed-0" / name)
+    (line,) = found_of(run).damaged
+    assert "train fold 0 seed 0: its done-record is that of train fold 1 seed 0; run plexrank run again" in line
+
+
+def test_a_forged_record_does_not_hide_another_checkpoint(run: Path) -> None:
+    own = run / "train/fold-0/seed-0"
+    for name in ("best.pt", "history.csv", "done.json"):
+        shutil.copy(run / "train/fold-1/seed-0" / name, own / name)
+    record = json.loads((own / "done.json").read_text()) | {"unit": "train fold 0 seed 0"}
+    del record["sha256"], record["crc32c"], record["record sha256"]
+    (own / "done.json").write_text(json.dumps(record))
+    found = found_of(run)
+    assert found.without_digests == ("train fold 0 seed 0",)
+    assert any("best.pt: of fold 1 seed 0; delete it and train again" in line for line in found.damaged)
+
+
+def test_what_is_not_done_or_not_ours_is_no_damage(run: Path) -> None:
+    (run / "report/report.done.json").unlink()
+    (run / "tiles/.tiles.parquet.0badcafe.tmp").touch()
+    (run / "train/notes.txt").touch()
+    found = found_of(run)
+    assert found.is_intact
+    assert found.not_done == ("report: not done yet",)
+    assert found.foreign == (run / "tiles/.tiles.parquet.0badcafe.tmp", run / "train/notes.txt")
+    assert f"not of this run: {run / 'train/notes.txt'}" in found.lines()
+
+
+def test_a_study_that_cannot_be_read_is_named(run: Path, tmp_path: Path) -> None:
+    (run / "study.yaml").write_text("{")
+    with pytest.raises(RunDirError, match=r"study\.yaml: changed by hand or damaged"):
+        found_of(run)
+    with pytest.raises(MissingInputError, match="not a run directory"):
+        found_of(tmp_path)
