@@ -149,7 +149,9 @@ class IntensitySettings(Section):
     transform: Literal["arcsinh", "linear"] = Field(
         "arcsinh", description="arcsinh(counts / cofactor), or linear for the counts themselves"
     )
-    cofactor: float = Field(5.0, ge=1e-6, le=1e9, description="counts at which arcsinh turns from linear to logarithmic")
+    cofactor: float = Field(
+        5.0, ge=1e-6, le=1e9, description="counts at which arcsinh turns from linear to logarithmic"
+    )
     clip_percentile: float = Field(99.5, gt=50, le=100, description="of a channel's pixels; becomes intensity 1")
 
 
@@ -290,7 +292,9 @@ class RankSettings(Section):
     by: MethodName = Field("gradient", description="the importance that orders the channels")
     ordered: tuple[str, ...] = Field((), description="the classes from lowest to highest, for a test of trend")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamplings of the patients behind every interval")
-    permutations: int = Field(1000, ge=100, le=100_000, description="label permutations behind the p-value of the prediction")
+    permutations: int = Field(
+        1000, ge=100, le=100_000, description="label permutations behind the p-value of the prediction"
+    )
     null_trainings: int = Field(
         0,
         ge=0,

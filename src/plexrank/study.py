@@ -316,4 +316,3 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
         yield name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from (f"{name}.{key}" for key in _keys(field.annotation))
-

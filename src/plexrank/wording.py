@@ -32,6 +32,11 @@ def printable(text: str) -> str:
     return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
 
 
+def steers(text: str) -> bool:
+    """Whether a name holds a control character: an escape code, a line break, a tab."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
 def as_cell(text: str) -> str:
     """A name as a spreadsheet shows it: one that begins like a formula gets an apostrophe in front."""
     return f"'{text}" if FORMULA.match(text) else text

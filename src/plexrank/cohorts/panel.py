@@ -12,9 +12,12 @@ from plexrank.cohorts.spelling import reads_like_a_date, reads_missing
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import PlexrankError, StudyError, raise_problems
 from plexrank.images.channel_names import count_from, fold_name, place_number
+from plexrank.settings import shown
+from plexrank.wording import FORMULA, steers
 
 FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "n"})
 TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "y"})
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def read_panel(path: Path) -> Panel:
         panel, problems = _read_steinbock(table)
     problems += _doubled(path, "name", [channel.name for channel in panel.channels if channel.keep])
     problems += _unnamed(path, panel.channels)
+    problems += _steering(path, panel.channels)
     if not any(channel.keep for channel in panel.channels):
         problems.append(StudyError(f"{path}: every channel is left out (keep 0 or remove TRUE); keep those to rank"))
     raise_problems(problems)
@@ -203,6 +207,21 @@ def dates_for_names(panel: Panel) -> list[str]:
     ]
 
 
+def formulas_for_names(panel: Panel) -> list[str]:
+    """A warning where a spreadsheet that opens ``ranking.csv`` would take names of kept channels for formulas."""
+    found = [one.name for one in panel.channels if one.keep and FORMULA.match(one.name)]
+    return [f"{panel.path}: {warn_of_formulas('channels named', found)}"] if found else []
+
+
+def warn_of_formulas(what: str, names: Sequence[str]) -> str:
+    """That a spreadsheet would run names that begin with ``=``, ``+``, ``-`` or ``@``; tables hold them as they are."""
+    some = ", ".join(map(shown, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
+    return (
+        f"{what} {some}: spreadsheets take these for formulas and run them, also where they open ranking.csv; name them "
+        "otherwise unless you trust their source"
+    )
+
+
 def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
     """Kept channels whose name is a word for a missing value; ``Na`` is sodium, which MIBI measures."""
     found = [
@@ -218,6 +237,12 @@ def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
             "out (keep 0, remove TRUE)"
         )
     ]
+
+
+def _steering(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
+    """Names that would steer the terminal on which a table is shown, or break its lines."""
+    found = [shown(one.name) for one in channels if steers(one.name)]
+    return [StudyError(f"{path}: a control character in the channel name {name}; remove it") for name in found[:_SHOWN]]
 
 
 def _doubled(path: Path, column: str, values: Sequence[str]) -> list[PlexrankError]:

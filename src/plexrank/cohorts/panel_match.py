@@ -16,7 +16,8 @@ from plexrank.images.channel_names import (
     place_number,
     say_only_places,
 )
-from plexrank.wording import counted
+from plexrank.settings import shown
+from plexrank.wording import counted, steers
 
 _SHOWN = 12
 
@@ -197,6 +198,10 @@ def _kept(panel: Panel, planes: Sequence[int | None], unlisted: Sequence[str]) -
 def _by_own_names(found: Sequence[str], source: str) -> LocatedChannels:
     spellings: dict[str, list[str]] = {}
     for name in found:
+        if steers(name):
+            raise StudyError(
+                f"{source}: a control character in the channel name {shown(name)}; name the channels by a panel"
+            )
         spellings.setdefault(fold_name(name), []).append(name)
     for same in spellings.values():
         if len(same) > 1:

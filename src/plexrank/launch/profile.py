@@ -74,12 +74,18 @@ class Resources(Placement):
     """What a job of a stage asks for."""
 
     nodes: int = Field(1, ge=1, le=100_000, description="machines of one job")
-    tasks_per_node: int | None = Field(None, ge=1, le=1024, description="processes on each; by default one for each GPU, or one")
+    tasks_per_node: int | None = Field(
+        None, ge=1, le=1024, description="processes on each; by default one for each GPU, or one"
+    )
     gpus_per_node: int = Field(0, ge=0, le=1024, description="GPUs on each")
     gpu_type: Word | None = Field(None, description="what Slurm calls the GPUs, as a100")
     cpus_per_task: int = Field(1, ge=1, le=100_000, description="cores of each process")
-    mem_gb: float | None = Field(None, gt=0, le=1e6, description="memory on each node, gigabytes; null for the site's default")
-    time_min: int = Field(60, ge=1, le=1_000_000, description="time limit, minutes; what is not done by then goes on in a new start")
+    mem_gb: float | None = Field(
+        None, gt=0, le=1e6, description="memory on each node, gigabytes; null for the site's default"
+    )
+    time_min: int = Field(
+        60, ge=1, le=1_000_000, description="time limit, minutes; what is not done by then goes on in a new start"
+    )
 
     @property
     def processes(self) -> int:
@@ -207,7 +213,9 @@ class Profile(Placement):
     scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field("slurm", description="other than slurm: one job, by hand")
     run: WholeRun = Field(WholeRun(), description="that one job")
     clusters: Clusters | None = Field(None, description="cluster to submit to, or several separated by commas")
-    max_array_size: int | None = Field(None, ge=1, le=10_000_000, description="tasks of an array at most, where scontrol does not say")
+    max_array_size: int | None = Field(
+        None, ge=1, le=10_000_000, description="tasks of an array at most, where scontrol does not say"
+    )
     container: Container | None = Field(None, description="without it, stages run with python on the nodes")
     python: Path | None = Field(None, description="without a container: the interpreter that has plexrank on the nodes")
     setup: tuple[Line, ...] = Field((), description="lines of shell before every job's work, such as module load")
