@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from plexrank.attribution.methods import METHODS, MethodName
 from plexrank.models.architectures import ARCHITECTURES, ArchitectureName, BackboneName, published_weights
 from plexrank.outcome import Kind
+from plexrank.wording import shown
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -379,12 +380,6 @@ class Study(Section):
                 + ", ".join(attribute.methods)
             )
         return rank
-
-
-def shown(value: object) -> str:
-    """A value as Python writes it, shortened where a message would drown in it."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _is_number(value: object) -> bool:

@@ -28,7 +28,8 @@ from plexrank.errors import (
     resolve_input,
 )
 from plexrank.limits import YAML_BYTES
-from plexrank.settings import Section, Study, shown
+from plexrank.settings import Section, Study
+from plexrank.wording import shown
 
 _YAML_TAG = "tag:yaml.org,2002:"
 _KNOWN_TAGS = frozenset({"null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge", "value"})
@@ -116,8 +117,10 @@ def dump_study(study: Study) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses what YAML loses silently, a key that is there twice, and what no study needs: aliases that unfold to
-    thousands of values or hold themselves, tags of other kinds than text, numbers, truth values, dates, lists, mappings.
+    """Refuses what YAML loses silently, a key that is there twice, and what no study needs.
+
+    That is: aliases that unfold to thousands of values or hold themselves, and tags of other kinds than text, numbers,
+    truth values, dates, lists and mappings.
     """
 
     def get_single_node(self) -> Any:
@@ -132,7 +135,8 @@ class _StrictLoader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # by what is malformed
-            problem = f"{shown(node.value)} is no {node.tag.removeprefix(_YAML_TAG)}"
+            reason = f": {error}" if isinstance(error, ValueError) else ""
+            problem = f"{shown(node.value)} is no {node.tag.removeprefix(_YAML_TAG)}{reason}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise yaml.MarkedYAMLError(problem="a whole number beyond all reason", problem_mark=node.start_mark)

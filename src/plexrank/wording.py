@@ -24,6 +24,12 @@ def lasting(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
+def shown(value: object) -> str:
+    """A value as Python writes it, shortened where a message would drown in it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
 def printable(text: str) -> str:
     r"""A text in which nothing steers a terminal: control characters and those that turn the direction are escaped.
 
@@ -33,8 +39,8 @@ def printable(text: str) -> str:
 
 
 def steers(text: str) -> bool:
-    """Whether a name holds a control character: an escape code, a line break, a tab."""
-    return any(unicodedata.category(character) == "Cc" for character in text)
+    """Whether a name holds a control character other than blanks and line breaks, such as that of escape codes."""
+    return any(unicodedata.category(character) == "Cc" and not character.isspace() for character in text)
 
 
 def as_cell(text: str) -> str:

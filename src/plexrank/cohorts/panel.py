@@ -12,8 +12,7 @@ from plexrank.cohorts.spelling import reads_like_a_date, reads_missing
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import PlexrankError, StudyError, raise_problems
 from plexrank.images.channel_names import count_from, fold_name, place_number
-from plexrank.settings import shown
-from plexrank.wording import FORMULA, steers
+from plexrank.wording import FORMULA, shown, steers
 
 FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "n"})
 TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "y"})
@@ -196,7 +195,12 @@ def wrong_exclusions(excluded: Sequence[str], channels: Sequence[str], source: s
     ]
 
 
-def dates_for_names(panel: Panel) -> list[str]:
+def notes_on_names(panel: Panel) -> list[str]:
+    """Warnings where spreadsheets change the names of kept channels, or would run them."""
+    return [*_dates_for_names(panel), *_formulas_for_names(panel)]
+
+
+def _dates_for_names(panel: Panel) -> list[str]:
     """A warning where kept channels have the names that spreadsheets make of genes such as MARCH1 and SEPT9."""
     dates = [one.name for one in panel.channels if one.keep and reads_like_a_date(one.name)]
     if not dates:
@@ -207,7 +211,7 @@ def dates_for_names(panel: Panel) -> list[str]:
     ]
 
 
-def formulas_for_names(panel: Panel) -> list[str]:
+def _formulas_for_names(panel: Panel) -> list[str]:
     """A warning where a spreadsheet that opens ``ranking.csv`` would take names of kept channels for formulas."""
     found = [one.name for one in panel.channels if one.keep and FORMULA.match(one.name)]
     return [f"{panel.path}: {warn_of_formulas('channels named', found)}"] if found else []
@@ -217,8 +221,8 @@ def warn_of_formulas(what: str, names: Sequence[str]) -> str:
     """That a spreadsheet would run names that begin with ``=``, ``+``, ``-`` or ``@``; tables hold them as they are."""
     some = ", ".join(map(shown, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
     return (
-        f"{what} {some}: spreadsheets take these for formulas and run them, also where they open ranking.csv; name them "
-        "otherwise unless you trust their source"
+        f"{what} {some}: spreadsheets take these for formulas and run them, also where they open ranking.csv; name "
+        "them otherwise unless you trust their source"
     )
 
 

@@ -16,8 +16,7 @@ from plexrank.images.channel_names import (
     place_number,
     say_only_places,
 )
-from plexrank.settings import shown
-from plexrank.wording import counted, steers
+from plexrank.wording import counted, shown, steers
 
 _SHOWN = 12
 

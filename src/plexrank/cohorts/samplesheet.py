@@ -20,8 +20,8 @@ from plexrank.errors import (
     resolve_input,
 )
 from plexrank.images.image_path import split_image_path
-from plexrank.settings import CohortSettings, shown
-from plexrank.wording import counted, steers
+from plexrank.settings import CohortSettings
+from plexrank.wording import counted, shown, steers
 
 COLUMN_ALIASES = {
     "sample_id": "image_id",

@@ -16,7 +16,7 @@ from plexrank.cohorts.spelling import trimmed
 from plexrank.errors import MissingInputError, StudyError, naming_input
 from plexrank.images.image_path import backslash_hint
 from plexrank.limits import TEXT_BYTES
-from plexrank.settings import shown
+from plexrank.wording import shown
 
 _SEPARATOR_LINE = re.compile(r'"?sep=([^"\0\r\n])"?[,;\t]*', re.IGNORECASE)
 """What Excel writes and reads as the first line to say what separates cells."""

@@ -162,7 +162,7 @@ def _walk(folder: Path, passed_over: list[str], special: list[Path], depth: int 
 def _can_be_opened(part: Path, passed_over: list[str], special: list[Path]) -> bool:
     """Whether a name may be looked into; if not, it is passed over, or counted where opening it might wait for ever."""
     try:
-        require_utf8(part, str(part.parent))
+        require_utf8(part, "passed over")
         mode = part.stat().st_mode
     except PlexrankError as error:
         passed_over.append(str(error))
