@@ -160,7 +160,8 @@ def _marker_order(table: Table) -> tuple[list[int], list[PlexrankError]]:
             break
         seen[number] = line
     else:
-        found = f"{number_column} leaves out {min(set(range(1, max(numbers) + 1)) - set(numbers))}"
+        absent = next(number for number in itertools.count(1) if number not in seen)
+        found = f"{number_column} " + (f"leaves out {absent}" if absent < max(numbers) else f"holds {min(numbers)}")
     return in_file, [
         StudyError(
             f"{table.path}: {found}; {number_column} must count the planes of the image, 1 to {len(numbers)}, each once"

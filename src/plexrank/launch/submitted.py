@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from plexrank.errors import RunDirError
+from plexrank.errors import RunDirError, one_line
 from plexrank.launch.slurm import TaskState
 from plexrank.planning.order import STAGES, StageName
 from plexrank.rundir import write_text
@@ -85,8 +85,8 @@ def read_graph(path: Path) -> Graph | None:
         return Graph.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except (ValidationError, UnicodeDecodeError, RecursionError) as error:
+        reason = one_line(error)
         raise RunDirError(
             f"{path}: damaged ({reason}); cancel the jobs of this run that squeue shows, then delete this file"
         ) from error
