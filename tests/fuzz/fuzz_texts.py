@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -70,7 +71,9 @@ i4,d.tiff,p3,low,S2,1,1e1,yes
 i5,"e, f.tiff",p4,high,S2,0,7,no
 i6,g.tiff,p5,,S2,,,
 """
-EXCEL_SHEET = b"\xef\xbb\xbfsep=;\r\nslide_id;path;case_id;grade\r\n1;a.mcd#1;1;1\r\n2;a.mcd#2;2;2\r\n3;b.tif;3;1\r\n4;c.tif;4;2\r\n"
+EXCEL_SHEET = b"\xef\xbb\xbfsep=;\r\nslide_id;path;case_id;grade\r\n" + b"".join(
+    f"{n};a.mcd#{n};{n};{1 + n % 2}\r\n".encode() for n in range(6)
+)
 STEINBOCK = b"channel,name,keep\nIr191,DNA1,0\nEr170,CD3,1\nPr141,Ki-67,\n"
 MARKERS = b"cycle,channel_number,marker_name,remove\n1,1,DAPI,TRUE\n1,2,CD8a,\n2,3,Pan CK,FALSE\n"
 SPLITS = tuple(f",train,val,test\n0,i{a},i{b},i{c}\n1,,,i{d}\n".encode() for a, b, c, d in ((1, 3, 4, 5), (4, 5, 1, 3)))
@@ -93,7 +96,9 @@ GRAPH = {
     "container_sha256": None,
     "submitted": "2026-01-01",
     "released": True,
-    "jobs": [{"name": "tile", "stage": "tile", "job_id": "12", "is_array": True, "shares": [["a"], ["b"]], "after": []}],
+    "jobs": [
+        {"name": "tile", "stage": "tile", "job_id": "12", "is_array": True, "shares": [["a"], ["b"]], "after": []}
+    ],
 }
 
 
@@ -115,10 +120,12 @@ def read_samplesheet(folder: Path) -> None:
         settings = CohortSettings(samplesheet=sheet, root=folder, **kind)
         try:
             cohort = read_cohort(settings, 2, need_images=False)
-            for split in ("folds", "site", "given"):
-                deal(settings, cohort, split)
         except PlexrankError as error:
             refusals.append(error)
+            continue
+        for split in ("folds", "site", "given"):
+            with contextlib.suppress(PlexrankError):
+                deal(settings, cohort, split)
     raise_problems(refusals[:1] if len(refusals) == len(kinds) else [])
 
 
