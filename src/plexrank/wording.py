@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 _PLURAL = {"is": "are", "has": "have", "does": "do"}
+LONGEST_NAME = 500
 FORMULA = re.compile(r"^[\s\x1c-\x1f\x85\ufeff]*[=+\-@\t\r]")
 """How a text begins that a spreadsheet takes for a formula, after blanks of any kind; so too in the page's table.js."""
 
@@ -38,9 +39,15 @@ def printable(text: str) -> str:
     return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
 
 
-def steers(text: str) -> bool:
-    """Whether a name holds a control character other than blanks and line breaks, such as that of escape codes."""
-    return any(unicodedata.category(character) == "Cc" and not character.isspace() for character in text)
+def why_no_name(text: str) -> str | None:
+    """What is wrong with a name: more characters than a table can show, or the control character of an escape code."""
+    if len(text) > LONGEST_NAME:
+        return f"{shown(text)} has {len(text):,} characters; use {LONGEST_NAME} at most"
+    if not text.isprintable() and any(
+        unicodedata.category(character) == "Cc" and not character.isspace() for character in text
+    ):
+        return f"{shown(text)} holds a control character; remove it"
+    return None
 
 
 def as_cell(text: str) -> str:

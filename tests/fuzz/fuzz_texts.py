@@ -181,12 +181,30 @@ def outline_seeds() -> list[Seed]:
     return of_file("a.geojson", *(json.dumps(one, indent=1).encode() for one in (POLYGON, FEATURES, [FEATURES])))
 
 
-STUDY_WORDS = (b"!!timestamp x", b"!!bool maybe", b'!!int "-"', b"*t", b"&t", b"<<: *t", b"? [a]", b"1:1:1", b"0x", b"- ",
-               b": ", b"|\n", b"'", b"\\ud800", b"2001-99-99", b"1" * 5000, b"cohort", b"site", b"given", b".nan")  # fmt: skip
-CELL_WORDS = (b"sep=;\n", b'sep="', b"\r", b'"', b"=cmd()", b"\x1b[2J", b"image_id", b"path", b"grade", b"\xe2\x80\x8b",
-              b"NA", b"-0", b"1e-400", b"keep", b"marker_name", b"channel", b"cycle", b"\xef\xbb\xbf", b"#REF!")  # fmt: skip
-JSON_WORDS = (b'"type"', b"Feature", b"FeatureCollection", b"Polygon", b"coordinates", b"NaN", b"Infinity", b"1e308", b"[",
-              b'"\\ud800"', b"[[0, 0]]", b"1" * 5000)  # fmt: skip
+STUDY_WORDS = (
+    *(
+        b"!!timestamp x",
+        b"!!bool maybe",
+        b'!!int "-"',
+        b"*t",
+        b"&t",
+        b"<<: *t",
+        b"? [a]",
+        b"1:1:1",
+        b"0x",
+        b"- ",
+        b": ",
+    ),
+    *(b"|\n", b"'", b"\\ud800", b"2001-99-99", b"1" * 5000, b"cohort", b"site", b"given", b".nan"),
+)
+CELL_WORDS = (
+    *(b"sep=;\n", b'sep="', b"\r", b'"', b"=cmd()", b"\x1b[2J", b"image_id", b"path", b"grade", b"\xe2\x80\x8b"),
+    *(b"NA", b"-0", b"1e-400", b"keep", b"marker_name", b"channel", b"cycle", b"\xef\xbb\xbf", b"#REF!"),
+)
+JSON_WORDS = (
+    *(b'"type"', b"Feature", b"FeatureCollection", b"Polygon", b"coordinates", b"NaN", b"Infinity", b"1e308", b"["),
+    *(b'"\\ud800"', b"[[0, 0]]", b"1" * 5000),
+)
 
 TARGETS = [
     Target("study", lambda: of_file("study.yaml", PLAIN_STUDY, SURVIVAL_STUDY), read_study, STUDY_WORDS),

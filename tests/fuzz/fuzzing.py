@@ -17,7 +17,8 @@ traceback. A reader may be called thousands of times in one process, so it must 
 ``mutating.py`` breaks files, ``reporting.py`` is the command line.
 
 What counts as a finding: any other exception than a :class:`~plexrank.errors.PlexrankError` (or those that a target
-lists as ``allowed``), one of our own that stands for a lack of memory, more than 10 s, and the death of the process.
+lists as ``allowed``), one of our own that stands for a lack of memory, more than 1 GiB, more than 10 s of the processor (or 60 s
+of waiting), and the death of the process.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ import random
 import resource
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -41,12 +41,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from mutating import mutate
 
 from plexrank.errors import PlexrankError
 
 SECONDS = 10.0
 MEMORY_BYTES = 2**30
+ADDRESS_BYTES = 2**32
+"""Decoders reserve what a damaged header says, and do not touch it; anything else that asks for so much is a finding."""
 BATCH = 2000
 """Inputs that one process reads; the next one starts afresh."""
 
@@ -86,20 +89,19 @@ class Outcome:
 
 
 class Shared:
-    """Numbers that a worker writes and its parent reads: the input it is at, and what became of those before."""
-
-    _LAYOUT = struct.Struct("<qdqqd")
+    """Numbers that a worker writes and its parent reads: the input it is at, since when, and what became of those before."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self._LAYOUT.size)
+        self._numbers = np.frombuffer(mmap.mmap(-1, 40), np.float64)  # each is written at once, struct's are not
         self.set(-1, 0.0, 0, 0, 0.0)
 
-    def set(self, at: int, since: float, num_read: int, refused: int, slowest: float) -> None:
-        self._LAYOUT.pack_into(self._memory, 0, at, since, num_read, refused, slowest)
+    def set(self, at: int, cpu: float, num_read: int, refused: int, slowest: float) -> None:
+        for place, number in reversed(list(enumerate((at, cpu, num_read, refused, slowest)))):
+            self._numbers[place] = number
 
     def get(self) -> tuple[int, float, int, int, float]:
-        at, since, num_read, refused, slowest = self._LAYOUT.unpack_from(self._memory)
-        return at, since, num_read, refused, slowest
+        at, cpu, num_read, refused, slowest = self._numbers.tolist()
+        return int(at), cpu, int(num_read), int(refused), slowest
 
 
 def all_targets() -> list[Target]:
@@ -175,18 +177,18 @@ def judge(target: Target, folder: Path) -> str | None:
 
 
 def _is_memory(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 20:
+    """Whether memory was missing, other than in a compiled decoder."""
+    for _ in range(20):
         if isinstance(error, MemoryError):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
+            return not traceback.extract_tb(error.__traceback__)[-1].filename.endswith(".pyx")
+        error = None if error is None else error.__cause__ or error.__context__
     return False
 
 
-def limit_memory(more: int = MEMORY_BYTES) -> None:
-    """Refuse this process more memory than it has and so much."""
+def limit_memory() -> None:
+    """Refuse this process more addresses than it has and so many."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + more
+    limit = pages * resource.getpagesize() + ADDRESS_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
@@ -227,7 +229,7 @@ def _work(target, seeds, seed, numbers, until, scratch, shared, told) -> None:  
     """In a process of its own: read one input after the other, and tell what is wrong with which."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     bench = Bench(scratch, seeds)
-    shared.set(numbers[0], time.monotonic(), 0, 0, 0.0)
+    shared.set(numbers[0], time.process_time(), 0, 0, 0.0)
     for which in range(len(seeds)):  # a valid input, with what libraries load at first
         with bench.changed(which, {}) as folder:
             valid = judge(target, folder)
@@ -235,37 +237,52 @@ def _work(target, seeds, seed, numbers, until, scratch, shared, told) -> None:  
                 told.write(f"{numbers[0]}\tseed {which} is not read: {valid}\n".encode())
     limit_memory()
     num_read = refused = 0
-    slowest = 0.0
+    slowest, held = 0.0, _peak_bytes()
     for number in numbers:
-        begun = time.monotonic()
+        begun = time.process_time()
         shared.set(number, begun, num_read, refused, slowest)
         which, changes = broken(seeds, target.tokens, target.name, seed, number)
         with bench.changed(which, changes) as folder:
             found = judge(target, folder)
+        if _peak_bytes() > held + MEMORY_BYTES:
+            found = "memory"
         num_read, refused = num_read + (found is None), refused + (found == "refused")
         if found not in (None, "refused"):
             told.write(f"{number}\t{found}\n".encode())
             told.flush()
-        slowest = max(slowest, time.monotonic() - begun)
-        shared.set(number, time.monotonic(), num_read, refused, slowest)
-        if time.monotonic() > until:
+        slowest = max(slowest, time.process_time() - begun)
+        shared.set(number, time.process_time(), num_read, refused, slowest)
+        if time.monotonic() > until or _peak_bytes() > held + MEMORY_BYTES:  # a peak does not go down again
             break
     told.flush()
 
 
+def _peak_bytes() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _watch(pid: int, shared: Shared) -> str | None:
-    """Wait for a worker; what it died of."""
+    """Wait for a worker; what it died of. Time is that of the processor, so that it does not depend on other load."""
+    last, since = -1, time.monotonic()
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
             return None if code == 0 else f"died ({signal.Signals(-code).name if code < 0 else code})"
-        at, since, *_ = shared.get()
-        if at >= 0 and time.monotonic() - since > SECONDS + 1:
+        at, cpu, *_ = shared.get()
+        if at != last:
+            last, since = at, time.monotonic()
+        waits = time.monotonic() - since
+        if at >= 0 and waits > SECONDS and (_cpu_seconds(pid) - cpu > SECONDS or waits > 6 * SECONDS):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return f"over {SECONDS:.0f} s"
         time.sleep(0.02)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from plexrank.cohorts.spelling import reads_like_a_date, reads_missing
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import PlexrankError, StudyError, raise_problems
 from plexrank.images.channel_names import count_from, fold_name, place_number
-from plexrank.wording import FORMULA, shown, steers
+from plexrank.wording import FORMULA, shown, why_no_name
 
 FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "n"})
 TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "y"})
@@ -66,7 +66,7 @@ def read_panel(path: Path) -> Panel:
         panel, problems = _read_steinbock(table)
     problems += _doubled(path, "name", [channel.name for channel in panel.channels if channel.keep])
     problems += _unnamed(path, panel.channels)
-    problems += _steering(path, panel.channels)
+    problems += _no_names(path, panel.channels)
     if not any(channel.keep for channel in panel.channels):
         problems.append(StudyError(f"{path}: every channel is left out (keep 0 or remove TRUE); keep those to rank"))
     raise_problems(problems)
@@ -244,10 +244,10 @@ def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
     ]
 
 
-def _steering(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
-    """Names that would steer the terminal on which a table is shown, or break its lines."""
-    found = [shown(one.name) for one in channels if steers(one.name)]
-    return [StudyError(f"{path}: a control character in the channel name {name}; remove it") for name in found[:_SHOWN]]
+def _no_names(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
+    """Names that would steer the terminal on which a table is shown, or fill it."""
+    found = [why for own in channels for text in {own.name, own.channel_id} if (why := why_no_name(text))]
+    return [StudyError(f"{path}: channel {why}") for why in found[:_SHOWN]]
 
 
 def _doubled(path: Path, column: str, values: Sequence[str]) -> list[PlexrankError]:

@@ -21,7 +21,7 @@ from plexrank.errors import (
 )
 from plexrank.images.image_path import split_image_path
 from plexrank.settings import CohortSettings
-from plexrank.wording import counted, shown, steers
+from plexrank.wording import counted, shown, why_no_name
 
 COLUMN_ALIASES = {
     "sample_id": "image_id",
@@ -225,11 +225,7 @@ def _wrong_cells(
         wrong.append(StudyError(f"{where}: image_id {shown(image_id)}: expected letters, digits and . _ + - or blanks"))
     if image_id in line_of_id:
         wrong.append(StudyError(f"{where}: image_id {image_id!r} is on line {line_of_id[image_id]} already"))
-    wrong += [
-        StudyError(f"{where}: a control character in {column} {shown(row[column])}; remove it")
-        for column in named
-        if steers(row.get(column, ""))
-    ]
+    wrong += [StudyError(f"{where}: {column} {why}") for column in named if (why := why_no_name(row.get(column, "")))]
     if "patient_id" in row and not row["patient_id"]:
         wrong.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
     return wrong

@@ -27,6 +27,7 @@ _WORKBOOKS = {
 """By the first bytes of the file."""
 _MOST_COLUMNS = 100_000
 _MOST_CELLS = 20_000_000
+_LONGEST_CELL = 32_767  # as in spreadsheets
 _NAMED = 20
 _COMPARED = 2000
 _LONGEST_NAME = 80
@@ -138,6 +139,11 @@ def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[
             row = tuple(trimmed(cell) for cell in cells)
             if any("\0" in cell for cell in row):
                 raise StudyError(f"{path}: line {reader.line_num}: a cell holds a NUL character; save the file as CSV")
+            if len(longest := max(row, key=len, default="")) > _LONGEST_CELL:
+                raise StudyError(
+                    f"{path}: line {reader.line_num}: a cell of {len(longest):,} characters, more than {_LONGEST_CELL:,}; "
+                    "shorten it, or close the quote that it begins with"
+                )
             if any(row):
                 lines.append((reader.line_num, row))
             num_cells += len(row)
