@@ -139,9 +139,9 @@ def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[
             row = tuple(trimmed(cell) for cell in cells)
             if any("\0" in cell for cell in row):
                 raise StudyError(f"{path}: line {reader.line_num}: a cell holds a NUL character; save the file as CSV")
-            if len(longest := max(row, key=len, default="")) > _LONGEST_CELL:
+            if (longest := max(map(len, row), default=0)) > _LONGEST_CELL:
                 raise StudyError(
-                    f"{path}: line {reader.line_num}: a cell of {len(longest):,} characters, more than {_LONGEST_CELL:,}; "
+                    f"{path}: line {reader.line_num}: a cell of {longest:,} characters, more than {_LONGEST_CELL:,}; "
                     "shorten it, or close the quote that it begins with"
                 )
             if any(row):
