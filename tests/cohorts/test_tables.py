@@ -138,6 +138,13 @@ def test_names_that_a_spreadsheet_would_run_are_warned_of(tmp_path: Path) -> Non
     )
 
 
+def test_a_path_that_is_too_long_for_any_file_makes_a_bad_image(tmp_path: Path) -> None:
+    rows = "".join(f"i{n},a.mcd{'x' * 300}#{n},{'ab'[n % 2]}\n" for n in range(4))
+    (tmp_path / "s.csv").write_text(f"image_id,path,grade\n{rows}")
+    survey = survey_cohort(CohortSettings(samplesheet=tmp_path / "s.csv", label="grade"), folds=2)
+    assert ["not a usable path (File name too long)" in str(bad.error) for bad in survey.bad] == [True] * 4
+
+
 @pytest.mark.parametrize(
     ("numbers", "told"), [((-1, 1, 2), "holds -1"), ((0, 2, 999_999_999), "leaves out 1"), ((1, 2, 4), "leaves out 3")]
 )
