@@ -137,3 +137,29 @@ def test_completion_works_offline(plexrank: Plexrank, shell: str) -> None:
 def test_bash_takes_the_script(plexrank: Plexrank) -> None:
     script = plexrank("completion", "bash").stdout
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "'\\xb5\\u2026'"), ("latin-1", "'\xb5\\u2026'")])
+def test_what_the_output_cannot_show_is_escaped(tmp_path: Path, encoding: str, shown: str) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("name: x\ncohort: {samplesheet: s.csv, label: y}\ntrain: {epochs: µ…}\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    checked = subprocess.run([*command(), "check", study, "--json"], env=environment, capture_output=True)
+    assert checked.returncode == 64
+    assert shown.encode(encoding) in checked.stderr
+    assert subprocess.run([*command(), "--help"], env=environment, capture_output=True).returncode == 0
+
+
+def test_bytes_that_are_no_text_are_told_of_in_a_message(plexrank: Plexrank, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"coh-\xff")
+    folder.mkdir()
+    (folder / "study.yaml").write_text("name: x\ncohort: {samplesheet: s.csv, label: y}\n")
+    for refused in (
+        plexrank("check", folder / "study.yaml"),
+        plexrank("run", folder / "study.yaml", "--out", tmp_path / "run"),
+        plexrank("status", folder),
+        plexrank("init", "--images", folder, "--out", tmp_path / "out"),
+    ):
+        assert refused.returncode == 64
+        assert "coh-\\udcff" in refused.stderr
+        assert "is not UTF-8; rename that file or folder" in refused.stderr

@@ -1,5 +1,6 @@
 """Studies: what is refused, and with which words."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from plexrank.errors import MissingInputError, PlexrankError, Problems, StudyErr
 from plexrank.study import dump_study, load_study, survey_study
 
 GOOD = {"name": "grade", "cohort": {"samplesheet": "sheet.csv", "label": "grade"}}
+
+
+UNFOLDING = "a: &a0 [x, x]\n" + "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+"""Some 369 bytes that would become 10⁸ values."""
 
 
 def write(folder: Path, content: object) -> Path:
@@ -111,12 +116,47 @@ def test_an_empty_section_has_the_defaults(tmp_path: Path) -> None:
         ("[" * 3000, "nested too deeply"),
         ("1: 2\n", "key 1 is not text"),
         ("a: 2001-99-99\n", "month must be in 1..12"),
+        ("a: !!timestamp x\n", "'x' is no timestamp in \"<unicode string>\", line 1"),
+        ("a: !!bool maybe\n", "'maybe' is no bool"),
+        ('a: !!int "-"\n', "'-' is no int"),
+        (f"a: {'9' * 5000}\n", "Exceeds the limit"),
+        (f"a: 0x{'f' * 10000}\n", "a whole number beyond all reason"),
+        ("a: !!set {b, c}\n", "tag 'tag:yaml.org,2002:set' is unknown"),
+        ("a: !!python/object/apply:os.system [ls]\n", "is unknown; remove it"),
+        ("a: &b [*b]\n", "an alias stands within what it names"),
+        (UNFOLDING, "more than 10,000 values, aliases written out"),
+        ("a: b\n\0", "special characters are not allowed"),
+        (f"a: '{'b' * 2**17}'\n", "more than the limit of 131,072; if that is right, set PLEXRANK_MAX_YAML_BYTES"),
     ],
 )
 def test_what_yaml_would_lose_or_choke_on_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(StudyError) as caught:
         load_study(write(tmp_path, text))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("train.epochs", "train.folds", "train.seeds", "train.batch_tiles", "train.crop_px", "train.patience"),
+        *("rank.bootstrap", "rank.permutations", "rank.null_trainings", "tile.tile_px", "tile.downsample"),
+        *("tile.um_per_px", "intensity.cofactor", "train.learning_rate", "report.pictures"),
+    ],
+)
+def test_no_setting_is_beyond_reason(tmp_path: Path, key: str) -> None:
+    section, _, name = key.partition(".")
+    _, in_file = survey_study(write(tmp_path, {**GOOD, section: {name: 10**30}}))
+    _, by_option = survey_study(write(tmp_path, GOOD), [f"{key}={10**30}"])
+    for problems in (in_file, by_option):
+        assert len(problems) == 1
+        assert f": {key}: input should be less than" in str(problems[0])
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"coh-\xff")
+    folder.mkdir()
+    with pytest.raises(StudyError, match=r"coh-\\udcff/study.yaml has a name that is not UTF-8; rename"):
+        load_study(write(folder, GOOD))
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "", "\x00"])

@@ -134,11 +134,22 @@ def resolve_input(path: Path, where: str) -> Path:
     """The absolute path of an input, links followed.
 
     Raises:
-        StudyError: no path can be like that.
+        StudyError: no path can be like that, or its name is not UTF-8, which tables and reports could not hold.
         MissingInputError: a folder on the way cannot be read.
     """
     try:
         with naming_input(where):
-            return path.resolve()
+            resolved = path.resolve()
     except (RuntimeError, ValueError) as error:  # a circle of links before Python 3.13; a NUL
         raise StudyError(f"{where}: not a usable path ({error}); correct it") from error
+    require_utf8(resolved, where)
+    return resolved
+
+
+def require_utf8(path: Path, where: str) -> None:
+    """Raise :class:`StudyError` for a path that no table and no report could hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise StudyError(f"{where}: {shown} has a name that is not UTF-8; rename that file or folder") from error

@@ -64,6 +64,7 @@ IMAGE_CHANNELS = Limit("MAX_IMAGE_CHANNELS", 4096, "channels", "panels have up t
 IMAGE_TILES = Limit("MAX_IMAGE_TILES", 10**7, "tiles in one image", "a whole slide at 64 px has 10⁶")
 METADATA_BYTES = Limit("MAX_METADATA_BYTES", 2**28, "bytes of metadata", "OME-XML of many rounds has some megabytes")
 TEXT_BYTES = Limit("MAX_TEXT_BYTES", 2**28, "bytes of text", "samplesheets of 10⁶ images are smaller")
+YAML_BYTES = Limit("MAX_YAML_BYTES", 2**17, "bytes of YAML", "studies and profiles have some kilobytes")
 NESTING = Limit("MAX_NESTING", 100, "levels of nesting", "no format that is read has more than 20")
 
-LIMITS = (IMAGE_PIXELS, IMAGE_CHANNELS, IMAGE_TILES, METADATA_BYTES, TEXT_BYTES, NESTING)
+LIMITS = (IMAGE_PIXELS, IMAGE_CHANNELS, IMAGE_TILES, METADATA_BYTES, TEXT_BYTES, YAML_BYTES, NESTING)

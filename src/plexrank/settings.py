@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from plexrank.attribution.methods import METHODS, MethodName
 from plexrank.models.architectures import ARCHITECTURES, ArchitectureName, BackboneName, published_weights
 from plexrank.outcome import Kind
+from plexrank.wording import shown
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -127,10 +128,10 @@ class TileSettings(Section):
     tile_px: int = Field(256, ge=16, le=4096, description="side of a tile after downsampling, pixels")
     downsample: int = Field(1, ge=1, le=256, description="area-mean reduction of y and x")
     um_per_px: float | None = Field(
-        None, gt=0, le=1000, description="instead of downsample: reduce every image to pixels of this size, µm"
+        None, ge=0.001, le=1000, description="instead of downsample: reduce every image to pixels of this size, µm"
     )
     image_um_per_px: float | None = Field(
-        None, gt=0, le=1000, description="size of the pixels of images that do not say it, µm"
+        None, ge=0.001, le=1000, description="size of the pixels of images that do not say it, µm"
     )
     min_tissue: float = Field(0.05, ge=0, le=1, description="least share of tissue in a tile that is kept")
 
@@ -149,7 +150,9 @@ class IntensitySettings(Section):
     transform: Literal["arcsinh", "linear"] = Field(
         "arcsinh", description="arcsinh(counts / cofactor), or linear for the counts themselves"
     )
-    cofactor: float = Field(5.0, gt=0, description="counts at which arcsinh turns from linear to logarithmic")
+    cofactor: float = Field(
+        5.0, ge=1e-6, le=1e9, description="counts at which arcsinh turns from linear to logarithmic"
+    )
     clip_percentile: float = Field(99.5, gt=50, le=100, description="of a channel's pixels; becomes intensity 1")
 
 
@@ -222,18 +225,18 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """How the network is trained: ``folds`` × ``seeds`` independent units."""
 
-    epochs: int = Field(100, ge=1, description="most passes over the training images")
-    batch_tiles: int = Field(32, ge=2, description="tiles per step over all processes together")
-    crop_px: int = Field(224, ge=16, description="side of the random crop; a smaller tile is used whole")
-    learning_rate: float = Field(1.0e-4, gt=0, description="of Adam, lowered where validation stalls")
-    folds: int = Field(5, ge=2, description="parts of the patients, each held out once")
-    seeds: int = Field(3, ge=1, description="networks per fold, averaged")
+    epochs: int = Field(100, ge=1, le=100_000, description="most passes over the training images")
+    batch_tiles: int = Field(32, ge=2, le=65_536, description="tiles per step over all processes together")
+    crop_px: int = Field(224, ge=16, le=4096, description="side of the random crop; a smaller tile is used whole")
+    learning_rate: float = Field(1.0e-4, gt=0, le=1000, description="of Adam, lowered where validation stalls")
+    folds: int = Field(5, ge=2, le=1000, description="parts of the patients, each held out once")
+    seeds: int = Field(3, ge=1, le=1000, description="networks per fold, averaged")
     split: Literal["folds", "site", "given"] | Path = Field(
         "folds",
         union_mode="left_to_right",
         description="what a fold is: dealt evenly, a site, a value of the column split, or a folder of splits_0.csv …",
     )
-    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    patience: int = Field(10, ge=1, le=100_000, description="epochs without a better validation loss before stopping")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it")
     jitter: float = Field(0.0, ge=0, le=1, description="spread of the log of a random gain of each channel of a tile")
     channel_dropout: float = Field(
@@ -289,8 +292,10 @@ class RankSettings(Section):
 
     by: MethodName = Field("gradient", description="the importance that orders the channels")
     ordered: tuple[str, ...] = Field((), description="the classes from lowest to highest, for a test of trend")
-    bootstrap: int = Field(2000, ge=100, description="resamplings of the patients behind every interval")
-    permutations: int = Field(1000, ge=100, description="label permutations behind the p-value of the prediction")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamplings of the patients behind every interval")
+    permutations: int = Field(
+        1000, ge=100, le=100_000, description="label permutations behind the p-value of the prediction"
+    )
     null_trainings: int = Field(
         0,
         ge=0,
@@ -375,12 +380,6 @@ class Study(Section):
                 + ", ".join(attribute.methods)
             )
         return rank
-
-
-def shown(value: object) -> str:
-    """A value as Python writes it, shortened where a message would drown in it."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _is_number(value: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import datetime
 import difflib
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,19 @@ from plexrank.errors import (
     Problems,
     StudyError,
     naming_input,
+    one_line,
     problems_of,
     raise_problems,
     resolve_input,
 )
-from plexrank.settings import Section, Study, shown
+from plexrank.limits import YAML_BYTES
+from plexrank.settings import Section, Study
+from plexrank.wording import shown
+
+_YAML_TAG = "tag:yaml.org,2002:"
+_KNOWN_TAGS = frozenset({"null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge", "value"})
+_MOST_VALUES = 10_000
+_LARGEST = 10**1000
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -108,7 +117,30 @@ def dump_study(study: Study) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses what YAML loses silently: a key that is there twice."""
+    """Refuses what YAML loses silently, a key that is there twice, and what no study needs.
+
+    That is: aliases that unfold to thousands of values or hold themselves, and tags of other kinds than text, numbers,
+    truth values, dates, lists and mappings.
+    """
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            _count_unfolded(node, {})
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag.removeprefix(_YAML_TAG) not in _KNOWN_TAGS:
+            raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is unknown; remove it", problem_mark=node.start_mark)
+        try:
+            value = super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # by what is malformed
+            reason = f": {error}" if isinstance(error, ValueError) else ""
+            problem = f"{shown(node.value)} is no {node.tag.removeprefix(_YAML_TAG)}{reason}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise yaml.MarkedYAMLError(problem="a whole number beyond all reason", problem_mark=node.start_mark)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -119,13 +151,31 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _count_unfolded(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Values below a node with every alias written out; each node is looked at once."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if (counted := known.get(id(node), 0)) is None:
+        raise yaml.MarkedYAMLError(problem="an alias stands within what it names", problem_mark=node.start_mark)
+    if counted:
+        return counted
+    known[id(node)] = None
+    parts = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+    total = 1 + sum(_count_unfolded(part, known) for part in parts)
+    if total > _MOST_VALUES:
+        problem = f"more than {_MOST_VALUES:,} values, aliases written out"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    known[id(node)] = total
+    return total
+
+
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except RecursionError as error:
         raise StudyError(f"{where}: nested too deeply; a study has sections and keys, no deeper") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
-        raise StudyError(f"{where}: not readable as YAML ({_one_line(error)}); fix the syntax there") from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"{where}: not readable as YAML ({one_line(error)}); fix the syntax there") from error
 
 
 def read_mapping(path: Path, model: type[Section]) -> dict[str, Any]:
@@ -144,6 +194,7 @@ def read_mapping(path: Path, model: type[Section]) -> dict[str, Any]:
         if not path.is_file():
             what = "a folder" if path.is_dir() else f"no such {kind} file"
             raise MissingInputError(f"{path}: {what}; give the path of a {kind}.yaml")
+        YAML_BYTES.require(path.stat().st_size, str(path), StudyError)
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -269,7 +320,3 @@ def _keys(model: type[BaseModel]) -> Iterator[str]:
         yield name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from (f"{name}.{key}" for key in _keys(field.annotation))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

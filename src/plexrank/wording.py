@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 _PLURAL = {"is": "are", "has": "have", "does": "do"}
+LONGEST_NAME = 500
 FORMULA = re.compile(r"^[\s\x1c-\x1f\x85\ufeff]*[=+\-@\t\r]")
 """How a text begins that a spreadsheet takes for a formula, after blanks of any kind; so too in the page's table.js."""
 
@@ -24,12 +25,29 @@ def lasting(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
+def shown(value: object) -> str:
+    """A value as Python writes it, shortened where a message would drown in it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
 def printable(text: str) -> str:
     r"""A text in which nothing steers a terminal: control characters and those that turn the direction are escaped.
 
     Line feeds and tabs stay; ``\x1b[31m`` is shown as these characters.
     """
     return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
+
+
+def why_no_name(text: str) -> str | None:
+    """What is wrong with a name: more characters than a table can show, or the control character of an escape code."""
+    if len(text) > LONGEST_NAME:
+        return f"{shown(text)} has {len(text):,} characters; use {LONGEST_NAME} at most"
+    if not text.isprintable() and any(
+        unicodedata.category(character) == "Cc" and not character.isspace() for character in text
+    ):
+        return f"{shown(text)} holds a control character; remove it"
+    return None
 
 
 def as_cell(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -24,12 +25,20 @@ VERBS = (begin, compute, look)
 def main() -> NoReturn:
     """Run the command line; every error that a user can fix ends here as one message and an exit code."""
     share_one_arena()
+    _escape_what_cannot_be_shown()
     code = _run_command()
     if several_started_by():  # threads of torch.distributed may outlive their group and abort the teardown
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """What the encoding of the output lacks, and bytes of names that are not UTF-8, are printed escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run_command() -> int:

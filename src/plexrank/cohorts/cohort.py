@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from plexrank.arrays import IntArray
 from plexrank.cohorts.outcomes import outcome_problems, outcome_warnings, read_outcome
-from plexrank.cohorts.panel import Panel, dates_for_names, read_panel, wrong_exclusions
+from plexrank.cohorts.panel import Panel, notes_on_names, read_panel, wrong_exclusions
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
 from plexrank.errors import PlexrankError, problems_of, raise_problems
 from plexrank.outcome import Outcome
@@ -137,7 +137,10 @@ def survey_cohort(
 
 def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[ImageRecord]) -> list[str]:
     panels = dict.fromkeys(image.panel for image in images if image.panel is not None)
-    notes = [*sheet.notes, *(note for panel in panels for note in dates_for_names(panel))]
+    notes = [
+        *sheet.notes,
+        *(note for panel in panels for note in notes_on_names(panel)),
+    ]
     if not sheet.has_patients:
         notes.append(
             f"{settings.samplesheet}: the column patient_id is missing or empty: every image counts as a "

@@ -12,9 +12,11 @@ from plexrank.cohorts.spelling import reads_like_a_date, reads_missing
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import PlexrankError, StudyError, raise_problems
 from plexrank.images.channel_names import count_from, fold_name, place_number
+from plexrank.wording import FORMULA, shown, why_no_name
 
 FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "n"})
 TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "y"})
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def read_panel(path: Path) -> Panel:
         panel, problems = _read_steinbock(table)
     problems += _doubled(path, "name", [channel.name for channel in panel.channels if channel.keep])
     problems += _unnamed(path, panel.channels)
+    problems += _no_names(path, panel.channels)
     if not any(channel.keep for channel in panel.channels):
         problems.append(StudyError(f"{path}: every channel is left out (keep 0 or remove TRUE); keep those to rank"))
     raise_problems(problems)
@@ -157,7 +160,8 @@ def _marker_order(table: Table) -> tuple[list[int], list[PlexrankError]]:
             break
         seen[number] = line
     else:
-        found = f"{number_column} leaves out {min(set(range(1, max(numbers) + 1)) - set(numbers))}"
+        absent = next(number for number in itertools.count(1) if number not in seen)
+        found = f"{number_column} " + (f"leaves out {absent}" if absent < max(numbers) else f"holds {min(numbers)}")
     return in_file, [
         StudyError(
             f"{table.path}: {found}; {number_column} must count the planes of the image, 1 to {len(numbers)}, each once"
@@ -192,7 +196,12 @@ def wrong_exclusions(excluded: Sequence[str], channels: Sequence[str], source: s
     ]
 
 
-def dates_for_names(panel: Panel) -> list[str]:
+def notes_on_names(panel: Panel) -> list[str]:
+    """Warnings where spreadsheets change the names of kept channels, or would run them."""
+    return [*_dates_for_names(panel), *_formulas_for_names(panel)]
+
+
+def _dates_for_names(panel: Panel) -> list[str]:
     """A warning where kept channels have the names that spreadsheets make of genes such as MARCH1 and SEPT9."""
     dates = [one.name for one in panel.channels if one.keep and reads_like_a_date(one.name)]
     if not dates:
@@ -201,6 +210,21 @@ def dates_for_names(panel: Panel) -> list[str]:
         f"{panel.path}: channels named {', '.join(dates)}: spreadsheets make dates of names such as MARCH2 (2-Mar) and "
         "SEPT9 (Sep-09); if that happened here, write the names again, in a column formatted as text"
     ]
+
+
+def _formulas_for_names(panel: Panel) -> list[str]:
+    """A warning where a spreadsheet that opens ``ranking.csv`` would take names of kept channels for formulas."""
+    found = [one.name for one in panel.channels if one.keep and FORMULA.match(one.name)]
+    return [f"{panel.path}: {warn_of_formulas('channels named', found)}"] if found else []
+
+
+def warn_of_formulas(what: str, names: Sequence[str]) -> str:
+    """That a spreadsheet would run names that begin with ``=``, ``+``, ``-`` or ``@``; tables hold them as they are."""
+    some = ", ".join(map(shown, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
+    return (
+        f"{what} {some}: spreadsheets take these for formulas and run them, also where they open ranking.csv; name "
+        "them otherwise unless you trust their source"
+    )
 
 
 def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
@@ -218,6 +242,12 @@ def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
             "out (keep 0, remove TRUE)"
         )
     ]
+
+
+def _no_names(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
+    """Names that would steer the terminal on which a table is shown, or fill it."""
+    found = [why for own in channels for text in {own.name, own.channel_id} if (why := why_no_name(text))]
+    return [StudyError(f"{path}: channel {why}") for why in found[:_SHOWN]]
 
 
 def _doubled(path: Path, column: str, values: Sequence[str]) -> list[PlexrankError]:

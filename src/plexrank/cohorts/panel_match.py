@@ -16,7 +16,7 @@ from plexrank.images.channel_names import (
     place_number,
     say_only_places,
 )
-from plexrank.wording import counted
+from plexrank.wording import counted, why_no_name
 
 _SHOWN = 12
 
@@ -197,6 +197,8 @@ def _kept(panel: Panel, planes: Sequence[int | None], unlisted: Sequence[str]) -
 def _by_own_names(found: Sequence[str], source: str) -> LocatedChannels:
     spellings: dict[str, list[str]] = {}
     for name in found:
+        if why := why_no_name(name):
+            raise StudyError(f"{source}: channel {why}, or name the channels by a panel")
         spellings.setdefault(fold_name(name), []).append(name)
     for same in spellings.values():
         if len(same) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from plexrank.errors import (
 )
 from plexrank.images.image_path import split_image_path
 from plexrank.settings import CohortSettings
-from plexrank.wording import counted
+from plexrank.wording import counted, shown, why_no_name
 
 COLUMN_ALIASES = {
     "sample_id": "image_id",
@@ -136,9 +137,10 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
     bad: list[BadImage] = []
     line_of_id: dict[str, int] = {}
     seen: dict[Path, dict[int | None, tuple[int, str]]] = {}
+    named = {*settings.outcome_columns, "patient_id", "site", "split"}
     for line, row, level in zip(table.line_numbers, table.rows, levels.of_rows, strict=True):
         where = f"{table.path}: line {line}"
-        wrong = _wrong_cells(row, where, line_of_id)
+        wrong = _wrong_cells(row, where, line_of_id, named)
         line_of_id.setdefault(row["image_id"], line)
         problems += wrong
         if level == "":
@@ -214,13 +216,16 @@ def _read_panels(table: Table, default: Panel | None, problems: list[PlexrankErr
     return panels
 
 
-def _wrong_cells(row: dict[str, str], where: str, line_of_id: dict[str, int]) -> list[PlexrankError]:
+def _wrong_cells(
+    row: dict[str, str], where: str, line_of_id: dict[str, int], named: Iterable[str]
+) -> list[PlexrankError]:
     image_id = row["image_id"]
     wrong: list[PlexrankError] = []
     if not IMAGE_ID_PATTERN.fullmatch(image_id):
-        wrong.append(StudyError(f"{where}: image_id {image_id!r}: expected letters, digits and . _ + - or blanks"))
+        wrong.append(StudyError(f"{where}: image_id {shown(image_id)}: expected letters, digits and . _ + - or blanks"))
     if image_id in line_of_id:
         wrong.append(StudyError(f"{where}: image_id {image_id!r} is on line {line_of_id[image_id]} already"))
+    wrong += [StudyError(f"{where}: {column} {why}") for column in named if (why := why_no_name(row.get(column, "")))]
     if "patient_id" in row and not row["patient_id"]:
         wrong.append(StudyError(f"{where}: patient_id is empty; give each image the patient it comes from"))
     return wrong

@@ -15,14 +15,22 @@ from pathlib import Path
 from plexrank.cohorts.spelling import trimmed
 from plexrank.errors import MissingInputError, StudyError, naming_input
 from plexrank.images.image_path import backslash_hint
+from plexrank.limits import TEXT_BYTES
+from plexrank.wording import shown
 
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"\0\r\n])"?[,;\t]*', re.IGNORECASE)
 """What Excel writes and reads as the first line to say what separates cells."""
 _WORKBOOKS = {
     b"PK\x03\x04": "a workbook (.xlsx, .ods) or another zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
 }
 """By the first bytes of the file."""
+_MOST_COLUMNS = 100_000
+_MOST_CELLS = 20_000_000
+_LONGEST_CELL = 32_767  # as in spreadsheets
+_NAMED = 20
+_COMPARED = 2000
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -58,23 +66,30 @@ def read_table(path: Path) -> Table:
     if not lines:
         raise StudyError(f"{path}: the file is empty; expected a header and a row for each entry")
     header, *body = lines
-    columns = header[1]
-    while columns and not columns[-1]:
-        columns = columns[:-1]
-    repeated = [column for column, count in Counter(columns).items() if count > 1 and column]
-    if repeated:
-        raise StudyError(f"{path}: column {repeated[0]!r} is in the header {columns.count(repeated[0])} times")
+    columns = _columns(path, header[1])
     if not body:
         raise StudyError(f"{path}: a header and no row below it")
     rows = tuple(_row(path, number, cells, columns, delimiter) for number, cells in body)
     return Table(path, tuple(filter(None, columns)), rows, tuple(number for number, _ in body))
 
 
+def _columns(path: Path, header: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a header without the empty ones at its right."""
+    last = max((position for position, name in enumerate(header, 1) if name), default=0)
+    columns = header[:last]
+    if last > _MOST_COLUMNS:
+        raise StudyError(f"{path}: {last:,} columns, more than {_MOST_COLUMNS:,}; keep those with labels")
+    repeated = [column for column, count in Counter(columns).items() if count > 1 and column]
+    if repeated:
+        raise StudyError(f"{path}: column {shown(repeated[0])} is in the header {columns.count(repeated[0])} times")
+    return columns
+
+
 def _row(path: Path, number: int, cells: Sequence[str], columns: Sequence[str], delimiter: str) -> dict[str, str]:
     """The cells of a line by column; refuses one whose cells are not below the names that they belong to."""
     beyond = next((cell for cell in cells[len(columns) :] if cell), None)
     if len(cells) < len(columns) or beyond:
-        found = len(cells) if beyond is None else f"{beyond!r} to the right of the last column, {len(cells)}"
+        found = len(cells) if beyond is None else f"{shown(beyond)} to the right of the last column, {len(cells)}"
         raise StudyError(
             f"{path}: line {number}: {found} cells, but the header has {len(columns)} columns; "
             f"quote cells that contain {delimiter!r}"
@@ -82,7 +97,7 @@ def _row(path: Path, number: int, cells: Sequence[str], columns: Sequence[str], 
     for position, (column, cell) in enumerate(zip(columns, cells, strict=False), start=1):
         if cell and not column and position > 1:
             raise StudyError(
-                f"{path}: line {number}: column {position} holds {cell!r} and has no name in the header; name the "
+                f"{path}: line {number}: column {position} holds {shown(cell)} and has no name in the header; name the "
                 f"column or delete it, and quote cells that contain {delimiter!r}"
             )
     return {column: cell for column, cell in zip(columns, cells, strict=False) if column}
@@ -94,6 +109,7 @@ def _read_text(path: Path) -> str:
             raise MissingInputError(
                 f"{path}: no such file{backslash_hint(str(path)) or '; fix the path or write the file'}"
             )
+        TEXT_BYTES.require(path.stat().st_size, str(path), StudyError)
         content = path.read_bytes()
     for start, what in _WORKBOOKS.items():
         if content.startswith(start):
@@ -117,13 +133,22 @@ def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[
     """Line number and trimmed cells of every line that is not blank."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines = []
+    num_cells = 0
     try:
         for cells in reader:
             row = tuple(trimmed(cell) for cell in cells)
             if any("\0" in cell for cell in row):
                 raise StudyError(f"{path}: line {reader.line_num}: a cell holds a NUL character; save the file as CSV")
+            if (longest := max(map(len, row), default=0)) > _LONGEST_CELL:
+                raise StudyError(
+                    f"{path}: line {reader.line_num}: a cell of {longest:,} characters, more than {_LONGEST_CELL:,}; "
+                    "shorten it, or close the quote that it begins with"
+                )
             if any(row):
                 lines.append((reader.line_num, row))
+            num_cells += len(row)
+            if num_cells > _MOST_CELLS:
+                raise StudyError(f"{path}: line {reader.line_num}: more than {_MOST_CELLS:,} cells; keep fewer columns")
     except csv.Error as error:
         raise StudyError(
             f"{path}: line {reader.line_num}: not readable as CSV ({error}); close every quote, and double a "
@@ -134,7 +159,9 @@ def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[
 
 def did_you_mean(wanted: str, known: Sequence[str]) -> str:
     """``; did you mean X?`` where a near name exists, otherwise the list of what there is."""
-    near = difflib.get_close_matches(wanted.casefold(), [name.casefold() for name in known], n=1)
+    compared = [name.casefold()[:_LONGEST_NAME] for name in known[:_COMPARED]]
+    near = difflib.get_close_matches(wanted.casefold()[:_LONGEST_NAME], compared, n=1)
     if near:
-        return f"; did you mean {next(name for name in known if name.casefold() == near[0])!r}?"
-    return f"; there are: {', '.join(known)}."
+        return f"; did you mean {shown(known[compared.index(near[0])])}?"
+    more = f", … ({len(known)} in all)" if len(known) > _NAMED else ""
+    return f"; there are: {', '.join(name[:_LONGEST_NAME] for name in known[:_NAMED])}{more}."

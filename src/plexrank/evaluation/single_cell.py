@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plexrank.errors import MissingInputError, StudyError, naming_input
+from plexrank.errors import MissingInputError, StudyError, naming_damage, naming_input
 
 CELLS_AT_ONCE = 200_000
+_SHOWN = 50
 
 
 def fold_change(class_means: np.ndarray) -> np.ndarray:
@@ -48,7 +49,8 @@ def single_cell_truth(path: Path, label: str, channels: Sequence[str]) -> pd.Dat
     with naming_input(str(path)):
         if not path.is_file():
             raise MissingInputError(f"{path}: no such table of single cells")
-    total, count = _sums(path, label, list(channels))
+    with naming_damage(f"{path}: not readable as a table of single cells", "save it as CSV in UTF-8", StudyError):
+        total, count = _sums(path, label, list(channels))
     if len(total) < 2:
         raise StudyError(f"{path}: {label} has {len(total)} classes; a change between classes needs two or more")
     empty = [f"{name} in class {value}" for value, row in count.iterrows() for name in channels if not row[name]]
@@ -66,7 +68,9 @@ def _sums(path: Path, label: str, channels: list[str]) -> tuple[pd.DataFrame, pd
     header = list(pd.read_csv(path, nrows=0).columns)
     missing = [name for name in (label, *channels) if name not in header]
     if missing:
-        raise StudyError(f"{path}: missing columns {', '.join(missing)}; found {', '.join(header)}")
+        more = f", … ({len(header)} in all)" if len(header) > _SHOWN else ""
+        found = ", ".join(header[:_SHOWN]) + more
+        raise StudyError(f"{path}: missing columns {', '.join(missing)}; found {found}")
     dtypes = dict.fromkeys(channels, np.float64) | {label: str}
     total, count = pd.DataFrame(columns=channels, dtype=float), pd.DataFrame(columns=channels, dtype=float)
     try:

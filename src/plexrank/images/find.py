@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from plexrank.errors import ImageDataError, PlexrankError
+from plexrank.errors import ImageDataError, PlexrankError, naming_input, require_utf8, resolve_input
 from plexrank.images.channel_names import say_only_places
 from plexrank.images.image_path import join_image_path
 from plexrank.images.imc_mcd import list_acquisitions, why_no_mcd
@@ -17,6 +20,8 @@ from plexrank.images.ome_zarr import why_no_ome_zarr
 from plexrank.images.open import find_reader, open_image
 from plexrank.images.rounds import rounds_of_one
 from plexrank.images.tiff_folder import round_folders, why_no_tiff_folder
+from plexrank.limits import NESTING
+from plexrank.wording import counted
 
 _IMAGE_ENDING = re.compile(r"(\.ome)?\.(tiff?|btf|tf8|qptiff|mcd|zarr(\.zip)?|ozx)", re.IGNORECASE)
 _ENDING = re.compile(rf"{_IMAGE_ENDING.pattern}$|\.txt$", re.IGNORECASE)
@@ -74,29 +79,39 @@ class FoundImages:
 def find_images(root: Path) -> FoundImages:
     """Look through a folder and those below it; hidden ones, masks and run directories do not count.
 
-    Files of other kinds (tables, notes) are passed over in silence, files that are called like images are not.
+    Files of other kinds (tables, notes) are passed over in silence, files that are called like images are not, nor what
+    cannot be read. Pipes, sockets and devices are counted and never opened.
 
     Raises:
-        OSError: a folder cannot be read.
+        StudyError: the folder itself cannot be named or read.
     """
     images: list[FoundImage] = []
     passed_over: list[str] = []
-    for file in [root] if _is_one_image(root) else _walk(root, passed_over):
+    special: list[Path] = []
+    with naming_input(str(root)):
+        is_one_image = _is_one_image(root)
+    for file in [root] if is_one_image else _walk(root, passed_over, special):
         try:
-            spellings = list(_spellings(root, file))
+            with naming_input(str(file)):
+                spellings = list(_spellings(root, file))
         except PlexrankError as error:
             if _IMAGE_ENDING.search(file.name):
                 passed_over.append(str(error))
             continue
         for path, name, other_names in spellings:
             try:
-                image = open_image(path)
+                with naming_input(str(path)):
+                    image = open_image(path)
             except PlexrankError as error:
                 passed_over.append(str(error))
                 continue
             reader = find_reader(file).name
             shape = (image.data.shape[0], image.data.shape[1], image.data.shape[2])
             images.append(FoundImage(path, name, other_names, reader, shape, image.channel_names, image.channel_ids))
+    if special:
+        passed_over.append(
+            f"skipped {counted(len(special), 'special file')} (a pipe, socket or device), such as {special[0]}"
+        )
     return FoundImages(tuple(images), tuple(passed_over))
 
 
@@ -117,10 +132,17 @@ def show_the_same(first: Path, second: Path) -> bool:
     return bool(np.isclose(pixels, others, rtol=1e-5, atol=1e-3)[signal].mean() > 0.5) if signal.any() else True
 
 
-def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
-    """Files and folders that may be images, in the order of their paths."""
-    parts = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
-    not_final = {**_unjoined_rounds(parts), **_steps_of_mcmicro(parts)}
+def _walk(folder: Path, passed_over: list[str], special: list[Path], depth: int = 0) -> Iterator[Path]:
+    """Files and folders that may be images, in the order of their paths; what cannot be opened is passed over."""
+    try:
+        with naming_input(str(folder)):
+            NESTING.require(depth, str(folder), ImageDataError)
+            below = sorted(part for part in folder.iterdir() if not part.name.startswith("."))
+            parts = [part for part in below if _can_be_opened(part, passed_over, special)]
+            not_final = {**_unjoined_rounds(parts), **_steps_of_mcmicro(parts)}
+    except PlexrankError as error:
+        passed_over.append(str(error))
+        return
     for part in parts:
         if part in not_final:
             passed_over.append(not_final[part])
@@ -134,7 +156,29 @@ def _walk(folder: Path, passed_over: list[str]) -> Iterator[Path]:
             if not part.resolve().is_relative_to(folder.resolve()):
                 passed_over.append(f"{part}: a link to {part.resolve()}; give that folder by --images")
         elif not all((part / name).is_file() for name in _RUN_FILES):
-            yield from _walk(part, passed_over)
+            yield from _walk(part, passed_over, special, depth + 1)
+
+
+def _can_be_opened(part: Path, passed_over: list[str], special: list[Path]) -> bool:
+    """Whether a name may be looked into; if not, it is passed over, or counted where opening it might wait for ever."""
+    try:
+        require_utf8(part, "passed over")
+        mode = part.stat().st_mode
+    except PlexrankError as error:
+        passed_over.append(str(error))
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # a link that leads nowhere, of which the readers tell
+            return True
+        passed_over.append(f"{part}: cannot be read ({error.strerror})")
+        return False
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        special.append(part)
+        return False
+    if not os.access(part, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+        passed_over.append(f"{part}: cannot be read (no permission); if it is an image, allow yourself to read it")
+        return False
+    return True
 
 
 def _unjoined_rounds(parts: Sequence[Path]) -> dict[Path, str]:
@@ -178,7 +222,7 @@ def _is_one_image(folder: Path) -> bool:
 
 def _spellings(root: Path, file: Path) -> Iterator[tuple[Path, str, frozenset[str]]]:
     """Path, name and other names of every image in a file."""
-    if not file.resolve().is_relative_to(root.resolve()):
+    if not resolve_input(file, str(file)).is_relative_to(root.resolve()):
         raise ImageDataError(f"{file}: a link that leads out of {root}; copy the image there")
     find_reader(file)
     stem = _ENDING.sub("", file.name)

@@ -19,8 +19,11 @@ def split_image_path(path: Path) -> tuple[Path, int | None]:
     ``slide.mcd#3`` is acquisition 3 of ``slide.mcd``; where a file is really called ``slide.mcd#3``, it is that file.
     """
     match = _ACQUISITION.fullmatch(path.name)
-    if match is None or path.exists():
+    if match is None:
         return path, None
+    with suppress(OSError):  # a name that is too long for a file
+        if path.exists():
+            return path, None
     return path.with_name(match["file"]), int(match["acquisition"])
 
 

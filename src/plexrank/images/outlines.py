@@ -12,6 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.images.lazy import CHUNK_PX
+from plexrank.limits import NESTING
+from plexrank.wording import shown
+
+_FARTHEST_PX = 10**9
+_CROSSINGS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,29 @@ class Area:
             return
         first = np.clip(np.ceil(y0 - 0.5), top, bottom).astype(np.int64)
         counts = np.clip(np.ceil(y1 - 0.5), top, bottom).astype(np.int64) - first
-        edge = np.repeat(np.arange(len(self.edges)), counts)
-        row = np.arange(edge.size) + np.repeat(first - np.cumsum(counts) + counts, counts)
-        crossing = x0[edge] + (row + 0.5 - y0[edge]) * ((x1 - x0) / (y1 - y0))[edge]
-        col = np.clip(np.ceil(crossing - 0.5), left, right).astype(np.int64)
+        slope = (x1 - x0) / (y1 - y0)
         width = right - left + 1
-        crossings = np.bincount((row - top) * width + col - left, minlength=(bottom - top) * width)
+        crossings = np.zeros((bottom - top) * width, np.int64)
+        for edges in _in_parts(counts):
+            here = counts[edges]
+            edge = np.repeat(np.arange(edges.start, edges.stop), here)
+            row = np.arange(edge.size) + np.repeat(first[edges] - np.cumsum(here) + here, here)
+            crossing = x0[edge] + (row + 0.5 - y0[edge]) * slope[edge]
+            col = np.clip(np.ceil(crossing - 0.5), left, right).astype(np.int64)
+            crossings += np.bincount((row - top) * width + col - left, minlength=crossings.size)
         inside = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1) % 2 == 1
         out[top - ys.start : bottom - ys.start, left - xs.start : right - xs.start] |= inside
+
+
+def _in_parts(counts: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Edges in turn, so that those of one part cross no more rows than fit into memory."""
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        most = (ends[start - 1] if start else 0) + _CROSSINGS_AT_ONCE
+        stop = max(int(np.searchsorted(ends, most, side="right")), start + 1)
+        yield slice(start, stop)
+        start = stop
 
 
 @dataclass(frozen=True)
@@ -83,27 +103,35 @@ def read_outlines(content: Any) -> list[Area]:
     """The polygons of a GeoJSON object, or of a list of such; points and lines have no area and do not count.
 
     Raises:
-        ValueError: there is no polygon, or one is malformed.
-        TypeError, KeyError: the content is no GeoJSON.
+        ValueError: there is no polygon, one is malformed, or the content is no GeoJSON.
     """
-    areas = [_area(rings) for geometry in _geometries(content) for rings in _polygons(geometry)]
+    try:
+        areas = [_area(rings) for geometry in _geometries(content) for rings in _polygons(geometry)]
+    except KeyError as error:
+        raise ValueError(f"a part of it has no {error.args[0]}") from error
+    except (AttributeError, OverflowError, TypeError) as error:
+        raise ValueError(f"no GeoJSON: {error}") from error
     if not areas:
         raise ValueError("it holds no polygon")
     return areas
 
 
-def _geometries(content: Any) -> Iterator[dict[str, Any]]:
+def _geometries(content: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    if depth > NESTING.most():
+        raise ValueError(f"nested more than {NESTING.most()} levels deep")
     if isinstance(content, list):
         for part in content:
-            yield from _geometries(part)
+            yield from _geometries(part, depth + 1)
         return
+    if not isinstance(content, dict):
+        raise TypeError(f"{shown(content)} in the place of an object")
     kind = content["type"]
     if kind == "FeatureCollection":
-        yield from _geometries(content["features"])
+        yield from _geometries(content["features"], depth + 1)
     elif kind == "Feature":
-        yield from _geometries(content["geometry"] or [])
+        yield from _geometries(content["geometry"] or [], depth + 1)
     elif kind == "GeometryCollection":
-        yield from _geometries(content["geometries"])
+        yield from _geometries(content["geometries"], depth + 1)
     else:
         yield content
 
@@ -111,8 +139,11 @@ def _geometries(content: Any) -> Iterator[dict[str, Any]]:
 def _polygons(geometry: dict[str, Any]) -> list[Any]:
     if geometry["type"] not in ("Polygon", "MultiPolygon"):
         return []
-    coordinates: list[Any] = geometry["coordinates"]
-    return [coordinates] if geometry["type"] == "Polygon" else coordinates
+    coordinates = geometry["coordinates"]
+    polygons = [coordinates] if geometry["type"] == "Polygon" else coordinates
+    if not isinstance(polygons, list) or not all(isinstance(rings, list) and rings for rings in polygons):
+        raise TypeError("the coordinates of a polygon are no list of outlines")
+    return polygons
 
 
 def _area(rings: list[Any]) -> Area:
@@ -121,6 +152,8 @@ def _area(rings: list[Any]) -> Area:
         points = np.asarray(ring, np.float64)
         if points.ndim != 2 or points.shape[1] < 2 or len(points) < 3 or not np.isfinite(points).all():
             raise ValueError("an outline is not a list of three or more points [x, y]")
+        if np.abs(points[:, :2]).max() > _FARTHEST_PX:
+            raise ValueError(f"an outline has a point more than {_FARTHEST_PX:,} pixels away")
         edges.append(np.hstack([points[:, :2], np.roll(points[:, :2], -1, axis=0)]))
     joined = np.concatenate(edges)
     joined = joined[joined[:, 1] != joined[:, 3]]

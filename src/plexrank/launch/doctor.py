@@ -169,7 +169,7 @@ def _examine_gpus() -> Finding:
     code = "from plexrank.machine.devices import choose_device, found_line; print(found_line(choose_device(0)))"
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=120
+            [sys.executable, "-P", "-c", code], capture_output=True, errors="backslashreplace", check=False, timeout=120
         )
     except subprocess.TimeoutExpired:
         return Finding("torch", f"{version('torch')}; no answer within two minutes")
@@ -183,7 +183,7 @@ def _version_of(command: str) -> str | None:
     path = shutil.which(command)
     if path is None:
         return None
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([path, "--version"], capture_output=True, errors="backslashreplace", check=False, timeout=60)
     return f"{done.stdout.strip()} ({path})" if done.returncode == 0 else None
 
 

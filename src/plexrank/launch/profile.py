@@ -73,13 +73,19 @@ class Placement(Section):
 class Resources(Placement):
     """What a job of a stage asks for."""
 
-    nodes: int = Field(1, ge=1, description="machines of one job")
-    tasks_per_node: int | None = Field(None, ge=1, description="processes on each; by default one for each GPU, or one")
-    gpus_per_node: int = Field(0, ge=0, description="GPUs on each")
+    nodes: int = Field(1, ge=1, le=100_000, description="machines of one job")
+    tasks_per_node: int | None = Field(
+        None, ge=1, le=1024, description="processes on each; by default one for each GPU, or one"
+    )
+    gpus_per_node: int = Field(0, ge=0, le=1024, description="GPUs on each")
     gpu_type: Word | None = Field(None, description="what Slurm calls the GPUs, as a100")
-    cpus_per_task: int = Field(1, ge=1, description="cores of each process")
-    mem_gb: float | None = Field(None, gt=0, description="memory on each node, gigabytes; null for the site's default")
-    time_min: int = Field(60, ge=1, description="time limit, minutes; what is not done by then goes on in a new start")
+    cpus_per_task: int = Field(1, ge=1, le=100_000, description="cores of each process")
+    mem_gb: float | None = Field(
+        None, gt=0, le=1e6, description="memory on each node, gigabytes; null for the site's default"
+    )
+    time_min: int = Field(
+        60, ge=1, le=1_000_000, description="time limit, minutes; what is not done by then goes on in a new start"
+    )
 
     @property
     def processes(self) -> int:
@@ -184,10 +190,10 @@ class Container(Section):
 class WholeRun(Section):
     """What the one job of a whole study asks PBS, LSF or Grid Engine for."""
 
-    cpus: int = Field(8, ge=1, description="cores")
+    cpus: int = Field(8, ge=1, le=100_000, description="cores")
     gpus: int = Field(0, ge=0, le=1, description="GPUs: none, or one, since there is one process")
-    mem_gb: float | None = Field(32, gt=0, description="memory, gigabytes; null for the site's default")
-    time_min: int = Field(480, ge=10, description="time limit, minutes")
+    mem_gb: float | None = Field(32, gt=0, le=1e6, description="memory, gigabytes; null for the site's default")
+    time_min: int = Field(480, ge=10, le=1_000_000, description="time limit, minutes")
     header: tuple[Line, ...] = Field((), description="lines for the scheduler in place of those for resources and time")
 
     @model_validator(mode="after")
@@ -207,13 +213,15 @@ class Profile(Placement):
     scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field("slurm", description="other than slurm: one job, by hand")
     run: WholeRun = Field(WholeRun(), description="that one job")
     clusters: Clusters | None = Field(None, description="cluster to submit to, or several separated by commas")
-    max_array_size: int | None = Field(None, ge=1, description="tasks of an array at most, where scontrol does not say")
+    max_array_size: int | None = Field(
+        None, ge=1, le=10_000_000, description="tasks of an array at most, where scontrol does not say"
+    )
     container: Container | None = Field(None, description="without it, stages run with python on the nodes")
     python: Path | None = Field(None, description="without a container: the interpreter that has plexrank on the nodes")
     setup: tuple[Line, ...] = Field((), description="lines of shell before every job's work, such as module load")
     srun: tuple[Word, ...] = Field((), description="further options of srun, such as --mpi=none")
     stop_before_s: int = Field(180, ge=5, le=3600, description="seconds before the time limit, to save progress")
-    max_requeues: int = Field(20, ge=0, description="starts after the first, for a job that has more to do")
+    max_requeues: int = Field(20, ge=0, le=10_000, description="starts after the first, for a job that has more to do")
     tile: ArrayResources
     train: ArrayResources
     attribute: ArrayResources

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-from plexrank.errors import PlexrankError, RunDirError, naming_input
+from plexrank.errors import PlexrankError, RunDirError, StudyError, naming_input
 from plexrank.launch.versions import other_version
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.rundir import STUDY_DIGEST, RunDir, write_text
@@ -52,4 +52,8 @@ def choose_units(plan: Plan, stage: str, units: Path | None) -> Plan:
     if units is None:
         return plan
     with naming_input(str(units)):
-        return plan.choose(stage, units.read_text(encoding="utf-8").splitlines())
+        content = units.read_bytes()
+    try:
+        return plan.choose(stage, content.decode("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{units}: not UTF-8 text; give the file that was written for this task") from error

@@ -227,7 +227,15 @@ def run(command: Sequence[str], without: Collection[str] = ()) -> str:
     """
     variables = {name: value for name, value in environment().items() if name not in without}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables, timeout=300)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",  # whatever the locale is; a site's words may be in another
+            errors="backslashreplace",
+            check=False,
+            env=variables,
+            timeout=300,
+        )
     except FileNotFoundError as error:
         raise PlexrankError(
             f"{command[0]}: no such command; run this where Slurm's commands are, such as a login node"

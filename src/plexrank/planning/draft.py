@@ -14,7 +14,7 @@ from pathlib import Path
 from plexrank.cohorts.folds import most_folds
 from plexrank.cohorts.panel import Channel, Panel, read_panel
 from plexrank.cohorts.panel_match import locate_channels
-from plexrank.errors import MissingInputError, PlexrankError, StudyError
+from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, resolve_input
 from plexrank.images.channel_names import fold_name
 from plexrank.images.find import FoundImage, find_images, show_the_same
 from plexrank.planning.draft_labels import NO_COLUMNS, JoinedLabels, TableColumns, find_samplesheet, join_labels
@@ -61,13 +61,15 @@ def draft_study(images: Path, out: Path, labels: Path | None = None, columns: Ta
         MissingInputError: there is no such folder, or no image that opens.
         StudyError: a file that would be written exists, or the table of labels does not fit or is not there.
     """
-    if not images.is_dir():
-        what = "a file, not a folder" if images.exists() else "no such folder"
-        raise MissingInputError(f"{images}: {what}; give the folder of the images")
+    with naming_input(str(images)):
+        if not images.is_dir():
+            what = "a file, not a folder" if images.exists() else "no such folder"
+            raise MissingInputError(f"{images}: {what}; give the folder of the images")
     taken = [out / name for name in FILES if (out / name).exists()]
     if taken:
         raise StudyError(f"{taken[0]}: exists already and is not overwritten; give --out another folder")
-    root = images.resolve()
+    root = resolve_input(images, f"--images {images}")
+    home = resolve_input(out, f"--out {out}")
     found = find_images(root)
     if not found.images:
         reasons = "".join(f"\n{reason}" for reason in found.passed_over[:_SHOWN])
@@ -93,7 +95,7 @@ def draft_study(images: Path, out: Path, labels: Path | None = None, columns: Ta
     if panel is not None:
         rows = [(c.channel_id, c.name, int(c.keep)) for c in panel]
         write_text(out / "panel.csv", _table(("channel", "name", "keep"), rows))
-    study = _study(root, out.resolve(), sizes, cofactor, joined, has_panel=panel is not None)
+    study = _study(root, home, sizes, cofactor, joined, has_panel=panel is not None)
     write_text(out / "study.yaml", study)
     notes += [
         *panel_notes,
