@@ -13,7 +13,7 @@ from plexrank.machine.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 SOURCE = Path(plexrank.__file__).parent
 LAYERS = [
     {"arrays", "errors", "wording"},
-    {"statistics"},
+    {"limits", "statistics"},
     {"outcome"},
     {"machine"},
     {"rundir", "progress"},

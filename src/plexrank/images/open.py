@@ -77,6 +77,8 @@ def find_reader(file: Path) -> Reader:
     """
     if not file.exists():
         raise MissingInputError(f"{file}: no such image; fix the path in the samplesheet")
+    if not file.is_file() and not file.is_dir():
+        raise ImageDataError(f"{file}: neither a file nor a folder (a pipe, socket or device); give the image's file")
     if file.is_file() and file.stat().st_size == 0:
         raise ImageDataError(f"{file}: empty file (0 bytes); copy or export the file again")
     reasons = []

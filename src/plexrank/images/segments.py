@@ -6,6 +6,7 @@ The file is opened and closed for every read, so that any number of images can b
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import tifffile
 
 from plexrank.arrays import Key
-from plexrank.images.lazy import CHUNK_PX
+from plexrank.images.lazy import CHUNK_PX, require_chunk, require_size
 
 _PLAIN_STRIP_BYTES = 2**20  # uncompressed pixels can be read in strips of any height
 
@@ -179,8 +180,16 @@ def contiguous_planes(
         size: (y, x).
         stored: type of a value with its byte order.
         samples: channels that lie interleaved within a plane.
+
+    Raises:
+        ValueError: they reach over the end of the file.
+        ImageDataError: they have more pixels than a limit allows.
     """
     height, width = size
+    require_size(path, (count * samples, height, width))
+    end, held = offset + count * height * width * samples * stored.itemsize, path.stat().st_size
+    if end > held:
+        raise ValueError(f"the file ends at {held} bytes, its pixels reach to {end}")
     row_bytes = width * samples * stored.itemsize
     strip_rows = min(height, max(1, _PLAIN_STRIP_BYTES // row_bytes))
     starts = range(0, height, strip_rows)
@@ -212,6 +221,8 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
     apart = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
     num_planes = page.samplesperpixel if apart else 1
     path = Path(page.parent.filehandle.path)
+    if page.imagedepth != 1:
+        raise ValueError(f"a page of {page.imagedepth} focal planes")
     if page.is_final and page.dtype is not None:
         stored = np.dtype(f"{page.parent.byteorder}{page.dtype.char}")
         size = page.imagelength, page.imagewidth
@@ -237,6 +248,11 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
         segment_shape = page.tilelength, page.tilewidth
     else:
         segment_shape = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    require_size(path, (page.samplesperpixel, page.imagelength, page.imagewidth))
+    require_chunk(path, (page.samplesperpixel // num_planes, *segment_shape), np.dtype(page.dtype))
+    expected = math.prod(-(-side // own) for side, own in zip((page.imagelength, page.imagewidth), segment_shape, strict=True))
+    if num_segments < expected:
+        raise ValueError(f"a plane has {num_segments} of {expected} segments")
     return [
         Plane(path, page.dataoffsets[first:end], page.databytecounts[first:end], segment_shape, decoder(first))
         for first, end in ((plane * num_segments, (plane + 1) * num_segments) for plane in range(num_planes))
