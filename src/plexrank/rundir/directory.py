@@ -14,7 +14,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from plexrank.errors import MissingInputError, RunDirError, StudyError, naming_damage, resolve_input
+from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
 from plexrank.rundir.atomic import clear_leftovers, name_replaced, write_text
 
 
@@ -195,8 +195,13 @@ def reading_output(path: Path) -> Iterator[None]:
     Raises:
         RunDirError: the file is missing or damaged.
     """
-    with naming_damage(f"{path}: missing or damaged", "delete it and run plexrank run again", RunDirError):
+    try:
         yield
+    except PlexrankError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:  # the last by parquet's reader
+        reason = " ".join(str(error).split())[:200]
+        raise RunDirError(f"{path}: missing or damaged ({reason}); delete it and run plexrank run again") from error
 
 
 def _is_alive(pid: int) -> bool:
