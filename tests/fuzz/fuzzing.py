@@ -17,7 +17,8 @@ traceback. A reader may be called thousands of times in one process, so it must 
 ``mutating.py`` breaks files, ``reporting.py`` is the command line.
 
 What counts as a finding: any other exception than a :class:`~plexrank.errors.PlexrankError` (or those that a target
-lists as ``allowed``), one of our own that stands for a lack of memory, more than 10 s, and the death of the process.
+lists as ``allowed``), one of our own that stands for a lack of memory, more than 10 s of the processor (or 60 s
+of waiting), and the death of the process.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ import random
 import resource
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -41,6 +41,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from mutating import mutate
 
 from plexrank.errors import PlexrankError
@@ -86,20 +87,19 @@ class Outcome:
 
 
 class Shared:
-    """Numbers that a worker writes and its parent reads: the input it is at, and what became of those before."""
-
-    _LAYOUT = struct.Struct("<qdqqd")
+    """Numbers that a worker writes and its parent reads: the input it is at, since when, and what became of those before."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self._LAYOUT.size)
+        self._numbers = np.frombuffer(mmap.mmap(-1, 40), np.float64)  # each is written at once, struct's are not
         self.set(-1, 0.0, 0, 0, 0.0)
 
-    def set(self, at: int, since: float, num_read: int, refused: int, slowest: float) -> None:
-        self._LAYOUT.pack_into(self._memory, 0, at, since, num_read, refused, slowest)
+    def set(self, at: int, cpu: float, num_read: int, refused: int, slowest: float) -> None:
+        for place, number in reversed(list(enumerate((at, cpu, num_read, refused, slowest)))):
+            self._numbers[place] = number
 
     def get(self) -> tuple[int, float, int, int, float]:
-        at, since, num_read, refused, slowest = self._LAYOUT.unpack_from(self._memory)
-        return at, since, num_read, refused, slowest
+        at, cpu, num_read, refused, slowest = self._numbers.tolist()
+        return int(at), cpu, int(num_read), int(refused), slowest
 
 
 def all_targets() -> list[Target]:
@@ -227,7 +227,7 @@ def _work(target, seeds, seed, numbers, until, scratch, shared, told) -> None:  
     """In a process of its own: read one input after the other, and tell what is wrong with which."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     bench = Bench(scratch, seeds)
-    shared.set(numbers[0], time.monotonic(), 0, 0, 0.0)
+    shared.set(numbers[0], time.process_time(), 0, 0, 0.0)
     for which in range(len(seeds)):  # a valid input, with what libraries load at first
         with bench.changed(which, {}) as folder:
             valid = judge(target, folder)
@@ -237,7 +237,7 @@ def _work(target, seeds, seed, numbers, until, scratch, shared, told) -> None:  
     num_read = refused = 0
     slowest = 0.0
     for number in numbers:
-        begun = time.monotonic()
+        begun = time.process_time()
         shared.set(number, begun, num_read, refused, slowest)
         which, changes = broken(seeds, target.tokens, target.name, seed, number)
         with bench.changed(which, changes) as folder:
@@ -246,26 +246,35 @@ def _work(target, seeds, seed, numbers, until, scratch, shared, told) -> None:  
         if found not in (None, "refused"):
             told.write(f"{number}\t{found}\n".encode())
             told.flush()
-        slowest = max(slowest, time.monotonic() - begun)
-        shared.set(number, time.monotonic(), num_read, refused, slowest)
+        slowest = max(slowest, time.process_time() - begun)
+        shared.set(number, time.process_time(), num_read, refused, slowest)
         if time.monotonic() > until:
             break
     told.flush()
 
 
 def _watch(pid: int, shared: Shared) -> str | None:
-    """Wait for a worker; what it died of."""
+    """Wait for a worker; what it died of. Time is that of the processor, so that it does not depend on other load."""
+    last, since = -1, time.monotonic()
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
             return None if code == 0 else f"died ({signal.Signals(-code).name if code < 0 else code})"
-        at, since, *_ = shared.get()
-        if at >= 0 and time.monotonic() - since > SECONDS + 1:
+        at, cpu, *_ = shared.get()
+        if at != last:
+            last, since = at, time.monotonic()
+        waits = time.monotonic() - since
+        if at >= 0 and waits > SECONDS and (_cpu_seconds(pid) - cpu > SECONDS or waits > 6 * SECONDS):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return f"over {SECONDS:.0f} s"
         time.sleep(0.02)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
