@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import zarr
 from fuzzing import Seed, Target
-from ome_zarr.format import FormatV04, FormatV05
 from reading_images import read_image
 from seed_files import files_of
 
-from image_files import noise, write_ome_zarr
+from image_files import noise
 
 TOKENS = (
     *(b"multiscales", b"datasets", b"path", b"axes", b"omero", b"channels", b"label", b"shape", b"chunks", b"dtype"),
@@ -39,12 +39,26 @@ def write_plain(folder: Path) -> None:
     group.attrs.update({"multiscales": [{**LEVEL, "version": "0.4"}]})
 
 
+def write_described(folder: Path, zarr_format: Literal[2, 3]) -> None:
+    """Compressed with Blosc, with names and a pixel size, and a chunk that is not there."""
+    group = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=zarr_format)
+    array = group.create_array("0", shape=(2, 9, 10), chunks=(2, 9, 5), dtype="float32", fill_value=0)
+    array[:, :, :5] = noise((2, 9, 5), "float32")
+    axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx")]
+    scale = [{"type": "scale", "scale": [1.0, 0.5, 0.5]}]
+    described = {
+        "multiscales": [{"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}],
+        "omero": {"channels": [{"label": "CD3", "color": "FFFFFF"}, {"label": "CD8", "active": True}]},
+    }
+    group.attrs.update(described if zarr_format == 2 else {"ome": {**described, "version": "0.5"}})
+
+
 def seeds() -> list[Seed]:
     return files_of(
         write_sharded,
         write_plain,
-        lambda folder: write_ome_zarr(folder / "a.zarr", noise(), FormatV04()),
-        lambda folder: write_ome_zarr(folder / "a.zarr", noise(), FormatV05()),
+        lambda folder: write_described(folder, 2),
+        lambda folder: write_described(folder, 3),
     )
 
 

@@ -17,7 +17,7 @@ traceback. A reader may be called thousands of times in one process, so it must 
 ``mutating.py`` breaks files, ``reporting.py`` is the command line.
 
 What counts as a finding: any other exception than a :class:`~plexrank.errors.PlexrankError` (or those that a target
-lists as ``allowed``), one of our own that stands for a lack of memory, more than 10 s of the processor (or 60 s
+lists as ``allowed``), one of our own that stands for a lack of memory, more than 1 GiB, more than 10 s of the processor (or 60 s
 of waiting), and the death of the process.
 """
 
@@ -48,6 +48,8 @@ from plexrank.errors import PlexrankError
 
 SECONDS = 10.0
 MEMORY_BYTES = 2**30
+ADDRESS_BYTES = 2**32
+"""Decoders reserve what a damaged header says, and do not touch it; anything else that asks for so much is a finding."""
 BATCH = 2000
 """Inputs that one process reads; the next one starts afresh."""
 
@@ -175,18 +177,18 @@ def judge(target: Target, folder: Path) -> str | None:
 
 
 def _is_memory(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 20:
+    """Whether memory was missing, other than in a compiled decoder."""
+    for _ in range(20):
         if isinstance(error, MemoryError):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
+            return not traceback.extract_tb(error.__traceback__)[-1].filename.endswith(".pyx")
+        error = None if error is None else error.__cause__ or error.__context__
     return False
 
 
-def limit_memory(more: int = MEMORY_BYTES) -> None:
-    """Refuse this process more memory than it has and so much."""
+def limit_memory() -> None:
+    """Refuse this process more addresses than it has and so many."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + more
+    limit = pages * resource.getpagesize() + ADDRESS_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
@@ -235,22 +237,28 @@ def _work(target, seeds, seed, numbers, until, scratch, shared, told) -> None:  
                 told.write(f"{numbers[0]}\tseed {which} is not read: {valid}\n".encode())
     limit_memory()
     num_read = refused = 0
-    slowest = 0.0
+    slowest, held = 0.0, _peak_bytes()
     for number in numbers:
         begun = time.process_time()
         shared.set(number, begun, num_read, refused, slowest)
         which, changes = broken(seeds, target.tokens, target.name, seed, number)
         with bench.changed(which, changes) as folder:
             found = judge(target, folder)
+        if _peak_bytes() > held + MEMORY_BYTES:
+            found = "memory"
         num_read, refused = num_read + (found is None), refused + (found == "refused")
         if found not in (None, "refused"):
             told.write(f"{number}\t{found}\n".encode())
             told.flush()
         slowest = max(slowest, time.process_time() - begun)
         shared.set(number, time.process_time(), num_read, refused, slowest)
-        if time.monotonic() > until:
+        if time.monotonic() > until or _peak_bytes() > held + MEMORY_BYTES:  # a peak does not go down again
             break
     told.flush()
+
+
+def _peak_bytes() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _watch(pid: int, shared: Shared) -> str | None:

@@ -16,7 +16,7 @@ import tifffile
 from plexrank.errors import ImageDataError, naming_damage
 from plexrank.images.axes import check_grey, refuse_other_axes
 from plexrank.images.lazy import REMEDY, ImagePixels, LazyImage, Pixels
-from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_planes, own_page, stack_pages
+from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_planes, own_page, page_planes, stack_pages
 from plexrank.images.tiff_extent import check_extent
 from plexrank.images.tiff_names import TiffNames, read_names
 from plexrank.images.tiff_ome import read_ome
@@ -102,6 +102,8 @@ def _find_pixels(path: Path, series: tifffile.TiffPageSeries, pages: Sequence[ti
     is_of_samples = len(pages) == 1 and page.samplesperpixel == shape[0]
     if not series.axes.endswith("YX") and not is_of_samples:
         order = tuple(series.axes.index(name) for name in (axis, "Y", "X"))
+        for number, plane in enumerate((plane for page in pages for plane in page_planes(page)), start=1):
+            plane.check_extent(f"plane {number}")
         return WholePixels(path, [page.index for page in pages], series.shape, dtype, order)
     pixels = stack_pages(pages)
     if pixels.shape != shape:
