@@ -41,6 +41,8 @@ def read_slide(folder: Path) -> None:
 
 
 TARGETS = [
-    Target("IMC txt", tables, lambda folder: read_image(folder / "a.txt"), (b"X", b"Y", b"CD3(Er170Di)", b"Start_push")),
+    Target(
+        "IMC txt", tables, lambda folder: read_image(folder / "a.txt"), (b"X", b"Y", b"CD3(Er170Di)", b"Start_push")
+    ),
     Target("IMC mcd", slides, read_slide, TOKENS),
 ]

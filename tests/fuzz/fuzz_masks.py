@@ -62,5 +62,7 @@ def read(folder: Path) -> None:
 
 TARGETS = [
     Target("masks", seeds, read, (b"PK\x01\x02", b"PK\x05\x06", b"descr", b"fortran_order", b"shape", b"'<f8'")),
-    Target("NPZ headers", headers, read_header, (b"descr", b"fortran_order", b"True", b"(24, 20)", b"'|O'", b"'<U9'", b")")),
+    Target(
+        "NPZ headers", headers, read_header, (b"descr", b"fortran_order", b"True", b"(24, 20)", b"'|O'", b"'<U9'", b")")
+    ),
 ]

@@ -15,7 +15,14 @@ from plexrank.images.ome_xml import parse_ome_xml
 
 TOKENS = (
     *(b"SizeC", b"SizeZ", b"SizeT", b"SizeX", b"SizeY", b"IFD", b"PlaneCount", b"FirstC", b"UUID", b"FileName"),
-    *(b'PlaneCount="-1"', b'IFD="4294967295"', b"<Channel/>", b'<TiffData IFD="1"/>', b"SamplesPerPixel", b"MetadataFile"),
+    *(
+        b'PlaneCount="-1"',
+        b'IFD="4294967295"',
+        b"<Channel/>",
+        b'<TiffData IFD="1"/>',
+        b"SamplesPerPixel",
+        b"MetadataFile",
+    ),
     *(b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"DimensionOrder", b"XYZTC", b"<Image><Pixels/></Image>"),
 )
 
@@ -63,7 +70,5 @@ def read_text(folder: Path) -> None:
 
 TARGETS = [
     Target("OME-XML", texts, read_text, TOKENS),
-    Target(
-        "set of OME-TIFFs", lambda: files_of(write_set), lambda folder: read_image(folder / "a.ome.tiff"), TOKENS
-    ),
+    Target("set of OME-TIFFs", lambda: files_of(write_set), lambda folder: read_image(folder / "a.ome.tiff"), TOKENS),
 ]

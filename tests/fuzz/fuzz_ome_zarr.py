@@ -14,8 +14,28 @@ from image_files import noise
 
 TOKENS = (
     *(b"multiscales", b"datasets", b"path", b"axes", b"omero", b"channels", b"label", b"shape", b"chunks", b"dtype"),
-    *(b"chunk_grid", b"codecs", b"sharding_indexed", b"blosc", b"zstd", b"gzip", b"fill_value", b"|O", b"<U9", b"crc32c"),
-    *(b"[0,0,0]", b"1000000000", b"compressor", b"filters", b"dimension_separator", b"transpose", b'"order"', b"numcodecs"),
+    *(
+        b"chunk_grid",
+        b"codecs",
+        b"sharding_indexed",
+        b"blosc",
+        b"zstd",
+        b"gzip",
+        b"fill_value",
+        b"|O",
+        b"<U9",
+        b"crc32c",
+    ),
+    *(
+        b"[0,0,0]",
+        b"1000000000",
+        b"compressor",
+        b"filters",
+        b"dimension_separator",
+        b"transpose",
+        b'"order"',
+        b"numcodecs",
+    ),
     *(b"bioformats2raw.layout", b"plate", b"coordinateTransformations", b"scale", b"float32", b"bool"),
 )
 LEVEL = {"datasets": [{"path": "0"}], "axes": [{"name": name} for name in "cyx"]}
@@ -47,7 +67,9 @@ def write_described(folder: Path, zarr_format: Literal[2, 3]) -> None:
     axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx")]
     scale = [{"type": "scale", "scale": [1.0, 0.5, 0.5]}]
     described = {
-        "multiscales": [{"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}],
+        "multiscales": [
+            {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+        ],
         "omero": {"channels": [{"label": "CD3", "color": "FFFFFF"}, {"label": "CD8", "active": True}]},
     }
     group.attrs.update(described if zarr_format == 2 else {"ome": {**described, "version": "0.5"}})

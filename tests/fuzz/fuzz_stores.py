@@ -24,10 +24,10 @@ UNIT = ExplainedUnit(0, 1, ("CD3", "CD20"), ("low", "high"), "ab" * 32, ("occlus
 
 def tile_stores() -> list[Seed]:
     return files_of(
-        lambda folder: tile_image(lazy(noise((2, 40, 50), "uint16")), [0, 1], names(2), settings(), folder / "a.ome.zarr"),
         lambda folder: tile_image(
-            lazy(noise((2, 9, 7), "float32")), [1], names(1), settings(), folder / "a.ome.zarr"
+            lazy(noise((2, 40, 50), "uint16")), [0, 1], names(2), settings(), folder / "a.ome.zarr"
         ),
+        lambda folder: tile_image(lazy(noise((2, 9, 7), "float32")), [1], names(1), settings(), folder / "a.ome.zarr"),
     )
 
 

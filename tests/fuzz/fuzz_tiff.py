@@ -37,7 +37,19 @@ def plain(dtype: str = "uint16", **options: Any) -> Callable[[Path], object]:
 
 def kinds() -> list[Seed]:
     """How pixels may be stored."""
-    types = ("uint8", "int8", "int16", "uint32", "int64", "uint64", "float16", "float32", "float64", "bool", "complex64")
+    types = (
+        "uint8",
+        "int8",
+        "int16",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "bool",
+        "complex64",
+    )
     compressions = ("lzw", "zlib", "zstd", "packbits", "lzma", "jpeg2000", "lerc", "deflate")
     return files_of(
         *(plain(dtype, metadata=None) for dtype in types),
@@ -51,7 +63,11 @@ def kinds() -> list[Seed]:
         lambda folder: tifffile.imwrite(folder / "a.tiff", noise((20, 18, 5)), metadata={"axes": "YXC"}),
         lambda folder: tifffile.imwrite(folder / "a.tiff", noise((20, 3, 18)), metadata={"axes": "YCX"}),
         lambda folder: tifffile.imwrite(
-            folder / "a.tiff", noise((20, 18, 5), "uint8"), photometric="minisblack", planarconfig="contig", metadata=None
+            folder / "a.tiff",
+            noise((20, 18, 5), "uint8"),
+            photometric="minisblack",
+            planarconfig="contig",
+            metadata=None,
         ),
     )
 
@@ -66,9 +82,13 @@ def described() -> list[Seed]:
         lambda folder: write_pyramid(folder / "a.tiff", pixels),
         lambda folder: write_qptiff(folder / "a.tiff", pixels, [qptiff_description(n, "dye") for n in ("A", "B", "C")]),
         lambda folder: write_mibitiff(folder / "a.tiff", pixels, ("CD3 (159)", "CD8 (160)", "Ki-67 (161)")),
-        lambda folder: stack(folder / "a.tiff", pixels, imagej=True, metadata={"axes": "CYX", "Labels": ["a", "b", "c"]}),
+        lambda folder: stack(
+            folder / "a.tiff", pixels, imagej=True, metadata={"axes": "CYX", "Labels": ["a", "b", "c"]}
+        ),
         lambda folder: stack(folder / "a.tiff", pixels, imagej=True, metadata={"axes": "CYX"}, compression="zlib"),
-        lambda folder: stack(folder / "a.tiff", pixels, metadata={"axes": "CYX", "channel_names": ["a", "b", "c"]}),
+        lambda folder: stack(
+            folder / "a.tiff", pixels, photometric="minisblack", metadata={"axes": "CYX", "names": ["a", "b", "c"]}
+        ),
     )
 
 

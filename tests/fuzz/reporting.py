@@ -46,9 +46,10 @@ def read_again(target: Target, seed: int, number: int) -> None:
     """One input, in this process."""
     seeds = make_seeds(target)
     which, changes = broken(seeds, target.tokens, target.name, seed, number)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch, Bench(Path(scratch), seeds).changed(
-        which, changes
-    ) as folder:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as scratch,
+        Bench(Path(scratch), seeds).changed(which, changes) as folder,
+    ):
         print(f"{target.name} {number}: seed {which}, changed {', '.join(changes)}: {judge(target, folder)}")
         with warnings.catch_warnings(action="ignore"):
             target.read(folder)

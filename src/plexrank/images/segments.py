@@ -6,7 +6,6 @@ The file is opened and closed for every read, so that any number of images can b
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import tifffile
 
 from plexrank.arrays import Key
+from plexrank.images.codestreams import require_announced, size_reader
 from plexrank.images.lazy import CHUNK_PX, require_chunk, require_size
 
 _PLAIN_STRIP_BYTES = 2**20  # uncompressed pixels can be read in strips of any height
@@ -233,10 +233,15 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
     num_segments, rest = divmod(len(page.dataoffsets), num_planes)
     if rest:
         raise ValueError(f"{len(page.dataoffsets)} segments are no {num_planes} planes")
+    segment_shape = _segment_shape(page, num_planes, num_segments)
+    read_size = size_reader(page.compression)
+    decode_segment = page.decode  # which looks into the file where that is JPEG, and so is made while it is open
 
     def decoder(first: int) -> Callable[[bytes, int], npt.NDArray[Any]]:
         def decode(content: bytes, index: int) -> npt.NDArray[Any]:
-            segment, _, _ = page.decode(content, first + index, **tables)
+            if read_size is not None:
+                require_announced(read_size(content), segment_shape)
+            segment, _, _ = decode_segment(content, first + index, **tables)
             if segment is None:
                 raise ValueError("a segment is empty")
             pixels: npt.NDArray[Any] = segment[0].transpose(2, 0, 1)
@@ -244,19 +249,24 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
 
         return decode
 
-    if page.is_tiled:
-        segment_shape = page.tilelength, page.tilewidth
-    else:
-        segment_shape = min(page.rowsperstrip, page.imagelength), page.imagewidth
-    require_size(path, (page.samplesperpixel, page.imagelength, page.imagewidth))
-    require_chunk(path, (page.samplesperpixel // num_planes, *segment_shape), np.dtype(page.dtype))
-    expected = math.prod(-(-side // own) for side, own in zip((page.imagelength, page.imagewidth), segment_shape, strict=True))
-    if num_segments < expected:
-        raise ValueError(f"a plane has {num_segments} of {expected} segments")
     return [
         Plane(path, page.dataoffsets[first:end], page.databytecounts[first:end], segment_shape, decoder(first))
         for first, end in ((plane * num_segments, (plane + 1) * num_segments) for plane in range(num_planes))
     ]
+
+
+def _segment_shape(page: tifffile.TiffPage, num_planes: int, num_segments: int) -> tuple[int, int]:
+    """(y, x) of a page's tiles or strips, once there are as many as its size takes, none larger than a limit allows."""
+    path = Path(page.parent.filehandle.path)
+    size = page.imagelength, page.imagewidth
+    strip = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else strip
+    require_size(path, (page.samplesperpixel, *size))
+    require_chunk(path, (page.samplesperpixel // num_planes, height, width), np.dtype(page.dtype))
+    expected = -(-size[0] // height) * -(-size[1] // width)
+    if num_segments < expected:
+        raise ValueError(f"a plane has {num_segments} of {expected} segments")
+    return height, width
 
 
 def _describe(page: tifffile.TiffPage) -> str:
