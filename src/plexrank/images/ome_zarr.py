@@ -211,10 +211,13 @@ def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPi
     import zarr  # images of other formats do without
     from zarr.storage import LocalStore
 
+    from plexrank.images.zarr_codecs import checked_codecs
+
     multiscale = attributes["multiscales"][0]
     folder = _array_folder(path, group, multiscale)
     zarr_format = check_array(folder, path)
-    array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
+    with checked_codecs():
+        array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
     if "axes" not in multiscale and _IMPLICIT_AXES.fullmatch(_version(attributes)):
         multiscale["axes"] = list("tczyx")
     names = [_axis(axis)[0] for axis in multiscale["axes"]]
