@@ -1,4 +1,4 @@
-"""What a segment that is a picture in itself (JPEG, JPEG 2000, …) says of its size, before a decoder takes memory for it.
+"""What a segment that is a picture in itself (JPEG, JPEG 2000, …) says of its size, before memory is taken for it.
 
 Other compressions are decoded into as many bytes as the page says, and need no such look.
 """
