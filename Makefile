@@ -8,7 +8,8 @@ CLUSTER_PREFIX ?= /opt/plexrank-cluster
 # Compiled once, not by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install test cluster-test peers-test report-test docs demo bench lint lock audit test-other test-lowest wheelhouse clean
+.PHONY: install test fuzz cluster-test peers-test report-test docs demo bench lint lock audit test-other test-lowest \
+	wheelhouse clean
 
 install: .venv/installed
 
@@ -37,6 +38,11 @@ report-test: install
 # MultiQC, scanpy, napari's reader, the built wheel and the site, in an environment of their own.
 peers-test: .venv-peers/installed
 	OMP_NUM_THREADS=1 .venv-peers/bin/python -m pytest -n auto --dist loadfile tests/peers
+
+# Broken inputs for every reader: FUZZ="--seconds 600 --seed 1"; the table goes into docs/trust.md.
+FUZZ ?= --seconds 300
+fuzz: install
+	PYTHONPATH=tests/fuzz:tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzzing --page docs/trust.md --save fuzz-findings $(FUZZ)
 
 docs: .venv-peers/installed
 	NO_MKDOCS_2_WARNING=1 .venv-peers/bin/python -m mkdocs build --strict
@@ -96,4 +102,4 @@ wheelhouse: install
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheelhouse .
 
 clean:
-	rm -rf .venv .venv-* site wheelhouse plexrank-demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* site wheelhouse plexrank-demo fuzz-findings .pytest_cache .mypy_cache .ruff_cache

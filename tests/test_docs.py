@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from conftest import Plexrank
+from plexrank import limits
 from plexrank.ranking import columns
 from plexrank.settings import Study
 from plexrank.study import load_study
@@ -137,3 +138,7 @@ def test_the_reference_is_that_of_the_code() -> None:
 def test_the_columns_are_those_of_the_code() -> None:
     page = (ROOT / "docs" / "columns.md").read_text()
     assert page == columns.page(), "python -m plexrank.ranking.columns > docs/columns.md"
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert (ROOT / "docs" / "limits.md").read_text() == limits.page(), "python -m plexrank.limits > docs/limits.md"

@@ -31,7 +31,7 @@ LAYERS = [
 OWNERS = {
     "yaml": {"study", "simulate", "launch/profile"},
     "torch.distributed": {"distributed"},
-    "zarr": {"tiles/store", "attribution/store", "images/ome_zarr"},
+    "zarr": {"tiles/store", "attribution/store", "images/ome_zarr", "images/zarr_codecs"},
     "dask": {"api/image_tiles", "images", "tiles", "ranking/aggregate", "launch/allocation"},
     "distributed": {"launch/allocation"},
     "dask_jobqueue": {"launch/allocation"},

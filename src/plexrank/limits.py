@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from plexrank.errors import PlexrankError, StudyError
+from plexrank.errors import StudyError
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Limit:
             raise StudyError(f"{self.variable}: expected a number above 0, found {text!r}; correct or unset it")
         return most
 
-    def require(self, found: int, where: str, kind: type[PlexrankError]) -> None:
+    def require(self, found: int, where: str, kind: type[Exception]) -> None:
         """Raise an error of a kind, which begins with ``where`` and names the limit, where more is found."""
         if found > (most := self.most()):
             raise kind(
@@ -60,11 +60,42 @@ class Limit:
 
 
 IMAGE_PIXELS = Limit("MAX_IMAGE_PIXELS", 10**11, "pixels in one plane", "whole slides have 10¹⁰")
+IMAGE_SIDE = Limit("MAX_IMAGE_SIDE", 2**22, "pixels along one side", "whole slides have 2 · 10⁵")
 IMAGE_CHANNELS = Limit("MAX_IMAGE_CHANNELS", 4096, "channels", "panels have up to 150")
-IMAGE_TILES = Limit("MAX_IMAGE_TILES", 10**7, "tiles in one image", "a whole slide at 64 px has 10⁶")
-METADATA_BYTES = Limit("MAX_METADATA_BYTES", 2**28, "bytes of metadata", "OME-XML of many rounds has some megabytes")
+IMAGE_TILES = Limit("MAX_IMAGE_TILES", 4 * 10**6, "tiles in one image", "a whole slide at 64 px has 2 · 10⁶")
+CHUNK_BYTES = Limit("MAX_CHUNK_BYTES", 2**30, "bytes that are decoded at once", "tiles and chunks have up to 2²⁷")
+TIFF_PAGES = Limit("MAX_TIFF_PAGES", 2**14, "pages in one TIFF", "channels times resolutions are some hundreds")
+MCD_ACQUISITIONS = Limit("MAX_MCD_ACQUISITIONS", 2000, "acquisitions in one .mcd", "tissue microarrays have hundreds")
+METADATA_BYTES = Limit("MAX_METADATA_BYTES", 2**27, "bytes of metadata", "OME-XML of many rounds has some megabytes")
+METADATA_PARTS = Limit("MAX_METADATA_PARTS", 4 * 10**6, "elements of metadata", "OME-XML of 10⁵ planes has 10⁶")
 TEXT_BYTES = Limit("MAX_TEXT_BYTES", 2**28, "bytes of text", "samplesheets of 10⁶ images are smaller")
 YAML_BYTES = Limit("MAX_YAML_BYTES", 2**17, "bytes of YAML", "studies and profiles have some kilobytes")
 NESTING = Limit("MAX_NESTING", 100, "levels of nesting", "no format that is read has more than 20")
 
-LIMITS = (IMAGE_PIXELS, IMAGE_CHANNELS, IMAGE_TILES, METADATA_BYTES, TEXT_BYTES, YAML_BYTES, NESTING)
+LIMITS = (
+    *(IMAGE_PIXELS, IMAGE_SIDE, IMAGE_CHANNELS, IMAGE_TILES, CHUNK_BYTES, TIFF_PAGES, MCD_ACQUISITIONS),
+    *(METADATA_BYTES, METADATA_PARTS, TEXT_BYTES, YAML_BYTES, NESTING),
+)
+
+
+def page() -> str:
+    """docs/limits.md."""
+    rows = [f"| `{limit.variable}` | {limit.default:,} | {limit.unit} | {limit.reason} |" for limit in LIMITS]
+    return "\n".join(
+        [
+            "# Limits",
+            "",
+            "What a file announces is held against these limits before memory is taken for it; a file beyond one is",
+            "refused, with the limit named. An environment variable sets another one, such as",
+            "`PLEXRANK_MAX_IMAGE_PIXELS=1e12`; give it to the whole run.",
+            "",
+            "| variable | at most | of | why no file in use comes near it |",
+            "| --- | ---: | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -163,14 +163,14 @@ def test_chunks_are_counted(tmp_path: Path, options: dict[str, Any], expected: i
     path = write(tmp_path / "a.zarr", noise((3, 40, 50)) + np.uint16(1), **options)
     array = zarr.open_array(path / "0", mode="r")
     stored = array.shards or array.chunks
-    chunks = count_chunks(path / "0", array.shape, stored, 0)
+    chunks = count_chunks(path, path / "0", array.shape, stored, 0)
     assert (chunks.expected, chunks.found, chunks.empty_channels) == (expected, expected, ())
     lost = [part for part in (path / "0").rglob("*") if part.is_file() and not part.name.startswith((".z", "zarr"))]
     for part in lost:
         key = part.relative_to(path / "0").as_posix().removeprefix("c").strip("./").replace(".", "/")
         if key.startswith("1/"):
             part.unlink()
-    chunks = count_chunks(path / "0", array.shape, stored, 0)
+    chunks = count_chunks(path, path / "0", array.shape, stored, 0)
     assert (chunks.expected, chunks.found, chunks.empty_channels) == (expected, expected * 2 // 3, (1,))
 
 

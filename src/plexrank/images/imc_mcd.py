@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plexrank.errors import ImageDataError
+from plexrank.errors import ImageDataError, naming_damage
 from plexrank.images.image_path import join_image_path, split_image_path
-from plexrank.images.lazy import BAND_BYTES, DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
+from plexrank.images.lazy import BAND_BYTES, REMEDY, ImagePixels, LazyImage, named
+from plexrank.images.mcd_extent import check_description
 
 _MARK = "</MCDSchema>".encode("utf-16-le")
 _TAIL_BYTES = 2**20
@@ -130,18 +131,17 @@ def list_acquisitions(path: Path) -> list[McdAcquisition]:
     """
     try:
         from readimc import MCDFile
-        from readimc.mcd_parser import MCDParserError
     except ImportError as error:
         raise ImageDataError(
             f"{path}: reading .mcd needs readimc; install it with: pip install 'plexrank[imc]'"
         ) from error
-    try:
-        with warnings.catch_warnings(action="ignore"), MCDFile(path) as file:
-            found = [_describe(part) for slide in file.slides for part in slide.acquisitions]
-    except (MCDParserError, *DAMAGE) as error:
-        raise ImageDataError(
-            f"{path}: not readable as .mcd ({one_line(error.__cause__ or error)}); {REMEDY}"
-        ) from error
+    with naming_damage(f"{path}: not readable as .mcd", REMEDY, ImageDataError):
+        check_description(path)
+        try:
+            with warnings.catch_warnings(action="ignore"), MCDFile(path) as file:
+                found = [_describe(part) for slide in file.slides for part in slide.acquisitions]
+        except OSError as error:  # of which readimc says only that it is corrupted
+            raise error.__cause__ or error from error
     return sorted(found, key=lambda acquisition: acquisition.number)
 
 

@@ -8,13 +8,13 @@ import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from plexrank.errors import ImageDataError
-from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
+from plexrank.errors import ImageDataError, naming_damage
+from plexrank.images.lazy import REMEDY, ImagePixels, LazyImage, named
 
 _LEADING = ("Start_push", "End_push", "Pushes_duration", "X", "Y", "Z")
 _X, _Y = 3, 4
@@ -22,6 +22,8 @@ _CHANNEL = re.compile(r"(?P<label>.*)\((?P<metal>[A-Za-z]+)(?P<mass>[0-9]+)[^0-9
 _TEXT_BYTES = 2**23  # of text
 _LAST_LINES_BYTES = 2**16
 _SCAN_BYTES = 2**22
+_MOST_LINE_BYTES = 2**20
+_LEAST_CELL_BYTES = 2  # a digit, and a tab or a line break
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,10 @@ def open_txt(path: Path) -> LazyImage:
     Raises:
         ImageDataError: a column is no channel, the table is cut short, or the acquisition was stopped.
     """
-    try:
+    with naming_damage(f"{path}: not readable as IMC table", REMEDY, ImageDataError):
         with path.open("rb") as file:
-            columns = _decode(file.readline()).rstrip("\r\n").split("\t")[len(_LEADING) :]
+            columns = _decode(_read_line(file)).rstrip("\r\n").split("\t")[len(_LEADING) :]
         pixels = _open_pixels(path)
-    except DAMAGE as error:
-        raise ImageDataError(f"{path}: not readable as IMC table ({one_line(error)}); {REMEDY}") from error
     matches = [_CHANNEL.fullmatch(column) for column in columns]
     channels = [match for match in matches if match is not None]
     if len(channels) != len(columns):
@@ -122,12 +122,13 @@ def _open_pixels(path: Path) -> _TxtPixels:
 
     Raises:
         ImageDataError: the last pixel is not that of a full line of the image, as after a stopped acquisition.
-        ValueError: there is no pixel, or the last is cut short.
+        ValueError: there is no pixel, the last is cut short, or the file is too small for what it announces.
     """
     with path.open("rb") as file:
-        num_channels = len(file.readline().split(b"\t")) - len(_LEADING)
+        num_channels = len(_read_line(file).split(b"\t")) - len(_LEADING)
         header_bytes = file.tell()
-        width = sum(1 for _ in itertools.takewhile(lambda line: line.strip() and _place(line)[1] == 0, file))
+        lines = iter(functools.partial(_read_line, file), b"")
+        width = sum(1 for _ in itertools.takewhile(lambda line: line.strip() and _place(line)[1] == 0, lines))
         tail_start = max(header_bytes, path.stat().st_size - _LAST_LINES_BYTES)
         file.seek(tail_start)
         tail = file.read().rstrip()
@@ -138,11 +139,22 @@ def _open_pixels(path: Path) -> _TxtPixels:
     if num_cells != len(_LEADING) + num_channels:
         raise ValueError(f"its last line has {num_cells} of {len(_LEADING) + num_channels} cells")
     x, y = _place(last)
+    least = (y + 1) * width * num_cells * _LEAST_CELL_BYTES
+    if y < 0 or least > path.stat().st_size:
+        raise ValueError(f"its last line is of pixel {x + 1} of line {y + 1}, and it holds {path.stat().st_size} bytes")
     if x != width - 1 or y == 0:
         found = f"ends at pixel {x + 1} of line {y + 1}" if y else f"holds one line, of {width} pixels,"
         remedy = "take that line out of the table, or leave the image out" if y else "leave the image out"
         raise ImageDataError(f"{path}: {found} of the image, as after a stopped acquisition; {remedy}")
     return _TxtPixels(path, header_bytes, tail_start + len(tail), (num_channels, y + 1, width))
+
+
+def _read_line(file: BinaryIO) -> bytes:
+    """The next line; ValueError if it is longer than one of any number of channels."""
+    line = file.readline(_MOST_LINE_BYTES)
+    if len(line) == _MOST_LINE_BYTES:
+        raise ValueError(f"a line of more than {_MOST_LINE_BYTES} bytes")
+    return line
 
 
 def _place(line: bytes) -> tuple[int, int]:

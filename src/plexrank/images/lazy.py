@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import struct
-import zlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,25 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.arrays import Key
-from plexrank.errors import ImageDataError
+from plexrank.errors import ImageDataError, naming_damage
+from plexrank.limits import CHUNK_BYTES, IMAGE_CHANNELS, IMAGE_PIXELS, IMAGE_SIDE
 
 REMEDY = "copy or export the file again"
 CHUNK_PX = 1024  # wanted side of what is read at once
-# What the libraries that decode images raise for damaged files; imagecodecs' own errors are RuntimeErrors.
-DAMAGE = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    ArithmeticError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,  # xml.etree's ParseError
-    struct.error,
-    zlib.error,
-)
 
 BAND_BYTES = 2**24
 """Rows that are read at once hold about so much: little beside any memory."""
@@ -73,6 +58,9 @@ class ImagePixels:
         path: what messages call the image, and the argument of ``reopen``.
         reopen: a function of a module that gives the same pixels in another process.
         pixels: what ``reopen(path)`` has given.
+
+    Raises:
+        ImageDataError: they are none, or more than a limit allows.
     """
 
     ndim = 3
@@ -81,9 +69,12 @@ class ImagePixels:
         self._path = path
         self._reopen = reopen
         self._pixels = pixels
-        self.shape = pixels.shape
-        self.dtype = pixels.dtype
-        self.chunks = pixels.chunks
+        with naming_damage(f"{path}: not readable", REMEDY, ImageDataError):
+            self.shape = pixels.shape
+            self.dtype = pixels.dtype
+            require_size(path, self.shape)
+            self.chunks = pixels.chunks
+            require_chunk(path, self.chunks, self.dtype)
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
         with self._naming():
@@ -97,12 +88,8 @@ class ImagePixels:
             else:
                 yield key, self._pixels[key]
 
-    @contextlib.contextmanager
-    def _naming(self) -> Iterator[None]:
-        try:
-            yield
-        except DAMAGE as error:
-            raise ImageDataError(f"{self._path}: pixels cannot be decoded ({one_line(error)}); {REMEDY}") from error
+    def _naming(self) -> contextlib.AbstractContextManager[None]:
+        return naming_damage(f"{self._path}: pixels cannot be decoded", REMEDY, ImageDataError)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_again, (self._path, self._reopen)
@@ -149,9 +136,34 @@ def named(names: list[str]) -> tuple[str, ...] | None:
     return tuple(name or f"unnamed_{number}" for number, name in enumerate(trimmed, start=1))
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks, or the name of its kind."""
-    return " ".join(str(error).split()) or type(error).__name__
+def require_size(path: Path, shape: tuple[int, int, int]) -> None:
+    """Refuse what is announced to have more channels or pixels than any image.
+
+    Args:
+        path: what messages call the image.
+        shape: (c, y, x).
+
+    Raises:
+        ImageDataError: it has.
+        ValueError: it has none.
+    """
+    if min(shape) < 1:
+        raise ValueError(f"an image of shape {shape}")
+    IMAGE_CHANNELS.require(shape[0], str(path), ImageDataError)
+    IMAGE_SIDE.require(max(shape[1:]), str(path), ImageDataError)
+    IMAGE_PIXELS.require(shape[1] * shape[2], str(path), ImageDataError)
+
+
+def require_chunk(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Refuse a chunk, tile or strip that takes too much memory once it is decoded.
+
+    Raises:
+        ImageDataError: it does.
+        ValueError: it holds nothing.
+    """
+    if min(shape) < 1:
+        raise ValueError(f"chunks of shape {tuple(shape)}")
+    CHUNK_BYTES.require(math.prod(shape) * dtype.itemsize, str(path), ImageDataError)
 
 
 def _open_again(path: Path, reopen: Callable[[Path], Pixels]) -> ImagePixels:

@@ -7,23 +7,28 @@ of degrees, and the origin at the upper left corner of the upper left pixel.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from plexrank.errors import ImageDataError, MissingInputError
-from plexrank.images.lazy import BAND_BYTES, CHUNK_PX, DAMAGE, REMEDY, ImagePixels, Pixels, lazy_array, one_line
+from plexrank.errors import ImageDataError, MissingInputError, naming_damage
+from plexrank.images.lazy import BAND_BYTES, CHUNK_PX, REMEDY, ImagePixels, Pixels, lazy_array
 from plexrank.images.outlines import Outlines, read_outlines
 from plexrank.images.tiff import open_tiff_pixels, why_no_tiff
+from plexrank.limits import CHUNK_BYTES, TEXT_BYTES
 
 _LEAST_FACTOR = 1.5  # a mask reduced by less, and not by a whole number, rather belongs to another image
+_SHOWN = 6
+_HEADER_BYTES = 10_000  # of an array in an NPZ, as numpy has it
+_MOST_DEFLATED = 1032  # bytes that one of deflate can stand for
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ def open_mask(path: Path, height_px: int, width_px: int) -> LazyMask:
 
 
 def _open_pixels(path: Path, shape: tuple[int, int, int]) -> Pixels:
-    try:
+    expected = f"expected a TIFF, an NPZ with one 2-D array, or GeoJSON with polygons; {REMEDY}"
+    with naming_damage(f"{path}: not readable as mask", expected, ImageDataError):
         if why_no_tiff(path) is None:
             source = open_tiff_pixels(path)
             if source.shape[0] != 1:
@@ -59,15 +65,12 @@ def _open_pixels(path: Path, shape: tuple[int, int, int]) -> Pixels:
             if source.shape == shape:
                 return _TiffMask(source)
             scale = _find_scale(path, source.shape[1:], shape)
+            _require_memory(path, source.shape[1:])
             return _HeldMask(_pack(_tiff_bands(source)), shape, scale)
         if zipfile.is_zipfile(path):
             return _open_npz(path, shape)
+        TEXT_BYTES.require(path.stat().st_size, str(path), ImageDataError)
         return Outlines(read_outlines(json.loads(path.read_bytes())), shape)
-    except (*DAMAGE, zipfile.BadZipFile) as error:
-        raise ImageDataError(
-            f"{path}: not readable as mask ({one_line(error)}); expected a TIFF, an NPZ with one 2-D array, or GeoJSON"
-            f" with polygons; {REMEDY}"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -164,29 +167,49 @@ def _open_npz(path: Path, shape: tuple[int, int, int]) -> _HeldMask:
     """The only array of an NPZ, read in bands so that it is never in memory as numbers.
 
     Raises:
-        ValueError: there are several arrays, or it is not of two dimensions, or not of numbers.
+        ValueError: there are several arrays, or it is not of two dimensions, or not of numbers; or the file cannot
+            hold what it announces.
     """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if len(names) != 1:
-            raise ValueError(f"it holds {len(names)} arrays: {', '.join(names)}")
-        with archive.open(names[0]) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read_header is None:
-                raise ValueError(f"an array of version {version}")
-            found, by_columns, dtype = read_header(file)
-            if len(found) != 2 or 0 in found or dtype.kind not in "biuf":
-                raise ValueError(f"an array of shape {found} and type {dtype}")
+            raise ValueError(f"it holds {len(names)} arrays: {', '.join(names[:_SHOWN])}")
+        held = archive.infolist()[0]
+        with archive.open(held) as file:
+            found, by_columns, dtype = _read_header(file)
+            announced = found[0] * found[1] * dtype.itemsize
+            if announced > min(held.file_size, _MOST_DEFLATED * held.compress_size):
+                raise ValueError(f"{announced} bytes of {found} cannot be in {held.compress_size}")
+            _require_memory(path, found)
             scale = _find_scale(path, found, shape)
             stored = found[::-1] if by_columns else found
             bits = _pack(_npz_bands(file, stored, dtype))
     if by_columns:
         bits = np.packbits(np.unpackbits(bits, axis=1, count=stored[1]).T, axis=1)
     return _HeldMask(bits, shape, scale)
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, int], bool, np.dtype[Any]]:
+    """Shape and type of an array in an NPZ, and whether it lies column by column; its header is read within a limit."""
+    version = np.lib.format.read_magic(file)
+    size_bytes = {(1, 0): 2, (2, 0): 4}.get(version)
+    if size_bytes is None:
+        raise ValueError(f"an array of version {version}")
+    size = file.read(size_bytes)
+    length = int.from_bytes(size, "little")
+    if length > _HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    header = io.BytesIO(size + file.read(length))
+    read = np.lib.format.read_array_header_1_0 if size_bytes == 2 else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(header)
+    if len(shape) != 2 or min(shape) < 1 or dtype.kind not in "biuf":
+        raise ValueError(f"an array of shape {shape} and type {dtype}")
+    return (shape[0], shape[1]), by_columns, dtype
+
+
+def _require_memory(path: Path, sides: tuple[int, ...]) -> None:
+    """Refuse a mask that takes too much memory, at a bit a pixel."""
+    CHUNK_BYTES.require(sides[0] * -(-sides[1] // 8), str(path), ImageDataError)
 
 
 def _npz_bands(file: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:

@@ -9,6 +9,8 @@ import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
+from plexrank.images.metadata_xml import parse_xml
+
 _UM_PER_SYMBOL = {
     "pm": 1e-6,
     "Å": 1e-4,
@@ -101,12 +103,9 @@ def parse_ome_xml(text: str) -> OmeDocument:
     unknown.
 
     Raises:
-        ValueError: the text is no XML, describes no image, or a number in it is none.
+        ValueError: the text is no XML or beyond a limit, describes no image, or a number in it is none.
     """
-    try:
-        root = ET.fromstring(text)
-    except ET.ParseError as error:
-        raise ValueError(f"its OME-XML is damaged ({error})") from error
+    root = parse_xml(text, "its OME-XML")
     binary_only = root.find("{*}BinaryOnly")
     metadata_file = None if binary_only is None else binary_only.get("MetadataFile") or ""
     images = []

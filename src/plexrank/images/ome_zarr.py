@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from plexrank.errors import ImageDataError
+from plexrank.errors import ImageDataError, naming_damage
 from plexrank.images.axes import refuse_other_axes
-from plexrank.images.lazy import CHUNK_PX, DAMAGE, REMEDY, ImagePixels, LazyImage, named, one_line
+from plexrank.images.lazy import CHUNK_PX, REMEDY, ImagePixels, LazyImage, named, require_chunk, require_size
 from plexrank.images.zarr_chunks import count_chunks
-from plexrank.images.zarr_metadata import check_array, read_json
+from plexrank.images.zarr_metadata import check_array, read_json, refuse_link_out
+from plexrank.limits import METADATA_BYTES
 
 if TYPE_CHECKING:
     import zarr
@@ -98,16 +99,15 @@ def open_ome_zarr(path: Path) -> LazyImage:
     """
     if path.is_file():
         raise ImageDataError(f"{path}: a zipped OME-Zarr; unpack it, and name the folder that comes of it")
-    try:
+    with naming_damage(f"{path}: not readable as OME-Zarr", REMEDY, ImageDataError):
         group, attributes = _find_image(path)
         multiscale = attributes["multiscales"][0]
         pixels = _find_pixels(path, group, attributes)
         labels = _labels(attributes)
         size = _pixel_size_um(multiscale)
         stored = pixels.array.shards or pixels.array.chunks
-        chunks = count_chunks(_array_folder(path, group, multiscale), pixels.array.shape, stored, pixels.order[0])
-    except DAMAGE as error:
-        raise ImageDataError(f"{path}: not readable as OME-Zarr ({one_line(error)}); {REMEDY}") from error
+        folder = _array_folder(path, group, multiscale)
+        chunks = count_chunks(path, folder, pixels.array.shape, stored, pixels.order[0])
     if labels and len(labels) != pixels.shape[0]:
         raise ImageDataError(
             f"{path}: it describes {len(labels)} channels, its array holds {pixels.shape[0]}; {REMEDY}"
@@ -144,14 +144,14 @@ def _labels(attributes: dict[str, Any]) -> list[str]:
 
 def _find_image(path: Path) -> tuple[Path, dict[str, Any]]:
     """The image group of a store, and its OME attributes; of a store of one image, that of the image."""
-    attributes = _attributes(path)
+    attributes = _attributes(path, path)
     images = _images_within(path, attributes)
     if images is not None:
         if len(images) != 1:
             such = f"; name one of them, such as {images[0]}" if images else ""
             raise ImageDataError(f"{path}: holds {len(images)} images{such}")
-        path = images[0]
-        attributes = _attributes(path)
+        store, path = path, images[0]
+        attributes = _attributes(store, path)
     for key, what in _SEVERAL.items():
         if key in attributes:
             raise ImageDataError(f"{path}: {what.format(path=path)}")
@@ -172,7 +172,7 @@ def _find_image(path: Path) -> tuple[Path, dict[str, Any]]:
 def _images_within(path: Path, attributes: dict[str, Any]) -> list[Path] | None:
     """The images of a store that keeps them in groups, as bioformats2raw and SpatialData do; None for others."""
     if "bioformats2raw.layout" in attributes:
-        series = _attributes(path / "OME").get("series") if (path / "OME").is_dir() else None
+        series = _attributes(path, path / "OME").get("series") if (path / "OME").is_dir() else None
         names = series or sorted(part.name for part in path.iterdir() if part.is_dir() and part.name.isdecimal())
         found = [path / str(name) for name in names]
         if any(not image.resolve().is_relative_to(path.resolve()) for image in found):
@@ -187,8 +187,10 @@ def _version(attributes: dict[str, Any]) -> str:
     return str(attributes.get("version") or attributes["multiscales"][0].get("version") or "0.4")
 
 
-def _attributes(group: Path) -> dict[str, Any]:
+def _attributes(store: Path, group: Path) -> dict[str, Any]:
     """Those of OME: under ``ome`` from 0.5 on, at the top before; some writers of zarr v3 leave them there."""
+    for name in ("zarr.json", ".zattrs"):
+        refuse_link_out(store, group / name)
     if (group / "zarr.json").is_file():
         attributes: dict[str, Any] = read_json(group / "zarr.json").get("attributes", {})
     elif (group / ".zattrs").is_file():
@@ -209,10 +211,13 @@ def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPi
     import zarr  # images of other formats do without
     from zarr.storage import LocalStore
 
+    from plexrank.images.zarr_codecs import checked_codecs
+
     multiscale = attributes["multiscales"][0]
     folder = _array_folder(path, group, multiscale)
-    zarr_format = check_array(folder)
-    array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
+    zarr_format = check_array(folder, path)
+    with checked_codecs():
+        array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
     if "axes" not in multiscale and _IMPLICIT_AXES.fullmatch(_version(attributes)):
         multiscale["axes"] = list("tczyx")
     names = [_axis(axis)[0] for axis in multiscale["axes"]]
@@ -226,7 +231,20 @@ def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPi
         if name not in ("c", "y", "x") and side > 1:
             raise ImageDataError(f"{path}: holds {side} planes along {name}; export one of them, or a projection")
     order = (names.index("c") if "c" in names else None, names.index("y"), names.index("x"))
-    return _ZarrPixels(array, order, np.dtype(array.dtype).newbyteorder("="))
+    _require_chunks(path, array)
+    pixels = _ZarrPixels(array, order, np.dtype(array.dtype).newbyteorder("="))
+    require_size(path, pixels.shape)
+    return pixels
+
+
+def _require_chunks(path: Path, array: zarr.Array[Any]) -> None:
+    """Refuse chunks that take too much memory, and shards of too many of them: an entry of 16 bytes for each."""
+    dtype = np.dtype(array.dtype)
+    require_chunk(path, array.chunks, dtype)
+    if array.shards is not None:
+        if min(array.shards) < 1:
+            raise ValueError(f"shards of shape {array.shards}")
+        METADATA_BYTES.require(16 * math.prod(array.shards) // math.prod(array.chunks), str(path), ImageDataError)
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import tifffile
 
 from plexrank.arrays import Key
-from plexrank.images.lazy import CHUNK_PX
+from plexrank.images.codestreams import require_announced, size_reader
+from plexrank.images.lazy import CHUNK_PX, require_chunk, require_size
 
 _PLAIN_STRIP_BYTES = 2**20  # uncompressed pixels can be read in strips of any height
 
@@ -179,8 +180,16 @@ def contiguous_planes(
         size: (y, x).
         stored: type of a value with its byte order.
         samples: channels that lie interleaved within a plane.
+
+    Raises:
+        ValueError: they reach over the end of the file.
+        ImageDataError: they have more pixels than a limit allows.
     """
     height, width = size
+    require_size(path, (count * samples, height, width))
+    end, held = offset + count * height * width * samples * stored.itemsize, path.stat().st_size
+    if end > held:
+        raise ValueError(f"the file ends at {held} bytes, its pixels reach to {end}")
     row_bytes = width * samples * stored.itemsize
     strip_rows = min(height, max(1, _PLAIN_STRIP_BYTES // row_bytes))
     starts = range(0, height, strip_rows)
@@ -212,6 +221,8 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
     apart = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
     num_planes = page.samplesperpixel if apart else 1
     path = Path(page.parent.filehandle.path)
+    if page.imagedepth != 1:
+        raise ValueError(f"a page of {page.imagedepth} focal planes")
     if page.is_final and page.dtype is not None:
         stored = np.dtype(f"{page.parent.byteorder}{page.dtype.char}")
         size = page.imagelength, page.imagewidth
@@ -222,10 +233,15 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
     num_segments, rest = divmod(len(page.dataoffsets), num_planes)
     if rest:
         raise ValueError(f"{len(page.dataoffsets)} segments are no {num_planes} planes")
+    segment_shape = _segment_shape(page, num_planes, num_segments)
+    read_size = size_reader(page.compression)
+    decode_segment = page.decode  # which looks into the file where that is JPEG, and so is made while it is open
 
     def decoder(first: int) -> Callable[[bytes, int], npt.NDArray[Any]]:
         def decode(content: bytes, index: int) -> npt.NDArray[Any]:
-            segment, _, _ = page.decode(content, first + index, **tables)
+            if read_size is not None:
+                require_announced(read_size(content), segment_shape)
+            segment, _, _ = decode_segment(content, first + index, **tables)
             if segment is None:
                 raise ValueError("a segment is empty")
             pixels: npt.NDArray[Any] = segment[0].transpose(2, 0, 1)
@@ -233,14 +249,24 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
 
         return decode
 
-    if page.is_tiled:
-        segment_shape = page.tilelength, page.tilewidth
-    else:
-        segment_shape = min(page.rowsperstrip, page.imagelength), page.imagewidth
     return [
         Plane(path, page.dataoffsets[first:end], page.databytecounts[first:end], segment_shape, decoder(first))
         for first, end in ((plane * num_segments, (plane + 1) * num_segments) for plane in range(num_planes))
     ]
+
+
+def _segment_shape(page: tifffile.TiffPage, num_planes: int, num_segments: int) -> tuple[int, int]:
+    """(y, x) of a page's tiles or strips, once there are as many as its size takes, none larger than a limit allows."""
+    path = Path(page.parent.filehandle.path)
+    size = page.imagelength, page.imagewidth
+    strip = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else strip
+    require_size(path, (page.samplesperpixel, *size))
+    require_chunk(path, (page.samplesperpixel // num_planes, height, width), np.dtype(page.dtype))
+    expected = -(-size[0] // height) * -(-size[1] // width)
+    if num_segments < expected:
+        raise ValueError(f"a plane has {num_segments} of {expected} segments")
+    return height, width
 
 
 def _describe(page: tifffile.TiffPage) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from plexrank.errors import ImageDataError
+from plexrank.errors import ImageDataError, naming_damage
 from plexrank.images.axes import check_grey, refuse_other_axes
-from plexrank.images.lazy import DAMAGE, REMEDY, ImagePixels, LazyImage, Pixels, one_line
-from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_planes, own_page, stack_pages
+from plexrank.images.lazy import REMEDY, ImagePixels, LazyImage, Pixels
+from plexrank.images.segments import SegmentedPixels, WholePixels, contiguous_planes, own_page, page_planes, stack_pages
 from plexrank.images.tiff_extent import check_extent
 from plexrank.images.tiff_names import TiffNames, read_names
 from plexrank.images.tiff_ome import read_ome
@@ -59,9 +59,11 @@ def open_tiff_pixels(path: Path) -> Pixels:
 
 
 def _read_structure(path: Path) -> tuple[Pixels, TiffNames]:
-    try:
+    with naming_damage(f"{path}: not readable as TIFF", REMEDY, ImageDataError):
         check_extent(path)
         with tifffile.TiffFile(path) as file:
+            if 0 in own_page(file, 0).shape:
+                raise ValueError("its first page has no pixel")
             if file.is_ome and file.ome_metadata:
                 return read_ome(path, file)
             series = choose_series(path, file)
@@ -69,8 +71,6 @@ def _read_structure(path: Path) -> tuple[Pixels, TiffNames]:
                 _refuse_further_pages(path, file, series)
             pages = _own_pages(file, series)
             return _find_pixels(path, series, pages), read_names(file, series, pages)
-    except DAMAGE as error:
-        raise ImageDataError(f"{path}: not readable as TIFF ({one_line(error)}); {REMEDY}") from error
 
 
 def _own_pages(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
@@ -96,13 +96,14 @@ def _find_pixels(path: Path, series: tifffile.TiffPageSeries, pages: Sequence[ti
             raise ValueError(f"axes {series.axes} of {series.shape} behind a single page")
         stored = np.dtype(f"{page.parent.byteorder}{dtype.char}")
         planes = contiguous_planes(path, series.dataoffset, shape[0], shape[1:], stored, 1)
-        planes[-1].check_extent(f"plane {len(planes)} of {len(planes)}")
         return SegmentedPixels(planes, shape, dtype)
     if len(pages) != num_planes:
         raise ValueError(f"{len(pages)} of {num_planes} planes are there")
     is_of_samples = len(pages) == 1 and page.samplesperpixel == shape[0]
     if not series.axes.endswith("YX") and not is_of_samples:
         order = tuple(series.axes.index(name) for name in (axis, "Y", "X"))
+        for number, plane in enumerate((plane for page in pages for plane in page_planes(page)), start=1):
+            plane.check_extent(f"plane {number}")
         return WholePixels(path, [page.index for page in pages], series.shape, dtype, order)
     pixels = stack_pages(pages)
     if pixels.shape != shape:

@@ -10,7 +10,14 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from plexrank.errors import ImageDataError
+from plexrank.limits import METADATA_BYTES, TIFF_PAGES
+
+_SUB_IFDS = 330
 _BYTES_OF_TYPE = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # TIFF 6.0 and BigTIFF, by code
+
+
+_SHARED_BYTES = 2**20
 
 
 class _Layout(NamedTuple):
@@ -26,10 +33,12 @@ def check_extent(path: Path) -> None:
     """Follow the chain of pages and their tags.
 
     Raises:
-        ValueError: the file is no TIFF, or a page or a tag's value lies beyond its end.
+        ValueError: the file is no TIFF, or a page or a tag's value lies beyond its end, or tags share what they hold.
+        ImageDataError: there are more pages than a limit allows.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
+    held = num_sub_pages = 0
     with path.open("rb") as file:
         layout, offset = _read_header(file)
         seen: set[int] = set()
@@ -37,13 +46,22 @@ def check_extent(path: Path) -> None:
             if offset in seen:
                 raise ValueError("its pages run in a circle")
             seen.add(offset)
+            TIFF_PAGES.require(len(seen) + num_sub_pages, str(path), ImageDataError)
             file.seek(offset)
             where = f"page {len(seen)}"
             (num_tags,) = _read(file, layout.order + layout.num_tags, where)
-            for code, num_values, value in _read_tags(file, layout, num_tags, where):
+            if offset + num_tags * 2 * layout.inline_bytes > size:
+                raise ValueError(f"the file ends within {where}")
+            for tag, code, num_values, value in _read_tags(file, layout, num_tags, where):
                 num_bytes = num_values * (_BYTES_OF_TYPE[code] if code < len(_BYTES_OF_TYPE) else 0)
                 if num_bytes > layout.inline_bytes and value + num_bytes > size:
                     raise ValueError(f"the file ends at {size} bytes, {where} needs {value + num_bytes}")
+                held += num_bytes
+                num_sub_pages += num_values if tag == _SUB_IFDS else 0
+            TIFF_PAGES.require(len(seen) + num_sub_pages, str(path), ImageDataError)
+            METADATA_BYTES.require(held, str(path), ImageDataError)
+            if held > 2 * size + _SHARED_BYTES:  # a few writers keep a description once, for all pages
+                raise ValueError(f"its pages announce {held} bytes of tags, in a file of {size}")
             (offset,) = _read(file, layout.order + layout.pointer, where)
 
 
@@ -63,13 +81,13 @@ def _read_header(file: BinaryIO) -> tuple[_Layout, int]:
     return layout, _read(file, order + layout.pointer, "the header")[0]
 
 
-def _read_tags(file: BinaryIO, layout: _Layout, num_tags: int, where: str) -> list[tuple[int, int, int]]:
-    """(type code, number of values, offset of the values) of each tag of a page."""
+def _read_tags(file: BinaryIO, layout: _Layout, num_tags: int, where: str) -> list[tuple[int, int, int, int]]:
+    """(tag, type code, number of values, offset of the values) of each tag of a page."""
     entry = struct.Struct(f"{layout.order}HH{layout.pointer}{layout.pointer}")
     content = file.read(num_tags * entry.size)
     if len(content) < num_tags * entry.size:
         raise ValueError(f"the file ends within {where}")
-    return [(code, num_values, value) for _, code, num_values, value in entry.iter_unpack(content)]
+    return [(tag, code, num_values, value) for tag, code, num_values, value in entry.iter_unpack(content)]
 
 
 def _read(file: BinaryIO, layout: str, where: str) -> tuple[int, ...]:

@@ -96,6 +96,8 @@ def open_tiff_folder(path: Path) -> LazyImage:
             f"{path}: its {len(files)} files look like those of {len(samples)} samples ({', '.join(samples[:6])}"
             f"{', …' if len(samples) > 6 else ''}) with the same channels; put the files of each into its own folder"
         )
+    for file in {file.parent for file in files}:
+        _refuse_lost(file)
     images = []
     for file in files:
         if not file.resolve().is_relative_to(path.resolve()):
@@ -141,12 +143,20 @@ def _refuse_one_round(path: Path) -> None:
 
 
 def _tiffs(folder: Path) -> list[Path]:
-    files = [
-        file
-        for file in folder.iterdir()
-        if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".") and file.is_file()
-    ]
+    files = [file for file in folder.iterdir() if _is_called_tiff(file) and file.is_file()]
     return sorted(files, key=lambda file: (file.name.casefold(), file.name))
+
+
+def _refuse_lost(folder: Path) -> None:
+    """Refuse what is called like a channel and is no file: a link that leads nowhere, a pipe."""
+    for file in folder.iterdir():
+        if _is_called_tiff(file) and not file.is_file() and not file.is_dir():
+            what = f"a link to {file.readlink()}, where nothing lies" if file.is_symlink() else "a pipe or device"
+            raise ImageDataError(f"{file}: {what}, not a file; copy the channel there")
+
+
+def _is_called_tiff(file: Path) -> bool:
+    return file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".")
 
 
 def _choose_names(path: Path, files: Sequence[Path], inner: Sequence[str | None]) -> tuple[str, ...]:

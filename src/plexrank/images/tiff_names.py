@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import tifffile
 
 from plexrank.images.lazy import named
+from plexrank.images.metadata_xml import parse_xml
 
 _PAGE_NAME = 285
 _NAME_AND_MASS = re.compile(r"(?P<name>.*\S)\s*\((?P<mass>[0-9]+(?:\.[0-9]+)?)\)")  # CD3 (159)
@@ -105,10 +106,7 @@ def qptiff_description(page: tifffile.TiffPage) -> ET.Element | None:
     """
     if not page.description.strip():
         return None
-    try:
-        return ET.fromstring(page.description)
-    except ET.ParseError as error:
-        raise ValueError(f"a QPTIFF description is damaged ({error})") from error
+    return parse_xml(page.description, "a QPTIFF description")
 
 
 def _imagej_labels(file: tifffile.TiffFile) -> tuple[str, ...] | None:
@@ -126,7 +124,7 @@ def mibi_kind(page: tifffile.TiffPage) -> str | None:
         return None
     try:
         kind = json.loads(page.description).get("image.type")
-    except ValueError:
+    except (ValueError, AttributeError, RecursionError):
         return None
     return kind if isinstance(kind, str) else None
 

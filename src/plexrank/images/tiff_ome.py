@@ -16,6 +16,7 @@ from plexrank.images.ome_xml import OmeDocument, OmeImage, OmePages, parse_ome_x
 from plexrank.images.segments import SegmentedPixels, own_page, stack_pages
 from plexrank.images.tiff_extent import check_extent
 from plexrank.images.tiff_names import TiffNames
+from plexrank.limits import IMAGE_CHANNELS, METADATA_BYTES
 from plexrank.wording import counted
 
 _SHOWN = 6
@@ -40,6 +41,7 @@ def read_ome(path: Path, file: tifffile.TiffFile) -> tuple[SegmentedPixels, Tiff
     """
     document = _find_document(path, file.ome_metadata or "")
     image = _choose_image(path, document)
+    IMAGE_CHANNELS.require(image.sizes[0], str(path), ImageDataError)
     first_page = own_page(file, 0)
     if image.samples == 1 and first_page.samplesperpixel > 1 and image.sizes[0] % first_page.samplesperpixel == 0:
         image = replace(image, samples=first_page.samplesperpixel)
@@ -85,6 +87,7 @@ def _find_document(path: Path, text: str) -> OmeDocument:
                 f"{path}: part of a set of files that is one image; name the file with its metadata instead, "
                 f"{document.metadata_file}"
             )
+    METADATA_BYTES.require(companion.stat().st_size, str(companion), ImageDataError)
     try:
         described = parse_ome_xml(companion.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -137,18 +140,21 @@ def _advise(images: Sequence[OmeImage]) -> str:
 def _find_places(path: Path, document: OmeDocument, image: OmeImage, num_pages: int) -> list[_Place]:
     """The page of every channel of an image without other axes."""
     places: dict[int, _Place] = {}
+    taken: set[_Place] = set()
+    is_renamed = _is_renamed(path, document)
     for pages, first_page, count in _spread(path, document, image, num_pages):
-        is_own = _is_renamed(path, document) or _is_own(path, document, pages)
+        is_own = is_renamed or _is_own(path, document, pages)
         name, uuid = (None, None) if is_own else (pages.file_name, pages.uuid)
         if not is_own and name is None:
             raise ImageDataError(f"{path}: its OME-XML places channels in another file that it does not name; {REMEDY}")
         for page, (c, _, _) in enumerate(image.planes(pages, count), start=first_page):
             place = _Place(name, uuid, page)
-            if c in places or place in places.values():
+            if c in places or place in taken:
                 raise ValueError(f"its OME-XML places channel {c + 1} twice, or two channels in page {page + 1}")
             if is_own and page >= num_pages:
                 raise ValueError(f"its OME-XML places channel {c + 1} in page {page + 1}, the file holds {num_pages}")
             places[c] = place
+            taken.add(place)
     wanted = image.sizes[0] // image.samples
     if len(places) < wanted:
         missing = ", ".join(str(c + 1) for c in range(wanted) if c not in places)
@@ -215,11 +221,12 @@ def _open_part(path: Path, place: _Place) -> tifffile.TiffFile:
 def _refuse_further_pages(path: Path, document: OmeDocument, file: tifffile.TiffFile, first: tifffile.TiffPage) -> None:
     """Pages of the image's size that no image refers to: the XML is not, or no longer, of these pixels."""
     num_pages = len(file.pages)
+    is_renamed = _is_renamed(path, document)
     described = sum(
         count
         for image in document.images
         for pages, _, count in _spread(path, document, image, num_pages)
-        if _is_own(path, document, pages) or _is_renamed(path, document)
+        if is_renamed or _is_own(path, document, pages)
     )
     if described >= num_pages:
         return

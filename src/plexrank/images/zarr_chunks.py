@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plexrank.images.zarr_metadata import read_json
+from plexrank.errors import ImageDataError
+from plexrank.images.zarr_metadata import read_json, refuse_link_out
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,13 @@ class Chunks:
     empty_channels: tuple[int, ...]
 
 
-def count_chunks(folder: Path, shape: Sequence[int], stored: Sequence[int], channel_axis: int | None) -> Chunks:
+def count_chunks(
+    store: Path, folder: Path, shape: Sequence[int], stored: Sequence[int], channel_axis: int | None
+) -> Chunks:
     """Count the files of an array's chunks.
 
     Args:
+        store: out of which no link leads.
         folder: of the array.
         shape: of the array.
         stored: shape of what a file holds, a chunk or a shard.
@@ -32,10 +36,11 @@ def count_chunks(folder: Path, shape: Sequence[int], stored: Sequence[int], chan
 
     Raises:
         ValueError, OSError: the array does not say how its files are called, or they cannot be listed.
+        ImageDataError: something in it is no file, or a link out of the store.
     """
     grid = [-(-side // part) for side, part in zip(shape, stored, strict=True)]
     of_channel: Counter[int] = Counter()
-    for place in _places(folder, len(grid)):
+    for place in _places(store, folder, len(grid)):
         if all(index < count for index, count in zip(place, grid, strict=True)):
             of_channel[0 if channel_axis is None else place[channel_axis]] += 1
     num_channels, per_chunk = (1, 1) if channel_axis is None else (shape[channel_axis], stored[channel_axis])
@@ -43,19 +48,32 @@ def count_chunks(folder: Path, shape: Sequence[int], stored: Sequence[int], chan
     return Chunks(math.prod(grid), of_channel.total(), empty)
 
 
-def _places(folder: Path, ndim: int) -> Iterator[tuple[int, ...]]:
+def _places(store: Path, folder: Path, ndim: int) -> Iterator[tuple[int, ...]]:
     """Where the chunks that are there stand in the grid."""
     prefix, separator = _encoding(folder)
-    for where, _, names in os.walk(folder):
-        parts = Path(where).relative_to(folder).parts
-        for name in names:
-            key = "/".join([*parts, name]).replace(separator, "/").split("/")
-            if prefix and key[0] == prefix:
-                key = key[1:]
-            elif prefix:
-                continue
-            if len(key) == ndim and all(part.isdecimal() for part in key):
-                yield tuple(map(int, key))
+    for name in _files(store, folder, "", ndim + 1):
+        key = name.replace(separator, "/").split("/")
+        if prefix and key[0] == prefix:
+            key = key[1:]
+        elif prefix:
+            continue
+        if len(key) == ndim and all(part.isdecimal() for part in key):
+            yield tuple(map(int, key))
+
+
+def _files(store: Path, folder: Path, below: str, levels: int) -> Iterator[str]:
+    """Names of the files in a folder and in so many below, which begin with ``below``."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                refuse_link_out(store, Path(entry.path))
+            if entry.is_dir():
+                if levels:
+                    yield from _files(store, Path(entry.path), f"{below}{entry.name}/", levels - 1)
+            elif entry.is_file():
+                yield below + entry.name
+            else:
+                raise ImageDataError(f"{entry.path}: neither a file nor a folder; copy the store as a whole")
 
 
 def _encoding(folder: Path) -> tuple[str, str]:

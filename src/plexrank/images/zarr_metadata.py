@@ -11,6 +11,9 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+from plexrank.errors import ImageDataError
+from plexrank.limits import METADATA_BYTES, METADATA_PARTS
+
 _V3_CODECS = frozenset({"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"})
 _NUMCODECS = frozenset(
     {"blosc", "bz2", "delta", "fixedscaleoffset", "gzip", "lz4", "lzma", "shuffle", "zlib", "zstd", "bitround"}
@@ -24,25 +27,45 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is no JSON object, or larger than a limit allows.
         OSError: it cannot be read.
     """
-    content = json.loads(path.read_bytes())
+    METADATA_BYTES.require(path.stat().st_size, path.name, ValueError)
+    text = path.read_bytes()
+    METADATA_PARTS.require(sum(map(text.count, (b"[", b"{", b","))), path.name, ValueError)
+    content = json.loads(text)
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return content
 
 
-def check_array(folder: Path) -> Literal[2, 3]:
+def refuse_link_out(store: Path, file: Path) -> None:
+    """Refuse a file that is a link out of its store.
+
+    Raises:
+        ImageDataError: it is one.
+    """
+    if file.is_symlink() and not file.resolve().is_relative_to(store.resolve()):
+        raise ImageDataError(f"{file}: a link that leads out of {store}; copy the store as a whole")
+
+
+def check_array(folder: Path, store: Path) -> Literal[2, 3]:
     """Refuse an array whose storage is not on the list.
+
+    Args:
+        folder: of the array.
+        store: out of which no link leads.
 
     Returns:
         Its zarr format, 2 or 3.
 
     Raises:
         ValueError: a codec or the type is not let through, or there is no array.
-        OSError: the metadata cannot be read.
+        ImageDataError: its metadata lie outside of the store.
+        OSError: they cannot be read.
     """
+    for name in (".zarray", "zarr.json"):
+        refuse_link_out(store, folder / name)
     if (folder / ".zarray").is_file():
         metadata = read_json(folder / ".zarray")
         _check_type(metadata["dtype"], _V2_NUMBER)

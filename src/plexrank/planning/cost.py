@@ -28,7 +28,7 @@ def find_cost(study: Study, cohort: Cohort, located: list[LocatedImage], n_chann
         resampling.shape((len(part.channels.names), *part.image.data.shape[1:]))
         for part, resampling in zip(located, resampled, strict=True)
     ]
-    n_tiles = sum(len(TileGrid(height, width, tile_px).tiles()) for _, height, width in shapes)
+    n_tiles = sum(TileGrid(height, width, tile_px).count for _, height, width in shapes)
     tile_bytes = n_tiles * n_channels * tile_px**2 * BYTES_PER_PIXEL
     store_bytes = sum(map(math.prod, shapes)) * BYTES_PER_PIXEL
     tiling_bytes = max(

@@ -47,6 +47,11 @@ class TileGrid:
         """Columns of tiles, a partial last one included."""
         return -(-self.width_px // self.tile_px)
 
+    @property
+    def count(self) -> int:
+        """How many tiles there are."""
+        return self.rows * self.cols
+
     def tile(self, row: int, col: int) -> Tile:
         """The tile at ``row`` and ``col``.
 

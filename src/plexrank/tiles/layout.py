@@ -73,8 +73,8 @@ def regions(shape: tuple[int, int, int], dtype: np.dtype[Any], tile_px: int, chu
     small_px = _SMALL_REGION_BYTES // pixel_bytes
     _, _, _, height, width = min(
         (decoded_y * decoded_x, max(high * wide, small_px), -high * wide, high, wide)
-        for high, decoded_y in _candidates(side, height_px, chunks[1])
-        for wide, decoded_x in _candidates(side, width_px, chunks[2])
+        for high, decoded_y in _candidates(side, height_px, chunks[1], allowed_px // side)
+        for wide, decoded_x in _candidates(side, width_px, chunks[2], allowed_px // side)
         if high * wide <= allowed_px
     )
     return [
@@ -125,12 +125,15 @@ def tiling_memory_bytes(
     return at_once * 2 * region + mask + num_threads * max(source, tile, texture_memory_bytes(tile_px))
 
 
-def _candidates(shard_px: int, total_px: int, chunks: Sequence[int]) -> list[tuple[int, int]]:
-    """Sides of a region along one axis: shards in whole numbers, each with the pixels that are decoded in all."""
+def _candidates(shard_px: int, total_px: int, chunks: Sequence[int], most_px: int) -> list[tuple[int, int]]:
+    """Sides of a region along one axis: shards in whole numbers, each with the pixels that are decoded in all.
+
+    None is longer than ``most_px``, which a region of the least width may be.
+    """
     ends = np.cumsum(chunks)
     starts = ends - chunks
     found = []
-    for side in range(shard_px, total_px + shard_px, shard_px):
+    for side in range(shard_px, min(total_px + shard_px, most_px + 1), shard_px):
         lows = np.arange(0, total_px, side)
         highs = np.minimum(lows + side, total_px)
         first, last = np.searchsorted(ends, lows, side="right"), np.searchsorted(starts, highs, side="left") - 1

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from plexrank.errors import ImageDataError
+from plexrank.limits import IMAGE_TILES
 from plexrank.settings import TileSettings
+from plexrank.tiles.grid import TileGrid
 
 _SLACK = 1e-6  # so near to a whole pixel, a border lies on it; computed in floating point, 0.3 / 0.1 is not 3
 ChunkSides = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -101,7 +103,7 @@ def find_resampling(
 
     Raises:
         ImageDataError: its pixels are larger than asked for, or of unknown size; or it is smaller than one pixel of
-            the result.
+            the result, or of more tiles than a limit allows.
     """
     if settings.um_per_px is None:
         wanted, factors = f"tile.downsample {settings.downsample}", (float(settings.downsample),) * 2
@@ -113,7 +115,9 @@ def find_resampling(
             f"{where}: {height_px} × {width_px} pixels are less than one pixel at {wanted}, which reduces"
             f" {factors[0]:g} × {factors[1]:g} pixels to one; lower it or leave the image out"
         )
-    return Resampling((factors[0], factors[1]))
+    resampling = Resampling((factors[0], factors[1]))
+    IMAGE_TILES.require(TileGrid(*resampling.shape(shape)[1:], settings.tile_px).count, where, ImageDataError)
+    return resampling
 
 
 def _factors(um_per_px: float, pixel_size_um: tuple[float, float] | None, where: str) -> tuple[float, float]:

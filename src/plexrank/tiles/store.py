@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ import zarr
 from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from plexrank.errors import RunDirError
+from plexrank.errors import RunDirError, naming_damage
+from plexrank.limits import IMAGE_CHANNELS, IMAGE_TILES
 from plexrank.tiles.display import COLORS, make_room, metadata_digest
 from plexrank.tiles.grid import Tile, TileGrid
 from plexrank.tiles.layout import shard_side
@@ -185,18 +187,15 @@ class TileStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         root, level = (_read_json(path, path / name) for name in _METADATA)
-        attributes = root.get("attributes", {})
-        try:
+        with naming_damage(f"{path}: not a tile store of plexrank", _REMEDY, RunDirError):
             self.shape, self.tile_px, self._shard_px = _geometry(level)
             self.dtype = np.dtype(level["data_type"])
             self._a_side = self._shard_px // self.tile_px
             self._index_bytes = _PLACE.size * self._a_side**2 + _CHECKSUM.size
             self.grid = TileGrid(self.shape[1], self.shape[2], self.tile_px)
-            self.channel_names = tuple(str(c["label"]) for c in attributes["ome"]["omero"]["channels"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise RunDirError(
-                f"{path}: not a tile store of plexrank ({type(error).__name__}: {error}); {_REMEDY}"
-            ) from error
+            IMAGE_CHANNELS.require(self.shape[0], str(path), RunDirError)
+            IMAGE_TILES.require(self.grid.count, str(path), RunDirError)
+            self.channel_names = tuple(str(c["label"]) for c in root["attributes"]["ome"]["omero"]["channels"])
         if len(self.channel_names) != self.shape[0]:
             raise RunDirError(
                 f"{path}: {len(self.channel_names)} channel names for {self.shape[0]} channels; {_REMEDY}"
@@ -211,10 +210,10 @@ class TileStore:
         """
         tile = self.grid.tile(row, col)
         shard = _shard_path(self.path / _LEVEL, row // self._a_side, col // self._a_side)
-        pixels = np.empty((self.shape[0], self.tile_px, self.tile_px), self.dtype)
         with self._naming(f"tile ({row}, {col})", shard), shard.open("rb", buffering=0) as file:
             offset, length = _find_chunk(_read_index(file, self._index_bytes), _index_place(tile, self._a_side), file)
-            _decode(_read_verified(file, offset, length, "the tile"), pixels)
+            chunk = _read_verified(file, offset, length, "the tile")
+            pixels = _decode(chunk, (self.shape[0], self.tile_px, self.tile_px), self.dtype)
         pixels[:, tile.height_px :] = 0
         pixels[:, :, tile.width_px :] = 0
         return pixels
@@ -269,15 +268,12 @@ class TileStore:
     @contextlib.contextmanager
     def _naming(self, what: str, file: Path) -> Iterator[None]:
         """Turn what reading a file raises into a RunDirError that says what is lost."""
-        try:
-            yield
-        except OSError as error:
-            problem = f"is missing or not readable ({error})"
-        except (ValueError, RuntimeError) as error:
-            problem = f"is damaged: {error}"
-        else:
-            return
-        raise RunDirError(f"{self.path}: {what}: {file} {problem}; {_REMEDY}")
+        with naming_damage(f"{self.path}: {what}: {file} is damaged", _REMEDY, RunDirError):
+            try:
+                yield
+            except OSError as error:
+                problem = f"is missing or not readable ({error})"
+                raise RunDirError(f"{self.path}: {what}: {file} {problem}; {_REMEDY}") from error
 
 
 _REMEDY = "remove it and run the tile stage again"
@@ -338,11 +334,14 @@ def _read_verified(file: FileIO, offset: int, length: int, what: str) -> bytes:
     return body
 
 
-def _decode(chunk: bytes, pixels: npt.NDArray[Any]) -> None:
-    """Decompress into ``pixels``, where the header agrees: Blosc itself believes the lengths that stand there."""
-    if len(chunk) < _BLOSC_HEADER.size or _BLOSC_HEADER.unpack_from(chunk) != (pixels.nbytes, len(chunk)):
-        raise ValueError(f"the tile is not {pixels.nbytes} bytes compressed to {len(chunk)}")
+def _decode(chunk: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Decompress, where the header agrees: Blosc itself believes the lengths that stand there."""
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if len(chunk) < _BLOSC_HEADER.size or _BLOSC_HEADER.unpack_from(chunk) != (num_bytes, len(chunk)):
+        raise ValueError(f"the tile is not {num_bytes} bytes compressed to {len(chunk)}")
+    pixels = np.empty(shape, dtype)
     Blosc().decode(chunk, out=pixels)
+    return pixels
 
 
 def _geometry(metadata: dict[str, Any]) -> tuple[tuple[int, int, int], int, int]:
@@ -379,12 +378,11 @@ def _geometry(metadata: dict[str, Any]) -> tuple[tuple[int, int, int], int, int]
 
 
 def _read_json(store: Path, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunDirError(f"{store}: no tile store ({path} is missing); run the tile stage again") from error
-    except (OSError, ValueError) as error:
-        raise RunDirError(f"{store}: {path} is not readable ({error}); {_REMEDY}") from error
+    with naming_damage(f"{store}: {path} is not readable", _REMEDY, RunDirError):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunDirError(f"{store}: no tile store ({path} is missing); run the tile stage again") from error
     if not isinstance(content, dict):
         raise RunDirError(f"{store}: {path} holds no JSON object; {_REMEDY}")
     return content
