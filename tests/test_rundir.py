@@ -3,8 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
-import platform
 import threading
 from pathlib import Path
 
@@ -13,10 +11,6 @@ import pytest
 from plexrank.cohorts.samplesheet import IMAGE_ID_PATTERN
 from plexrank.errors import MissingInputError, RunDirError, StudyError
 from plexrank.rundir import RunDir, Unit, changes, clear_leftovers, digest, replacing, write_text
-
-DEAD = 2**22 + 1
-"""More than the largest process id of Linux."""
-
 
 def unit(folder: Path, **depends: object) -> Unit:
     return Unit("unit", folder / "done.json", (folder / "out.bin", folder / "store"), depends or {"a": 1})
@@ -208,36 +202,3 @@ def test_no_image_has_the_record_of_the_table(tmp_path: Path) -> None:
     image_id = rundir.tiles_record.name.removesuffix(".done.json")
     assert rundir.tile_record(image_id) == rundir.tiles_record
     assert not IMAGE_ID_PATTERN.fullmatch(image_id)
-
-
-def test_a_lock_keeps_others_out_until_its_end(tmp_path: Path) -> None:
-    rundir = RunDir(tmp_path / "run")
-    with rundir.locked():
-        owner = json.loads(rundir.lock.read_text())
-        assert owner == {"host": platform.node(), "pid": os.getpid(), "job": ""}
-    assert not rundir.lock.exists()
-
-
-@pytest.mark.parametrize(
-    ("owner", "job", "free"),
-    [
-        ({"pid": 1}, "", False),
-        ({"pid": DEAD}, "", True),
-        ({"pid": os.getpid()}, "", True),
-        ({"host": "elsewhere", "pid": DEAD}, "7", False),
-        ({"host": "elsewhere", "pid": 1, "job": "7"}, "7", True),
-        ({"pid": "x"}, "", False),
-        (None, "", False),
-    ],
-)
-def test_a_lock_is_taken_over_only_from_what_is_gone(tmp_path: Path, owner: dict | None, job: str, free: bool) -> None:
-    rundir = RunDir(tmp_path)
-    content = "" if owner is None else json.dumps({"host": platform.node(), "job": "", **owner})
-    rundir.lock.write_text(content)
-    if free:
-        with rundir.locked(job):
-            assert json.loads(rundir.lock.read_text())["pid"] == os.getpid()
-    else:
-        with pytest.raises(RunDirError, match=r"another run is using this folder.*\.run\.lock"), rundir.locked(job):
-            pass
-        assert rundir.lock.read_text() == content

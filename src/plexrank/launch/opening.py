@@ -24,7 +24,8 @@ from plexrank.launch.submit import (
     submit_run,
     write_dry_run,
 )
-from plexrank.machine.processes import job_id
+from plexrank.launch.submitted import read_graph
+from plexrank.machine.processes import job_id, several_started_by
 from plexrank.planning.check import check_study_file
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
@@ -88,6 +89,32 @@ def running(plan: Plan, reporter: Reporter, command: str | None = None) -> Itera
         with reporter.logging_to(plan.rundir.log):
             reporter.log(f"$ {plan.rundir.last_command()['command']}")
             yield
+
+
+@contextmanager
+def working_by_hand(plan: Plan, *, shares_work: bool) -> Iterator[None]:
+    """Keep the run directory to a stage that was started by itself, unless it shares the work with other processes.
+
+    Submitted jobs share it too: their graph says who waits for whom.
+
+    Args:
+        shares_work: the stage works on listed units only, as the tasks of a job array do.
+
+    Raises:
+        RunDirError: another process, or a Slurm job, is at work in it.
+    """
+    if shares_work or several_started_by() or _is_submitted(plan.rundir):
+        yield
+        return
+    with plan.rundir.locked(job=job_id()):
+        refuse_while_jobs_run(plan.rundir)
+        yield
+
+
+def _is_submitted(rundir: RunDir) -> bool:
+    """Whether this process belongs to a job that the run submitted."""
+    graph = read_graph(rundir.graph)
+    return graph is not None and job_id() in graph.job_ids
 
 
 def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) -> list[str]:

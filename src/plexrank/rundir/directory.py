@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from plexrank.errors import MissingInputError, PlexrankError, RunDirError, StudyError, resolve_input
 from plexrank.rundir.atomic import clear_leftovers, name_replaced, write_text
+from plexrank.rundir.lock import Lock
 
 
 class RunDir:
@@ -65,8 +64,8 @@ class RunDir:
     def locked(self, job: str = "") -> Iterator[None]:
         """Keep other runs out of the directory, which is made if need be, until the block ends.
 
-        The lock of a process that is gone is taken over where that can be told: on the same host, or where a job
-        is requeued to another.
+        The lock of a process that is gone is taken over: at once where that can be told (on the same host, or where a
+        job is requeued to another), otherwise when it gave no sign of life for some minutes; see :mod:`~plexrank.rundir.lock`.
 
         Args:
             job: id of the Slurm job that this process belongs to, if any.
@@ -75,35 +74,9 @@ class RunDir:
             RunDirError: another run is at work.
         """
         self.create()
-        owner = {"host": platform.node(), "pid": os.getpid(), "job": job}
-        while True:
-            try:
-                with self.lock.open("x", encoding="utf-8") as file:
-                    json.dump(owner, file)
-                break
-            except FileExistsError:
-                self._break_lock(job)
-        try:
-            clear_leftovers([self.study, self.provenance])
+        with Lock(self.lock, job).held():
+            clear_leftovers([self.lock, self.study, self.provenance])
             yield
-        finally:
-            self.lock.unlink(missing_ok=True)
-
-    def _break_lock(self, job: str) -> None:
-        remedy = f"wait for it to end, or delete {self.lock} if it no longer runs"
-        try:
-            owner = json.loads(self.lock.read_text(encoding="utf-8"))
-            host, pid, of_job = str(owner["host"]), int(owner["pid"]), str(owner["job"])
-        except FileNotFoundError:
-            return
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunDirError(f"{self.path}: another run is using this folder; {remedy}") from error
-        on_this_host = host == platform.node()
-        is_gone_here = on_this_host and (pid == os.getpid() or not _is_alive(pid))
-        is_same_job_requeued = not on_this_host and job == of_job != ""
-        if not is_gone_here and not is_same_job_requeued:
-            raise RunDirError(f"{self.path}: another run is using this folder (process {pid} on {host}); {remedy}")
-        self.lock.unlink(missing_ok=True)
 
     def require(self) -> None:
         """Raise :class:`MissingInputError` where this is no run directory."""
@@ -203,12 +176,3 @@ def reading_output(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         raise RunDirError(f"{path}: missing or damaged ({reason}); delete it and run plexrank run again") from error
 
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
