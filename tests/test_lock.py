@@ -13,7 +13,7 @@ import pytest
 
 from plexrank.errors import RunDirError
 from plexrank.rundir import RunDir, lock
-from tests.trust.lock_rounds import KINDS, rounds
+from trust.lock_rounds import KINDS, rounds
 
 DEAD = 2**22 + 1
 """More than the largest process id of Linux."""
@@ -37,7 +37,7 @@ def make_old(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_four_processes_that_want_a_lock_no_two_are_inside(tmp_path: Path, kind: str) -> None:
-    found = rounds(kind, 15, tmp_path)
+    found = rounds(kind, 10, tmp_path)
     assert (found["two inside"], found["none got in"]) == (0, 0)
 
 
@@ -158,9 +158,7 @@ def taken_over(path: Path) -> None:
 
 
 @pytest.mark.parametrize("lose", [taken_over, Path.unlink])
-def test_an_owner_that_lost_its_lock_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose: object
-) -> None:
+def test_an_owner_that_lost_its_lock_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose: object) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.001)
     rundir = RunDir(tmp_path)
 
@@ -186,7 +184,7 @@ def test_on_a_file_system_without_links_the_lock_works_too(tmp_path: Path, monke
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    found = [rounds(kind, 10, tmp_path) for kind in ("fresh", "stale", "elsewhere", "claimed")]
+    found = [rounds(kind, 5, tmp_path) for kind in ("fresh", "stale", "elsewhere", "claimed")]
     assert [(one["two inside"], one["none got in"]) for one in found] == [(0, 0)] * 4
 
 

@@ -12,6 +12,7 @@ from plexrank.cohorts.samplesheet import IMAGE_ID_PATTERN
 from plexrank.errors import MissingInputError, RunDirError, StudyError
 from plexrank.rundir import RunDir, Unit, changes, clear_leftovers, digest, replacing, write_text
 
+
 def unit(folder: Path, **depends: object) -> Unit:
     return Unit("unit", folder / "done.json", (folder / "out.bin", folder / "store"), depends or {"a": 1})
 

@@ -121,7 +121,7 @@ def naming_damage(where: str, remedy: str, kind: type[PlexrankError]) -> Iterato
         yield
     except PlexrankError:
         raise
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:
         raise kind(f"{where} ({one_line(error)}); {remedy}") from error
 
 

@@ -175,4 +175,3 @@ def reading_output(path: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:  # the last by parquet's reader
         reason = " ".join(str(error).split())[:200]
         raise RunDirError(f"{path}: missing or damaged ({reason}); delete it and run plexrank run again") from error
-

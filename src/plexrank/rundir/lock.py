@@ -9,7 +9,6 @@ that agree: the age of a lock is held against the time of a file just written be
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import hashlib
@@ -17,6 +16,7 @@ import json
 import os
 import platform
 import secrets
+import signal
 import stat
 import threading
 import time
@@ -53,8 +53,7 @@ class _Owner:
 
     def is_gone(self, job: str) -> bool:
         """Whether this is known without waiting: its process ended on this host, or its job is requeued to another."""
-        is_here = self.host == platform.node() and self.machine in ("", _machine())
-        if not is_here:
+        if not self._is_here():
             return job == self.job != ""
         if self.pid == os.getpid():
             return self.process != _start_of(os.getpid())
@@ -62,7 +61,10 @@ class _Owner:
 
     def is_alive_here(self) -> bool:
         """Whether its process is seen on this host: it may be suspended, and is not to be overtaken."""
-        return bool(self.process) and self.machine == _machine() and not self.is_gone("")
+        return bool(self.process) and self._is_here() and not self.is_gone("")
+
+    def _is_here(self) -> bool:
+        return self.host == platform.node() and self.machine in ("", _machine())
 
 
 @dataclass(frozen=True)
@@ -192,12 +194,13 @@ class Lock:
     def _after(self, token: str) -> Path:
         return self._path.with_name(f"{self._path.name}.after-{token}")
 
+    def _content(self) -> str:
+        return json.dumps({"token": self._token, **vars(_Owner.this(self._job))}) + "\n"
+
     def _write_own(self) -> int:
         """Write what this process puts in the place of a lock; the file system's time, nanoseconds."""
-        owner = _Owner.this(self._job)
-        content = json.dumps({"token": self._token, **vars(owner)}) + "\n"
         with self._own.open("w", encoding="utf-8") as file:
-            file.write(content)
+            file.write(self._content())
             file.flush()
             os.fsync(file.fileno())  # on a network the server gives the time when it is written there
             return os.fstat(file.fileno()).st_mtime_ns
@@ -221,7 +224,7 @@ class Lock:
         """As :meth:`_put`, on a file system without links."""
         try:
             with path.open("x", encoding="utf-8") as file:
-                file.write(self._own.read_text(encoding="utf-8"))
+                file.write(self._content())
         except FileExistsError:
             return False
         return True
@@ -234,21 +237,24 @@ class Lock:
     def _beating(self) -> Iterator[None]:
         """Touch the lock now and then; where it is another's, the main thread is interrupted if it holds the lock."""
         ended = threading.Event()
-        interrupts = threading.current_thread() is threading.main_thread()
+        main = threading.main_thread()
+        interrupts = threading.current_thread() is main and callable(signal.getsignal(signal.SIGINT))
 
         def beat() -> None:
             last = time.monotonic()
             while not ended.wait(BEAT_S):
                 try:
                     is_own = self._touch()
+                except FileNotFoundError:
+                    is_own = False
                 except OSError:  # a network that is away for a moment
                     is_own = time.monotonic() - last < LEASE_S
                 else:
                     last = time.monotonic()
                 if not is_own:
                     self._is_lost = True
-                    if interrupts and not ended.is_set():
-                        _thread.interrupt_main()
+                    if interrupts and main.ident and not ended.is_set():
+                        signal.pthread_kill(main.ident, signal.SIGINT)  # wakes it where it waits, too
                     return
 
         thread = threading.Thread(target=beat, name="plexrank lock", daemon=True)
