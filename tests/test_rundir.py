@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,30 @@ def test_no_image_has_the_record_of_the_table(tmp_path: Path) -> None:
     image_id = rundir.tiles_record.name.removesuffix(".done.json")
     assert rundir.tile_record(image_id) == rundir.tiles_record
     assert not IMAGE_ID_PATTERN.fullmatch(image_id)
+
+
+@pytest.mark.parametrize(
+    "ours",
+    ["tiles/a.done.json", "train/fold-0/seed-1/last.pt", "ranking/ranking.done.json", "report/report.done.json"],
+)
+@pytest.mark.parametrize("put", [None, Path.mkdir, lambda path: path.symlink_to("nothing")])
+def test_a_run_that_lost_its_provenance_is_still_one(tmp_path: Path, ours: str, put: Callable | None) -> None:
+    rundir = RunDir(tmp_path)
+    write_text(rundir.path / ours, "{}")
+    if put:
+        put(rundir.provenance)
+    rundir.require_own()
+    with pytest.raises(MissingInputError, match=r"study\.yaml: lost; plexrank run STUDY --out .* writes it again"):
+        rundir.require()
+    rundir.study.touch()
+    rundir.require()
+    rundir.add_provenance({"command": "again"})
+    assert rundir.last_command() == {"command": "again"}
+    assert not (rundir.path / "nothing").exists()
+
+
+def test_a_run_that_had_just_begun_is_known_by_its_log(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    write_text(rundir.study, "name: ours\n")
+    write_text(rundir.log, "")
+    rundir.require_own()

@@ -82,6 +82,6 @@ def run_the_stages(plan: Plan, stages: Sequence[str], reporter: Reporter, units:
     from plexrank.launch.opening import working_by_hand
     from plexrank.stages.pipeline import run_stages
 
-    with working_by_hand(plan, shares_work=units is not None), reporter.logging_to(plan.rundir.log):
+    with working_by_hand(plan, reporter, shares_work=units is not None), reporter.logging_to(plan.rundir.log):
         reporter.log(f"$ {shlex.join(['plexrank', *sys.argv[1:]])}")
         run_stages(plan, stages, reporter)

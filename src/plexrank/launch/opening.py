@@ -7,13 +7,13 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import plexrank
-from plexrank.errors import StudyError, raise_problems
+from plexrank.errors import RunDirError, StudyError, raise_problems
 from plexrank.launch.one_job import write_one_job
 from plexrank.launch.profile import load_profile
 from plexrank.launch.submit import (
@@ -25,11 +25,11 @@ from plexrank.launch.submit import (
     write_dry_run,
 )
 from plexrank.launch.submitted import read_graph
-from plexrank.machine.processes import job_id, several_started_by
+from plexrank.machine.processes import is_first, job_id, several_started_by
 from plexrank.planning.check import check_study_file
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.rundir import RunDir, file_digest, now, write_text
+from plexrank.rundir import RunDir, file_digest, now, set_aside_folder, write_text
 from plexrank.study import dump_study, load_study
 
 
@@ -65,11 +65,22 @@ def open_run(
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
     study = result.study or load_study(study_path, overrides)
-    if rundir.study.is_file() and (before := load_study(rundir.study).name) != study.name:
+    before = _study_before(rundir)
+    if before not in (None, study.name):
         raise StudyError(
             f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
         )
     return make_plan(rundir, study, for_tiling=True, image_units=result.image_units, survey=result.survey)
+
+
+def _study_before(rundir: RunDir) -> str | None:
+    """Name of the study that the directory holds the run of; ``None`` for a new one, or where that is lost."""
+    if not rundir.study.is_file():
+        return None
+    try:
+        return load_study(rundir.study).name
+    except StudyError as error:
+        raise RunDirError(f"{error}\n{rundir.study}: delete it if it is damaged; it is written again") from error
 
 
 @contextmanager
@@ -92,22 +103,25 @@ def running(plan: Plan, reporter: Reporter, command: str | None = None) -> Itera
 
 
 @contextmanager
-def working_by_hand(plan: Plan, *, shares_work: bool) -> Iterator[None]:
+def working_by_hand(plan: Plan, reporter: Reporter, *, shares_work: bool) -> Iterator[None]:
     """Keep the run directory to a stage that was started by itself, unless it shares the work with other processes.
 
     Submitted jobs share it too: their graph says who waits for whom.
 
     Args:
+        reporter: says where the history of the run was lost, which begins again.
         shares_work: the stage works on listed units only, as the tasks of a job array do.
 
     Raises:
         RunDirError: another process, or a Slurm job, is at work in it.
     """
-    if shares_work or several_started_by() or _is_submitted(plan.rundir):
-        yield
-        return
-    with plan.rundir.locked(job=job_id()):
-        refuse_while_jobs_run(plan.rundir)
+    with ExitStack() as held:
+        if not (shares_work or several_started_by() or _is_submitted(plan.rundir)):
+            held.enter_context(plan.rundir.locked(job=job_id()))
+            refuse_while_jobs_run(plan.rundir)
+        if is_first() and not plan.rundir.provenance.is_file():
+            plan.rundir.add_provenance(provenance(plan) | {"before": "lost"})
+            reporter.say(f"warning: {plan.rundir.provenance}: lost, and with it what was run before; begun again")
         yield
 
 
@@ -139,6 +153,7 @@ def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) ->
 def _record(plan: Plan, command: str | None = None) -> None:
     """Write into the run directory what is run."""
     plan.rundir.add_provenance(provenance(plan, command))  # first: a folder with a study and without it is a user's
+    set_aside_folder(plan.rundir.study)
     write_text(plan.rundir.study, dump_study(plan.study))
 
 

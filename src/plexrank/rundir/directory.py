@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -55,17 +56,27 @@ class RunDir:
             return
         if not self.path.is_dir():
             raise StudyError(f"{self.path}: a file, not a folder; give --out a new folder")
-        ours = {self.lock.name, self.provenance.name}
-        others = [one.name for one in self.path.iterdir() if one.name not in ours and not name_replaced(one.name)]
-        if others and not self.provenance.is_file():
+        if not self._is_run() and any(map(self._is_foreign, self.path.iterdir())):
             raise StudyError(f"{self.path}: not a run directory, but holds other files; give --out a new folder")
+
+    def _is_run(self) -> bool:
+        """Whether something is here that only plexrank writes, whatever else was lost."""
+        if self.provenance.is_file():
+            return True
+        ours = ("tiles/*.done.json", "train/fold-*/seed-*/*.pt", "ranking/ranking.done.json", "report/report.done.json")
+        is_begun = self.study.is_file() and (self.log.is_file() or self.graph.is_file())
+        return is_begun or any(next(self.path.glob(pattern), None) for pattern in ours)
+
+    def _is_foreign(self, path: Path) -> bool:
+        """Whether a file is none of those that a process leaves which was killed before it wrote anything else."""
+        return not (path.name.startswith(self.lock.name) or path == self.provenance or name_replaced(path.name))
 
     @contextlib.contextmanager
     def locked(self, job: str = "") -> Iterator[None]:
         """Keep other runs out of the directory, which is made if need be, until the block ends.
 
         The lock of a process that is gone is taken over: at once where that can be told (on the same host, or where a
-        job is requeued to another), otherwise when it gave no sign of life for some minutes; see :mod:`~plexrank.rundir.lock`.
+        job is requeued to another), otherwise when it gave no sign of life for some minutes.
 
         Args:
             job: id of the Slurm job that this process belongs to, if any.
@@ -82,11 +93,15 @@ class RunDir:
         """Raise :class:`MissingInputError` where this is no run directory."""
         if self.path.is_file():
             raise MissingInputError(f"{self.path}: a file; give the run directory, which plexrank run made")
-        for file in (self.study, self.provenance):
-            if not file.is_file():
-                raise MissingInputError(
-                    f"{self.path}: not a run directory (no {file.name} in it); start one with plexrank run"
-                )
+        if not self._is_run():
+            raise MissingInputError(
+                f"{self.path}: not a run directory (no {self.provenance.name} in it); start one with plexrank run"
+            )
+        if not self.study.is_file():
+            raise MissingInputError(
+                f"{self.study}: lost; plexrank run STUDY --out {self.path}, with the study of this run, writes it again "
+                "and keeps what is done"
+            )
 
     def tile_store(self, image_id: str) -> Path:
         """The image's tile store."""
@@ -129,6 +144,7 @@ class RunDir:
         history: list[dict[str, str]] = []
         with contextlib.suppress(RunDirError):
             history = self._commands()
+        set_aside_folder(self.provenance)
         write_text(self.provenance, json.dumps({"commands": [*history, entry]}, indent=1) + "\n")
 
     def add_to_last_command(self, **more: str) -> dict[str, str]:
@@ -159,6 +175,12 @@ class RunDir:
             raise RunDirError(
                 f"{self.provenance}: missing or damaged; run plexrank run with --out {self.path} again, which writes it"
             ) from error
+
+
+def set_aside_folder(path: Path) -> None:
+    """Rename a folder that stands where a file is to be written; a link is left, since writing replaces it."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))
 
 
 @contextlib.contextmanager
