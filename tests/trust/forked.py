@@ -21,7 +21,10 @@ LOADED = (
     *("plexrank.cli", "plexrank.launch.opening", "plexrank.launch.resuming", "plexrank.simulate"),
     *(f"plexrank.stages.{stage}" for stage in ("tile", "train", "attribute", "rank", "report", "pipeline", "todo")),
     *("torch._dynamo", "torch.utils.tensorboard"),  # by the first step of a training
+    *("pyarrow.dataset", "pyarrow.parquet", "pydantic.type_adapter", "encodings.utf_8_sig"),
 )
+SMALLER = {"plexrank.ranking.baselines": {"TREES": 10}, "plexrank.ranking.cohort_ranking": {"READS_DRAWS": 500}}
+"""What costs time and has nothing to do with faults, if it is there by this name."""
 NOBODY = 65534
 BUG = 70
 """Exit code of what plexrank calls a bug, with a traceback."""
@@ -32,6 +35,11 @@ def load() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in LOADED:
         importlib.import_module(name)
+    for name, values in SMALLER.items():
+        module = importlib.import_module(name)
+        for constant, value in values.items():
+            if hasattr(module, constant):
+                setattr(module, constant, value)
 
 
 @dataclass(frozen=True)
