@@ -4,11 +4,10 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import pickle
-import platform
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,6 @@ from plexrank.rundir import (
     size_bytes,
     write_text,
 )
-
-DEAD = 2**22 + 1
-"""More than the largest process id of Linux."""
 
 
 def unit(folder: Path, **depends: object) -> Unit:
@@ -335,34 +331,28 @@ def test_no_image_has_the_record_of_the_table(tmp_path: Path) -> None:
     assert not IMAGE_ID_PATTERN.fullmatch(image_id)
 
 
-def test_a_lock_keeps_others_out_until_its_end(tmp_path: Path) -> None:
-    rundir = RunDir(tmp_path / "run")
-    with rundir.locked():
-        owner = json.loads(rundir.lock.read_text())
-        assert owner == {"host": platform.node(), "pid": os.getpid(), "job": ""}
-    assert not rundir.lock.exists()
-
-
 @pytest.mark.parametrize(
-    ("owner", "job", "free"),
-    [
-        ({"pid": 1}, "", False),
-        ({"pid": DEAD}, "", True),
-        ({"pid": os.getpid()}, "", True),
-        ({"host": "elsewhere", "pid": DEAD}, "7", False),
-        ({"host": "elsewhere", "pid": 1, "job": "7"}, "7", True),
-        ({"pid": "x"}, "", False),
-        (None, "", False),
-    ],
+    "ours",
+    ["tiles/a.done.json", "train/fold-0/seed-1/last.pt", "ranking/ranking.done.json", "report/report.done.json"],
 )
-def test_a_lock_is_taken_over_only_from_what_is_gone(tmp_path: Path, owner: dict | None, job: str, free: bool) -> None:
+@pytest.mark.parametrize("put", [None, Path.mkdir, lambda path: path.symlink_to("nothing")])
+def test_a_run_that_lost_its_provenance_is_still_one(tmp_path: Path, ours: str, put: Callable | None) -> None:
     rundir = RunDir(tmp_path)
-    content = "" if owner is None else json.dumps({"host": platform.node(), "job": "", **owner})
-    rundir.lock.write_text(content)
-    if free:
-        with rundir.locked(job):
-            assert json.loads(rundir.lock.read_text())["pid"] == os.getpid()
-    else:
-        with pytest.raises(RunDirError, match=r"another run is using this folder.*\.run\.lock"), rundir.locked(job):
-            pass
-        assert rundir.lock.read_text() == content
+    write_text(rundir.path / ours, "{}")
+    if put:
+        put(rundir.provenance)
+    rundir.require_own()
+    with pytest.raises(MissingInputError, match=r"study\.yaml: lost; plexrank run STUDY --out .* writes it again"):
+        rundir.require()
+    rundir.study.touch()
+    rundir.require()
+    rundir.add_provenance({"command": "again"})
+    assert rundir.last_command() == {"command": "again"}
+    assert not (rundir.path / "nothing").exists()
+
+
+def test_a_run_that_had_just_begun_is_known_by_its_log(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    write_text(rundir.study, "name: ours\n")
+    write_text(rundir.log, "")
+    rundir.require_own()

@@ -77,10 +77,11 @@ def reporter_of(quiet: bool, verbose: bool) -> Reporter:
     return Reporter(quiet=quiet, verbose=verbose)
 
 
-def run_the_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
-    """Do what is not done of some stages of an existing run."""
+def run_the_stages(plan: Plan, stages: Sequence[str], reporter: Reporter, units: Path | None = None) -> None:
+    """Do what is not done of some stages of an existing run, of which ``units`` lists the plan's where it is given."""
+    from plexrank.launch.opening import working_by_hand
     from plexrank.stages.pipeline import run_stages
 
-    with reporter.logging_to(plan.rundir.log):
+    with working_by_hand(plan, reporter, shares_work=units is not None), reporter.logging_to(plan.rundir.log):
         reporter.log(f"$ {shlex.join(['plexrank', *sys.argv[1:]])}")
         run_stages(plan, stages, reporter)

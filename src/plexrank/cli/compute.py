@@ -81,7 +81,7 @@ def tile(
         refuse_several_processes("tile")
     plan = choose_units(resume_run(run, for_tiling=True, skip_bad=skip_bad), "tile", units)
     if not is_dask:
-        run_the_stages(plan, ["tile"], reporter)
+        run_the_stages(plan, ["tile"], reporter, units)
         return
     from plexrank.launch.allocation import dask_client
     from plexrank.stages.tile import run as tile_images
@@ -101,7 +101,7 @@ def train(
     """Train every fold and seed of a run, and on permuted labels; also under torchrun or srun, one process a GPU."""
     from plexrank.launch.resuming import choose_units
 
-    run_the_stages(choose_units(resumed(run), "train", units), ["train"], reporter_of(quiet, verbose))
+    run_the_stages(choose_units(resumed(run), "train", units), ["train"], reporter_of(quiet, verbose), units)
 
 
 @app.command(epilog=below("plexrank attribute RUN"))
@@ -111,7 +111,7 @@ def attribute(
     """Compute the held-out embedding and importances of every training of a run."""
     from plexrank.launch.resuming import choose_units
 
-    run_the_stages(choose_units(resumed(run), "attribute", units), ["attribute"], reporter_of(quiet, verbose))
+    run_the_stages(choose_units(resumed(run), "attribute", units), ["attribute"], reporter_of(quiet, verbose), units)
 
 
 @app.command(epilog=below("plexrank rank RUN"))

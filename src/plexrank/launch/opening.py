@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -25,7 +25,8 @@ from plexrank.launch.submit import (
     submit_run,
     write_dry_run,
 )
-from plexrank.machine.processes import job_id
+from plexrank.launch.submitted import read_graph
+from plexrank.machine.processes import is_first, job_id, several_started_by
 from plexrank.planning.check import check_study_file
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
@@ -65,30 +66,29 @@ def open_run(
     for warning in result.warnings:
         reporter.say(f"warning: {warning}")
     study = result.study or load_study(study_path, overrides)
-    if (
-        rundir.study.is_file()
-        and _is_own_study(rundir, study_path)
-        and (before := load_study(rundir.study).name) != study.name
-    ):
+    before = _study_before(rundir, study_path)
+    if before not in (None, study.name):
         raise StudyError(
             f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
         )
     return make_plan(rundir, study, for_tiling=True, image_units=result.image_units, survey=result.survey)
 
 
-def _is_own_study(rundir: RunDir, given: Path) -> bool:
-    """Whether the study that was saved tells what is run there; a damaged one is written again, if it is not given.
+def _study_before(rundir: RunDir, given: Path) -> str | None:
+    """Name of the study whose run the directory holds; ``None`` for a new one, or where that is lost or damaged.
 
     Raises:
-        RunDirError: it is given and was changed since it was written.
+        PlexrankError: the saved study is given, and is damaged or was changed since it was written.
     """
+    if not rundir.study.is_file():
+        return None
     try:
         rundir.require_study()
-    except RunDirError:
+        return load_study(rundir.study).name
+    except (RunDirError, StudyError):
         if given.resolve() == rundir.study:
             raise
-        return False
-    return True
+        return None
 
 
 @contextmanager
@@ -108,6 +108,35 @@ def running(plan: Plan, reporter: Reporter, command: str | None = None) -> Itera
         with reporter.logging_to(plan.rundir.log):
             reporter.log(f"$ {plan.rundir.last_command()['command']}")
             yield
+
+
+@contextmanager
+def working_by_hand(plan: Plan, reporter: Reporter, *, shares_work: bool) -> Iterator[None]:
+    """Keep the run directory to a stage that was started by itself, unless it shares the work with other processes.
+
+    Submitted jobs share it too: their graph says who waits for whom.
+
+    Args:
+        reporter: says where the history of the run was lost, which begins again.
+        shares_work: the stage works on listed units only, as the tasks of a job array do.
+
+    Raises:
+        RunDirError: another process, or a Slurm job, is at work in it.
+    """
+    with ExitStack() as held:
+        if not (shares_work or several_started_by() or _is_submitted(plan.rundir)):
+            held.enter_context(plan.rundir.locked(job=job_id()))
+            refuse_while_jobs_run(plan.rundir)
+        if is_first() and not plan.rundir.provenance.is_file():
+            plan.rundir.add_provenance(provenance(plan) | {"before": "lost"})
+            reporter.say(f"warning: {plan.rundir.provenance}: lost, and with it what was run before; begun again")
+        yield
+
+
+def _is_submitted(rundir: RunDir) -> bool:
+    """Whether this process belongs to a job that the run submitted."""
+    graph = read_graph(rundir.graph)
+    return graph is not None and job_id() in graph.job_ids
 
 
 def run_on_cluster(plan: Plan, profile_path: Path, until: str, dry_run: bool) -> list[str]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError, naming_damage, resolve_input
 from plexrank.rundir.atomic import clear_leftovers, name_replaced, write_text
 from plexrank.rundir.digests import file_digest
+from plexrank.rundir.lock import Lock
 
 STUDY_DIGEST = "study sha256"
 """Of the saved study, in a command's entry of ``provenance.json``."""
@@ -60,17 +59,27 @@ class RunDir:
             return
         if not self.path.is_dir():
             raise StudyError(f"{self.path}: a file, not a folder; give --out a new folder")
-        ours = {self.lock.name, self.provenance.name}
-        others = [one.name for one in self.path.iterdir() if one.name not in ours and not name_replaced(one.name)]
-        if others and not self.provenance.is_file():
+        if not self._is_run() and any(map(self._is_foreign, self.path.iterdir())):
             raise StudyError(f"{self.path}: not a run directory, but holds other files; give --out a new folder")
+
+    def _is_run(self) -> bool:
+        """Whether something is here that only plexrank writes, whatever else was lost."""
+        if self.provenance.is_file():
+            return True
+        ours = ("tiles/*.done.json", "train/fold-*/seed-*/*.pt", "ranking/ranking.done.json", "report/report.done.json")
+        is_begun = self.study.is_file() and (self.log.is_file() or self.graph.is_file())
+        return is_begun or any(next(self.path.glob(pattern), None) for pattern in ours)
+
+    def _is_foreign(self, path: Path) -> bool:
+        """Whether a file is none of those that a process leaves which was killed before it wrote anything else."""
+        return not (path.name.startswith(self.lock.name) or path == self.provenance or name_replaced(path.name))
 
     @contextlib.contextmanager
     def locked(self, job: str = "") -> Iterator[None]:
         """Keep other runs out of the directory, which is made if need be, until the block ends.
 
-        The lock of a process that is gone is taken over where that can be told: on the same host, or where a job
-        is requeued to another.
+        The lock of a process that is gone is taken over: at once where that can be told (on the same host, or where a
+        job is requeued to another), otherwise when it gave no sign of life for some minutes.
 
         Args:
             job: id of the Slurm job that this process belongs to, if any.
@@ -79,45 +88,23 @@ class RunDir:
             RunDirError: another run is at work.
         """
         self.create()
-        owner = {"host": platform.node(), "pid": os.getpid(), "job": job}
-        while True:
-            try:
-                with self.lock.open("x", encoding="utf-8") as file:
-                    json.dump(owner, file)
-                break
-            except FileExistsError:
-                self._break_lock(job)
-        try:
-            clear_leftovers([self.study, self.provenance])
+        with Lock(self.lock, job).held():
+            clear_leftovers([self.lock, self.study, self.provenance])
             yield
-        finally:
-            self.lock.unlink(missing_ok=True)
-
-    def _break_lock(self, job: str) -> None:
-        remedy = f"wait for it to end, or delete {self.lock} if it no longer runs"
-        try:
-            owner = json.loads(self.lock.read_text(encoding="utf-8"))
-            host, pid, of_job = str(owner["host"]), int(owner["pid"]), str(owner["job"])
-        except FileNotFoundError:
-            return
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunDirError(f"{self.path}: another run is using this folder; {remedy}") from error
-        on_this_host = host == platform.node()
-        is_gone_here = on_this_host and (pid == os.getpid() or not _is_alive(pid))
-        is_same_job_requeued = not on_this_host and job == of_job != ""
-        if not is_gone_here and not is_same_job_requeued:
-            raise RunDirError(f"{self.path}: another run is using this folder (process {pid} on {host}); {remedy}")
-        self.lock.unlink(missing_ok=True)
 
     def require(self) -> None:
         """Raise :class:`MissingInputError` where this is no run directory."""
         if self.path.is_file():
             raise MissingInputError(f"{self.path}: a file; give the run directory, which plexrank run made")
-        for file in (self.study, self.provenance):
-            if not file.is_file():
-                raise MissingInputError(
-                    f"{self.path}: not a run directory (no {file.name} in it); start one with plexrank run"
-                )
+        if not self._is_run():
+            raise MissingInputError(
+                f"{self.path}: not a run directory (no {self.provenance.name} in it); start one with plexrank run"
+            )
+        if not self.study.is_file():
+            raise MissingInputError(
+                f"{self.study}: lost; plexrank run STUDY --out {self.path}, with the study of this run, writes it "
+                "again and keeps what is done"
+            )
 
     def require_study(self) -> None:
         """Hold the saved study against the digests in ``provenance.json``, where these are to be had.
@@ -217,13 +204,3 @@ def reading_output(path: Path) -> contextlib.AbstractContextManager[None]:
         RunDirError: the file is missing or damaged.
     """
     return naming_damage(f"{path}: missing or damaged", "delete it and run plexrank run again", RunDirError)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
