@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import multiprocessing
 import os
 import re
@@ -73,6 +74,17 @@ class Started:
         return subprocess.CompletedProcess(
             self.words, self.process.exitcode, *(file.read_text() for file in self.files)
         )
+
+
+def without_digests(run: Path) -> Path:
+    """Make a run one of before digests were recorded, whose files a test may change; the run."""
+    for path in [*run.rglob("*done.json"), run / "provenance.json"]:
+        content = json.loads(path.read_text())
+        for part in content.get("commands", [content]):
+            for key in ("sha256", "crc32c", "record sha256", "study sha256"):
+                part.pop(key, None)
+        path.write_text(json.dumps(content))
+    return run
 
 
 class Plexrank:

@@ -327,7 +327,7 @@ def test_what_is_tiled_outlives_its_images_and_its_truth(plexrank: Plexrank, tin
     ("path", "words"),
     [
         ("provenance.json", "provenance.json: missing or damaged"),
-        ("ranking/ranking.parquet", "ranking.parquet: missing or damaged"),
+        ("ranking/ranking.parquet", "ranking.parquet: not what rank wrote there"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named(

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import plexrank as package
-from conftest import Plexrank
+from conftest import Plexrank, without_digests
 from plexrank.evaluation.ranked_run import RankedRun
 
 
@@ -33,7 +33,7 @@ def other_run(tiny_run: Path, tmp_path: Path) -> Path:
     patients["channel"] = patients["channel"].str.replace("C0", "c-0")
     patients["mean_intensity"] = 1 / patients["mean_intensity"]
     patients.to_parquet(run / "ranking" / "importance_per_patient.parquet", index=False)
-    return run
+    return without_digests(run)
 
 
 def test_compare_shows_and_writes(plexrank: Plexrank, tiny_run: Path, other_run: Path, tmp_path: Path) -> None:
@@ -68,6 +68,7 @@ def test_compare_refuses(plexrank: Plexrank, tiny_run: Path, other_run: Path, tm
     assert plexrank("compare", tiny_run, tmp_path).returncode == 66
     (tmp_path / "file").touch()
     shutil.copy(tiny_run / "ranking" / "ranking.done.json", other_run / "ranking")
+    without_digests(other_run)
     assert plexrank("compare", tiny_run, other_run, "--out", tmp_path / "file").returncode == 64
 
 

@@ -15,7 +15,7 @@ from plexrank.cli.app import app
 
 VERB_NAMES = [
     *("demo", "simulate", "init", "check", "run", "tile", "train", "attribute", "rank", "report"),
-    *("status", "cancel", "doctor", "evaluate", "compare", "view", "completion"),
+    *("status", "cancel", "doctor", "evaluate", "compare", "verify", "view", "completion"),
 ]
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from test_pipeline import free_port, wait_until
 
-from conftest import Plexrank, run_arguments
+from conftest import Plexrank, run_arguments, without_digests
 from fake_slurm import FakeSlurm, slurm
 from plexrank.errors import RunDirError
 from plexrank.planning.check import check_study_file
@@ -234,7 +234,7 @@ def test_other_classifiers_leave_all_but_themselves(
 
 def test_a_file_of_something_else_is_refused_by_name(with_nulls: Path, trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "other"
-    shutil.copytree(with_nulls, run)
+    without_digests(shutil.copytree(with_nulls, run))
     own = run / "null" / "labels-1" / "fold-0" / "unit.npz"
     for other, what in (("labels-1/fold-1", "labelling 1 of fold 1"), ("labels-2/fold-0", "labelling 2 of fold 0")):
         shutil.copy(with_nulls / "null" / other / "unit.npz", own)

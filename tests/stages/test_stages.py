@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import TINY, Plexrank, run_arguments
+from conftest import TINY, Plexrank, run_arguments, without_digests
 from plexrank.attribution.store import AttributionStore
 from plexrank.errors import PlexrankError, RunDirError
 from plexrank.planning.plan import Plan, make_plan
@@ -81,7 +81,7 @@ def test_attribution_covers_the_held_out_tiles_and_replaces_by_training_means(ti
 
 
 def test_channels_are_matched_by_name_and_absent_ones_count_nowhere(tiny_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_run, tmp_path / "run")
+    without_digests(shutil.copytree(tiny_run, tmp_path / "run"))
     plan = plan_of(tmp_path / "run")
     whole = TiledCohort(plan)
     _ = whole.stores
@@ -120,7 +120,7 @@ def test_channels_are_matched_by_name_and_absent_ones_count_nowhere(tiny_run: Pa
 
 
 def test_tiles_at_the_edge_are_mirrored(tiny_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_run, tmp_path / "run")
+    without_digests(shutil.copytree(tiny_run, tmp_path / "run"))
     table = pd.read_parquet(tmp_path / "run" / "tiles" / "tiles.parquet")
     whole = TiledCohort(plan_of(tmp_path / "run")).read(3)
     table.loc[3, ["height_px", "width_px"]] = 20, 30
@@ -201,7 +201,7 @@ def test_silent_channels_are_named(tiny_run: Path) -> None:
 
 def test_missing_pixel_sizes_are_warned_of(tiny_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(tiny_run, run)
+    without_digests(shutil.copytree(tiny_run, run))
     plan = plan_of(run)
     assert not [warning for warning in _warnings(plan, TileTable(plan)) if "pixels" in warning]
     notes = json.loads(plan.rundir.image_notes.read_text())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from plexrank.errors import MissingInputError, PlexrankError
+from plexrank.errors import MissingInputError, PlexrankError, RunDirError
 from plexrank.rundir import RunDir, reading_recorded
 
 if TYPE_CHECKING:
@@ -229,6 +229,8 @@ class Run:
         """Why the ranking is not that of the run as it is now; without its samplesheet, only whether there is one."""
         try:
             return self._plan.rank().why_not_done()
+        except RunDirError:
+            raise
         except PlexrankError:
             return None if self._rundir.ranking_record.is_file() else "not done yet"
 
