@@ -17,8 +17,8 @@ traceback. A reader may be called thousands of times in one process, so it must 
 ``mutating.py`` breaks files, ``reporting.py`` is the command line.
 
 What counts as a finding: any other exception than a :class:`~plexrank.errors.PlexrankError` (or those that a target
-lists as ``allowed``), one of our own that stands for a lack of memory, more than 1 GiB, more than 10 s of the processor (or 60 s
-of waiting), and the death of the process.
+lists as ``allowed``), one of our own that stands for a lack of memory, more than 1 GiB, more than 10 s of the processor
+(or 60 s of waiting), and the death of the process.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from plexrank.errors import PlexrankError
 SECONDS = 10.0
 MEMORY_BYTES = 2**30
 ADDRESS_BYTES = 2**32
-"""Decoders reserve what a damaged header says, and do not touch it; anything else that asks for so much is a finding."""
+"""Decoders reserve what a damaged header says, and do not touch it; others that ask for so much are a finding."""
 BATCH = 2000
 """Inputs that one process reads; the next one starts afresh."""
 
@@ -89,7 +89,7 @@ class Outcome:
 
 
 class Shared:
-    """Numbers that a worker writes and its parent reads: the input it is at, since when, and what became of those before."""
+    """What a worker writes and its parent reads: the input it is at, since when, and what became of those before."""
 
     def __init__(self) -> None:
         self._numbers = np.frombuffer(mmap.mmap(-1, 40), np.float64)  # each is written at once, struct's are not
@@ -127,7 +127,7 @@ def make_seeds(target: Target) -> list[Seed]:
 
 
 def broken(seeds: Sequence[Seed], tokens: Sequence[bytes], name: str, seed: int, number: int) -> tuple[int, Seed]:
-    """Input ``number``: which of the seeds, and what of its files is different; an absent file is ``b""`` with no name."""
+    """Input ``number``: which of the seeds, and those of its files that are different."""
     chance = random.Random(f"{name} {seed} {number}")
     which = chance.randrange(len(seeds))
     files = sorted(seeds[which])
@@ -170,7 +170,7 @@ def judge(target: Target, folder: Path) -> str | None:
             target.read(folder)
     except (PlexrankError, *target.allowed) as error:
         return "memory" if _is_memory(error) else "refused"
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
     return None
@@ -292,7 +292,7 @@ def _leaving():  # type: ignore[no-untyped-def]
     try:
         yield
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a forked process must not go on
         traceback.print_exc()
     finally:
         os._exit(code)
