@@ -56,8 +56,9 @@ def read_again(target: Target, seed: int, number: int) -> None:
 
 
 def write_table(page: Path, outcomes: Sequence[Outcome]) -> None:
-    """Put the table between the marks of a page, which is made where it is absent."""
-    text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
+    """Put the table between the marks of a page; page and marks are made where they are absent."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    text = text if BEGIN in text else f"{text}\n{BEGIN}\n{END}\n".lstrip()
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     page.write_text(pattern.sub(lambda _: f"{BEGIN}\n{table(outcomes)}{END}", text, count=1), encoding="utf-8")
 
