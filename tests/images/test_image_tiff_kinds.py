@@ -98,13 +98,13 @@ def test_segments_that_are_left_out_hold_zeros(tmp_path: Path, monkeypatch: pyte
 def test_a_segment_that_is_too_small_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.ome.tiff"
     tifffile.imwrite(path, noise((1, 40, 50)), photometric="minisblack", tile=(16, 16), compression="zlib", ome=True)
-    data = open_image(path).data
     decode = tifffile.TiffPage.decode
     monkeypatch.setattr(
         tifffile.TiffPage,
         "decode",
         property(lambda page: lambda *a, **k: (decode.func(page)(*a, **k)[0][:, :9], *decode.func(page)(*a, **k)[1:])),
     )
+    data = open_image(path).data
     with pytest.raises(ImageDataError, match=r"pixels cannot be decoded \(a segment holds"):
         data.compute()
 
