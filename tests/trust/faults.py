@@ -146,7 +146,7 @@ OF_LOCKS: dict[str, Callable[[Place], None]] = {
     "lock a FIFO": lambda place: os.mkfifo(place.path),
 }
 FAULTS = OF_FILES | OF_FOLDERS | OF_LOCKS
-AS_NOBODY = ("mode 000", "folder mode 000")
+OF_MODES = ("mode 000", "folder mode 000")
 FOLDERS = ("tiles", "train", "attribution", "ranking", "report", "null", "logs")
 
 
@@ -201,14 +201,11 @@ def attempt(trial: Trial, prepared: Prepared, folder: Path) -> dict[str, object]
     _gone(run)
     shutil.copytree(prepared.state(trial.state), run, symlinks=True)
     place = _place(trial, prepared, run)
-    nobody = trial.fault in AS_NOBODY
-    if nobody:
-        _give_to_nobody(folder)
     try:
         FAULTS[trial.fault](place)
     except (NotHereError, FileNotFoundError):
         return {"trial": trial.name, "outcome": SKIPPED}
-    outcome, said, seconds = _Attempt(trial, prepared, run, place.path, forked.NOBODY if nobody else None).outcome()
+    outcome, said, seconds = _Attempt(trial, prepared, run, place.path).outcome()
     found: dict[str, object] = {"trial": trial.name, "outcome": outcome, "seconds": round(seconds, 2)}
     return found if outcome == SAME else found | {"said": said[-1500:]}
 
@@ -222,19 +219,11 @@ def _place(trial: Trial, prepared: Prepared, run: Path) -> Place:
     return Place(run / paths[chosen], other, prepared.older(trial.state.nulls) / paths[chosen])
 
 
-def _give_to_nobody(folder: Path) -> None:
-    if os.geteuid():
-        return
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, forked.NOBODY, forked.NOBODY, follow_symlinks=False)
-
-
 class _Attempt:
     """A fault was put; now the commands."""
 
-    def __init__(self, trial: Trial, prepared: Prepared, run: Path, target: Path, user: int | None) -> None:
+    def __init__(self, trial: Trial, prepared: Prepared, run: Path, target: Path) -> None:
         self._trial, self._prepared, self._run, self._target = trial, prepared, run, target
-        self._user = user if os.geteuid() == 0 else None
         self._about_report = trial.kind.startswith("report")
         self._seconds = 0.0
         self._said: list[str] = []
@@ -270,7 +259,7 @@ class _Attempt:
 
     def _command(self, *words: object) -> forked.Ended:
         said = self._run.parent / "said"
-        ended = forked.run(words, said, TIMEOUT_S, user=self._user)
+        ended = forked.run(words, said, TIMEOUT_S, obeys_modes=self._trial.fault in OF_MODES)
         self._seconds += ended.seconds
         self._said.append(f"$ {words[0]}: {ended.code}\n{ended.text}")
         return ended

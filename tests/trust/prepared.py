@@ -12,7 +12,14 @@ from pathlib import Path
 
 from trust import forked
 
-OVERRIDES = ("train.epochs=3", "train.folds=2", "train.seeds=1", "rank.bootstrap=100", "rank.permutations=100", "report.pictures=1")
+OVERRIDES = (
+    "train.epochs=3",
+    "train.folds=2",
+    "train.seeds=1",
+    "rank.bootstrap=100",
+    "rank.permutations=100",
+    "report.pictures=1",
+)
 NULLS = ("rank.null_trainings=2",)
 OLDER = ("train.epochs=2",)
 """What was set in the run whose files are the older ones."""
