@@ -21,7 +21,6 @@ from trust.prepared import OVERRIDES, STATES, Prepared, State
 TIMEOUT_S = 120.0
 ROOM_BYTES = (0, 4096, 16384, 65536, 262144)
 """That are left on the disk when the stage begins."""
-FULL = 28
 Outcome = dict[str, object]
 
 

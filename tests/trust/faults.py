@@ -28,12 +28,12 @@ class Place:
     Attributes:
         path: of the file or folder, in the run directory.
         other: of another unit's of the same kind, if there is one.
-        older: the same file of a run with other settings.
+        older: gives the same file of a run with other settings.
     """
 
     path: Path
     other: Path | None
-    older: Path
+    older: Callable[[], Path]
 
 
 class NotHereError(Exception):
@@ -120,7 +120,7 @@ OF_FILES: dict[str, Callable[[Place], None]] = {
     "garbage": lambda place: _change(place, _noise),
     "trailing bytes": lambda place: _change(place, lambda content: content + b"\0trailing"),
     "other unit's": _copy_of(lambda place: place.other),
-    "older version": _copy_of(lambda place: place.older),
+    "older version": _copy_of(lambda place: place.older()),
     "folder in its place": _instead(_folder_with_file),
     "link to other unit's": _link_to_other,
     "dangling link": _instead(lambda place: place.path.symlink_to("nothing-there")),
@@ -212,11 +212,11 @@ def attempt(trial: Trial, prepared: Prepared, folder: Path) -> dict[str, object]
 
 def _place(trial: Trial, prepared: Prepared, run: Path) -> Place:
     if trial.kind == LOCK:
-        return Place(run / LOCK, None, run / LOCK)
+        return Place(run / LOCK, None, lambda: run / LOCK)
     paths = kinds(run)[trial.kind]
     chosen = hashlib.sha256(trial.name.encode()).digest()[0] % len(paths)
     other = run / paths[(chosen + 1) % len(paths)] if len(paths) > 1 else None
-    return Place(run / paths[chosen], other, prepared.older(trial.state.nulls) / paths[chosen])
+    return Place(run / paths[chosen], other, lambda: prepared.older(trial.state.nulls) / paths[chosen])
 
 
 class _Attempt:

@@ -16,7 +16,7 @@ from trust.prepared import STATES, Prepared, State
 STOPPED = 75
 TIMEOUT_S = 120.0
 BEGIN = State("nothing", "", "tile")
-IN_STAGES = (BEGIN, *(state for state in STATES if state.following in ("train", "attribute", "rank")))
+IN_STAGES = (BEGIN, *(state for state in STATES if state.until in ("tile", "train", "attribute")))
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Kill:
 
     @property
     def name(self) -> str:
-        where = "whole run" if self.state is None else f"{self.state.following} after {self.state.name}"
+        where = "whole run" if self.state is None else f"{self.state.following} ({self.state.name})"
         return f"{self.signal.name} | {where} | {self.number}"
 
 
@@ -44,14 +44,15 @@ def kills(whole: int, stages: int) -> Iterator[Kill]:
 
 
 class Killing:
-    """Does such trials in ``folder``."""
+    """Does such trials."""
 
-    def __init__(self, prepared: Prepared, folder: Path) -> None:
-        self._prepared, self._folder = prepared, folder
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared, self._folder = prepared, prepared.folder
         self._lasts: dict[str, float] = {}
 
-    def attempt(self, kill: Kill) -> dict[str, object]:
-        """Do it; the outcome, and how many signals were sent to a process that was at work."""
+    def attempt(self, kill: Kill, folder: Path) -> dict[str, object]:
+        """Do it in ``folder``; the outcome, and how many signals were sent to a process that was at work."""
+        self._folder = folder
         chance = random.Random(kill.name)
         nulls = kill.state is not None and kill.state.nulls
         run = self._begin(kill.state)

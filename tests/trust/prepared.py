@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -111,7 +110,7 @@ class Prepared:
             self._must(*self.arguments(making, state.until, overrides, state.nulls))
             if state.in_training:
                 self._stop_in_training(making, state)
-            os.rename(making, path)
+            making.rename(path)
         return path
 
     def _stop_in_training(self, run: Path, state: State) -> None:

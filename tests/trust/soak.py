@@ -42,12 +42,9 @@ def work(arguments: argparse.Namespace, prepared: Prepared) -> Iterator[Work]:
             for trial in islice(faults.trials(prepared), arguments.sample):
                 yield trial.name, lambda folder, trial=trial: faults.attempt(trial, prepared, folder)
         elif family == "kills":
-            killing: dict[Path, kills.Killing] = {}
+            killing = kills.Killing(prepared)
             for kill in kills.kills(arguments.whole, arguments.stages):
-                yield (
-                    kill.name,
-                    lambda folder, kill=kill: killing.setdefault(folder, kills.Killing(prepared, folder)).attempt(kill),
-                )
+                yield kill.name, lambda folder, kill=kill: killing.attempt(kill, folder)
         else:
             cases = {"disk": around.disks, "edits": around.edits, "surroundings": around.surroundings}[family]
             for case in cases():
@@ -85,7 +82,7 @@ def in_processes(todo: list[Work], arguments: argparse.Namespace, prepared: Prep
             if pid == 0:
                 try:
                     do_share(todo[job :: arguments.jobs], arguments.results, folder / str(job), until)
-                except BaseException:
+                except BaseException:  # noqa: BLE001  of a fork
                     sys.excepthook(*sys.exc_info())
                     os._exit(1)
                 os._exit(0)
