@@ -16,7 +16,7 @@ import pandas as pd
 
 from trust import forked
 from trust.faults import SKIPPED
-from trust.prepared import OVERRIDES, STATES, Prepared, State
+from trust.prepared import OVERRIDES, STATES, Prepared, State, tables_of
 
 TIMEOUT_S = 120.0
 ROOM_BYTES = (0, 4096, 16384, 65536, 262144)
@@ -87,7 +87,7 @@ def _judge(first: forked.Ended, then: forked.Ended, run: Path, prepared: Prepare
         return {"outcome": "TRACEBACK", "said": said}
     if then.code != 0:
         return {"outcome": "NO-RECOVERY", "said": said}
-    if (run / "ranking" / "ranking.csv").read_bytes() != prepared.ranking(state.nulls):
+    if not prepared.is_same(run, state.nulls):
         return {"outcome": "SILENT-DIFFERENT", "said": said}
     return {"outcome": "SAME" if first.code == 0 else "NAMED"}
 
@@ -172,8 +172,8 @@ def _edited(edit: Callable[[Path], None], until: str) -> Callable[[Prepared, Pat
             return {"outcome": "NO-RECOVERY", "said": said}
         if found[1].code != 0:
             return {"outcome": "NAMED", "said": said}
-        rankings = [(path / "ranking" / "ranking.csv").read_bytes() for path in (run, fresh)]
-        return {"outcome": "SAME"} if rankings[0] == rankings[1] else {"outcome": "SILENT-DIFFERENT", "said": said}
+        is_same = tables_of(run) == tables_of(fresh)
+        return {"outcome": "SAME"} if is_same else {"outcome": "SILENT-DIFFERENT", "said": said}
 
     return attempt
 
@@ -208,17 +208,17 @@ def _surrounded(name: str, environment: dict[str, str | None]) -> Callable[[Prep
         locale = environment.get("LC_ALL") or ""
         if "UTF-8" in locale and locale.replace("UTF-8", "utf8") not in _locales():
             return {"outcome": SKIPPED, "said": f"{locale} is not installed"}
-        expected = prepared.folder / "of-a-process" / "ranking" / "ranking.csv"
-        if not expected.is_file():
-            _in_process(prepared, expected.parent.parent, {}, -1)
+        expected = prepared.folder / "of-a-process"
+        if not tables_of(expected):
+            _in_process(prepared, expected, {}, -1)
         run = folder / "run"
         shutil.rmtree(run, ignore_errors=True)
         code, text = _in_process(prepared, run, environment, int(name[6:], 8) if name.startswith("umask") else -1)
         if code != 0:
             return {"outcome": "TRACEBACK" if code == forked.BUG else "NO-RECOVERY", "said": text[-1500:]}
-        if (run / "ranking" / "ranking.csv").read_bytes() == expected.read_bytes():
+        if tables_of(run) == tables_of(expected):
             return {"outcome": "SAME"}
-        close = "THREADS" in name and _is_close(run / "ranking" / "ranking.csv", expected)
+        close = "THREADS" in name and _is_close(run / "ranking" / "ranking.csv", expected / "ranking" / "ranking.csv")
         return {"outcome": "NAMED" if close else "SILENT-DIFFERENT", "said": "equal to 1e-6" if close else text[-1500:]}
 
     return attempt

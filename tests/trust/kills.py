@@ -76,7 +76,7 @@ class Killing:
             outcome = "HANG"
         elif after.code != 0:
             outcome, problem = "NO-RECOVERY", f"exit {after.code}\n{after.text[-1500:]}"
-        elif (run / "ranking" / "ranking.csv").read_bytes() != self._prepared.ranking(nulls):
+        elif not self._prepared.is_same(run, nulls):
             outcome = "SILENT-DIFFERENT"
         elif left := sorted(path.name for path in run.glob(".run.lock*")):
             outcome, problem = "NO-RECOVERY", f"left behind: {left}"

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -42,9 +43,9 @@ def work(arguments: argparse.Namespace, prepared: Prepared) -> Iterator[Work]:
             for trial in islice(faults.trials(prepared), arguments.sample):
                 yield trial.name, lambda folder, trial=trial: faults.attempt(trial, prepared, folder)
         elif family == "kills":
-            killing = kills.Killing(prepared)
+            attempt = kills.Killing(prepared).attempt
             for kill in kills.kills(arguments.whole, arguments.stages):
-                yield kill.name, lambda folder, kill=kill: killing.attempt(kill, folder)
+                yield kill.name, partial(attempt, kill)
         else:
             cases = {"disk": around.disks, "edits": around.edits, "surroundings": around.surroundings}[family]
             for case in cases():
