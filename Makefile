@@ -8,7 +8,7 @@ CLUSTER_PREFIX ?= /opt/plexrank-cluster
 # Compiled once, not by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install test fuzz cluster-test peers-test report-test docs demo bench lint lock audit test-other test-lowest \
+.PHONY: install test fuzz soak cluster-test peers-test report-test docs demo bench lint lock audit test-other test-lowest \
 	wheelhouse clean
 
 install: .venv/installed
@@ -34,6 +34,12 @@ cluster-test: install
 # Pages of whole tiny runs in a browser: needs Chromium, and the real images beside this folder where they are to be used.
 report-test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=5 tests/report_runs
+
+# Faults, kills, full disks, rounds of the lock: hours; goes on where it was stopped, and writes the table of docs/trust.md.
+SOAK ?=
+soak: install
+	OMP_NUM_THREADS=1 $(BIN)/python tests/trust/soak.py --again $(SOAK)
+	$(BIN)/python tests/trust/soak.py --table
 
 # MultiQC, scanpy, napari's reader, the built wheel and the site, in an environment of their own.
 peers-test: .venv-peers/installed

@@ -28,12 +28,12 @@ class Place:
     Attributes:
         path: of the file or folder, in the run directory.
         other: of another unit's of the same kind, if there is one.
-        older: the same file of a run with other settings.
+        older: gives the same file of a run with other settings.
     """
 
     path: Path
     other: Path | None
-    older: Path
+    older: Callable[[], Path]
 
 
 class NotHereError(Exception):
@@ -120,7 +120,7 @@ OF_FILES: dict[str, Callable[[Place], None]] = {
     "garbage": lambda place: _change(place, _noise),
     "trailing bytes": lambda place: _change(place, lambda content: content + b"\0trailing"),
     "other unit's": _copy_of(lambda place: place.other),
-    "older version": _copy_of(lambda place: place.older),
+    "older version": _copy_of(lambda place: place.older()),
     "folder in its place": _instead(_folder_with_file),
     "link to other unit's": _link_to_other,
     "dangling link": _instead(lambda place: place.path.symlink_to("nothing-there")),
@@ -146,7 +146,7 @@ OF_LOCKS: dict[str, Callable[[Place], None]] = {
     "lock a FIFO": lambda place: os.mkfifo(place.path),
 }
 FAULTS = OF_FILES | OF_FOLDERS | OF_LOCKS
-AS_NOBODY = ("mode 000", "folder mode 000")
+OF_MODES = ("mode 000", "folder mode 000")
 FOLDERS = ("tiles", "train", "attribution", "ranking", "report", "null", "logs")
 
 
@@ -201,40 +201,29 @@ def attempt(trial: Trial, prepared: Prepared, folder: Path) -> dict[str, object]
     _gone(run)
     shutil.copytree(prepared.state(trial.state), run, symlinks=True)
     place = _place(trial, prepared, run)
-    nobody = trial.fault in AS_NOBODY
-    if nobody:
-        _give_to_nobody(folder)
     try:
         FAULTS[trial.fault](place)
     except (NotHereError, FileNotFoundError):
         return {"trial": trial.name, "outcome": SKIPPED}
-    outcome, said, seconds = _Attempt(trial, prepared, run, place.path, forked.NOBODY if nobody else None).outcome()
+    outcome, said, seconds = _Attempt(trial, prepared, run, place.path).outcome()
     found: dict[str, object] = {"trial": trial.name, "outcome": outcome, "seconds": round(seconds, 2)}
     return found if outcome == SAME else found | {"said": said[-1500:]}
 
 
 def _place(trial: Trial, prepared: Prepared, run: Path) -> Place:
     if trial.kind == LOCK:
-        return Place(run / LOCK, None, run / LOCK)
+        return Place(run / LOCK, None, lambda: run / LOCK)
     paths = kinds(run)[trial.kind]
     chosen = hashlib.sha256(trial.name.encode()).digest()[0] % len(paths)
     other = run / paths[(chosen + 1) % len(paths)] if len(paths) > 1 else None
-    return Place(run / paths[chosen], other, prepared.older(trial.state.nulls) / paths[chosen])
-
-
-def _give_to_nobody(folder: Path) -> None:
-    if os.geteuid():
-        return
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, forked.NOBODY, forked.NOBODY, follow_symlinks=False)
+    return Place(run / paths[chosen], other, lambda: prepared.older(trial.state.nulls) / paths[chosen])
 
 
 class _Attempt:
     """A fault was put; now the commands."""
 
-    def __init__(self, trial: Trial, prepared: Prepared, run: Path, target: Path, user: int | None) -> None:
+    def __init__(self, trial: Trial, prepared: Prepared, run: Path, target: Path) -> None:
         self._trial, self._prepared, self._run, self._target = trial, prepared, run, target
-        self._user = user if os.geteuid() == 0 else None
         self._about_report = trial.kind.startswith("report")
         self._seconds = 0.0
         self._said: list[str] = []
@@ -270,7 +259,7 @@ class _Attempt:
 
     def _command(self, *words: object) -> forked.Ended:
         said = self._run.parent / "said"
-        ended = forked.run(words, said, TIMEOUT_S, user=self._user)
+        ended = forked.run(words, said, TIMEOUT_S, obeys_modes=self._trial.fault in OF_MODES)
         self._seconds += ended.seconds
         self._said.append(f"$ {words[0]}: {ended.code}\n{ended.text}")
         return ended
@@ -290,10 +279,9 @@ class _Attempt:
 
     def _is_same(self) -> bool:
         try:
-            found = (self._run / "ranking" / "ranking.csv").read_bytes()
+            return self._prepared.is_same(self._run, self._trial.state.nulls)
         except OSError:
             return False
-        return found == self._prepared.ranking(self._trial.state.nulls)
 
     def _is_named(self, text: str) -> bool:
         """Whether a message names the damaged file, a folder that it is in, or something in it."""

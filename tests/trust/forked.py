@@ -7,6 +7,7 @@ process that forks must start no thread: it imports, copies files and waits.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import select
@@ -25,7 +26,8 @@ LOADED = (
 )
 SMALLER = {"plexrank.ranking.baselines": {"TREES": 10}, "plexrank.ranking.cohort_ranking": {"READS_DRAWS": 500}}
 """What costs time and has nothing to do with faults, if it is there by this name."""
-NOBODY = 65534
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2
+"""Capabilities of root by which it reads what its mode forbids."""
 BUG = 70
 """Exit code of what plexrank calls a bug, with a traceback."""
 
@@ -88,7 +90,7 @@ def start(
     said: Path,
     *,
     environment: Mapping[str, str | None] | None = None,
-    user: int | None = None,
+    obeys_modes: bool = False,
     umask: int | None = None,
 ) -> Command:
     """Start ``plexrank WORDS`` with all it says in a file.
@@ -97,7 +99,7 @@ def start(
         words: arguments.
         said: the file.
         environment: variables to set, or for ``None`` to unset.
-        user: number of a user to be instead of root.
+        obeys_modes: cannot read what a mode forbids, even as root.
         umask: for what it writes.
     """
     began = time.monotonic()
@@ -109,7 +111,7 @@ def start(
     code = BUG
     try:
         os.setpgid(0, 0)
-        _become(said, environment or {}, user, umask)
+        _become(said, environment or {}, obeys_modes, umask)
         code = _run([str(word) for word in words])
     finally:
         with contextlib.suppress(BaseException):
@@ -123,7 +125,7 @@ def run(words: Sequence[object], said: Path, timeout_s: float = 60.0, **surround
     return start(words, said, **surroundings).wait(timeout_s)  # type: ignore[arg-type]
 
 
-def _become(said: Path, environment: Mapping[str, str | None], user: int | None, umask: int | None) -> None:
+def _become(said: Path, environment: Mapping[str, str | None], obeys_modes: bool, umask: int | None) -> None:
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for number in (1, 2):
         os.dup2(descriptor, number)
@@ -135,9 +137,20 @@ def _become(said: Path, environment: Mapping[str, str | None], user: int | None,
             os.environ[name] = value
     if umask is not None:
         os.umask(umask)
-    if user is not None:
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+    if obeys_modes and os.geteuid() == 0:
+        _obey_modes()
+
+
+def _obey_modes() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    for index in range(3):  # effective, permitted, inheritable of the first 32
+        sets[index] &= ~(1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH)
+    if libc.capset(header, sets):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _run(words: list[str]) -> int:

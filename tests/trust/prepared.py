@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -89,16 +88,19 @@ class Prepared:
         """A finished run with other settings."""
         return self._made(f"older{'-nulls' * nulls}", State("older", "report", "report", nulls), OLDER)
 
-    def ranking(self, nulls: bool) -> bytes:
-        """``ranking.csv`` of a run that nothing disturbed."""
+    def is_same(self, run: Path, nulls: bool) -> bool:
+        """Whether all tables of its ranking have the bytes of a run that nothing disturbed."""
+        return tables_of(run) == tables_of(self.undisturbed(nulls))
+
+    def undisturbed(self, nulls: bool) -> Path:
+        """A run that nothing disturbed, to the ranking."""
         name = f"undisturbed{'-nulls' * nulls}"
-        run = self._made(name, State(name, "rank", "report", nulls))
-        return (run / "ranking" / "ranking.csv").read_bytes()
+        return self._made(name, State(name, "rank", "report", nulls))
 
     def make_all(self) -> None:
         """Make all runs."""
         for nulls in (False, True):
-            self.ranking(nulls)
+            self.undisturbed(nulls)
             self.older(nulls)
         for state in STATES:
             self.state(state)
@@ -111,7 +113,7 @@ class Prepared:
             self._must(*self.arguments(making, state.until, overrides, state.nulls))
             if state.in_training:
                 self._stop_in_training(making, state)
-            os.rename(making, path)
+            making.rename(path)
         return path
 
     def _stop_in_training(self, run: Path, state: State) -> None:
@@ -129,3 +131,9 @@ class Prepared:
         ended = forked.run(words, self.said, timeout_s=600)
         if ended.code != 0:
             raise SystemExit(f"plexrank {' '.join(map(str, words))}: exit {ended.code}\n{ended.text}")
+
+
+def tables_of(run: Path) -> dict[str, bytes]:
+    """The bytes of every table in the ranking of a run, which has them with all digits."""
+    paths = [path for path in (run / "ranking").glob("*") if path.suffix in (".csv", ".parquet")]
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
