@@ -104,7 +104,7 @@ def naming_input(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming_damage(where: str, remedy: str, kind: type[PlexrankError]) -> Iterator[None]:
-    """The one guard around opening and reading a file: what a library raises becomes an error that begins by ``where``.
+    """The one guard around opening and reading: what a library raises becomes an error that begins with ``where``.
 
     Libraries that decode files raise nearly every kind of exception for damaged ones, by where the damage is
     (assertions, token errors, running out of memory for announced sizes); so all of them are taken here, and only here.
