@@ -32,7 +32,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from plexrank.errors import RunDirError, naming_damage
-from plexrank.rundir import digest, file_digest, replacing
+from plexrank.rundir import digest, file_digest, replacing, require_plain_files
 
 LAYOUT_VERSION = 2
 CHUNK_TILES = 4096
@@ -200,6 +200,7 @@ class AttributionStore:
         """
         self.path = path
         with self._naming("cannot be opened"):
+            require_plain_files(path)
             group = zarr.open_group(path, mode="r", zarr_format=3)
             found = dict(group.attrs)
             if found.get("plexrank_attribution") != LAYOUT_VERSION or not set(ATTRIBUTES) <= set(found):
@@ -211,7 +212,7 @@ class AttributionStore:
             self.class_names: tuple[str, ...] = tuple(found["class_names"])  # type: ignore[arg-type]
             self.checkpoint_sha256 = str(found["checkpoint_sha256"])
             self._arrays = {name: _array(group, name) for name in (*PLAIN_ARRAYS, *self.methods)}
-        self._refuse_torn()
+            self._refuse_torn()
 
     def __len__(self) -> int:
         """How many tiles there are."""

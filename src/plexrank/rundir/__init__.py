@@ -1,7 +1,7 @@
 """The run directory: its file names, atomic writes, and what makes a unit of work done."""
 
 from plexrank.rundir.atomic import clear_leftovers, make_way, replacing, write_text
-from plexrank.rundir.digests import Json, digest, file_digest, files_in, output_digest, size_bytes
+from plexrank.rundir.digests import Json, digest, file_digest, files_in, output_digest, require_plain_files, size_bytes
 from plexrank.rundir.directory import STUDY_DIGEST, RunDir, reading_output
 from plexrank.rundir.record import (
     DamagedOutputError,
@@ -35,6 +35,7 @@ __all__ = [
     "reading_recorded",
     "recorded_digest",
     "replacing",
+    "require_plain_files",
     "require_recorded",
     "size_bytes",
     "write_text",

@@ -72,6 +72,12 @@ def size_bytes(path: Path) -> int:
         return -1
 
 
+def require_plain_files(folder: Path) -> None:
+    """Raise ValueError where something in a folder is neither file nor folder: a pipe would be waited on for ever."""
+    if size_bytes(folder) < 0:
+        raise ValueError("missing, or it holds a link, a pipe or the like")
+
+
 def _folder_bytes(path: Path | str) -> int:
     total = 0
     with os.scandir(path) as entries:

@@ -26,6 +26,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from plexrank.errors import RunDirError, naming_damage
 from plexrank.limits import IMAGE_CHANNELS, IMAGE_TILES
+from plexrank.rundir import require_plain_files
 from plexrank.tiles.display import COLORS, make_room, metadata_digest
 from plexrank.tiles.grid import Tile, TileGrid
 from plexrank.tiles.layout import shard_side
@@ -186,6 +187,8 @@ class TileStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        with naming_damage(f"{path}: not a tile store of plexrank", _REMEDY, RunDirError):
+            require_plain_files(path)
         root, level = (_read_json(path, path / name) for name in _METADATA)
         with naming_damage(f"{path}: not a tile store of plexrank", _REMEDY, RunDirError):
             self.shape, self.tile_px, self._shard_px = _geometry(level)
