@@ -104,7 +104,7 @@ def naming_input(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming_damage(where: str, remedy: str, kind: type[PlexrankError]) -> Iterator[None]:
-    """The one guard around opening and reading: what a library raises becomes an error that begins with ``where``.
+    """The one guard around opening and reading a file: what a library raises becomes an error of ours.
 
     Libraries that decode files raise nearly every kind of exception for damaged ones, by where the damage is
     (assertions, token errors, running out of memory for announced sizes); so all of them are taken here, and only here.
@@ -134,11 +134,22 @@ def resolve_input(path: Path, where: str) -> Path:
     """The absolute path of an input, links followed.
 
     Raises:
-        StudyError: no path can be like that.
+        StudyError: no path can be like that, or its name is not UTF-8, which tables and reports could not hold.
         MissingInputError: a folder on the way cannot be read.
     """
     try:
         with naming_input(where):
-            return path.resolve()
+            resolved = path.resolve()
     except (RuntimeError, ValueError) as error:  # a circle of links before Python 3.13; a NUL
         raise StudyError(f"{where}: not a usable path ({error}); correct it") from error
+    require_utf8(resolved, where)
+    return resolved
+
+
+def require_utf8(path: Path, where: str) -> None:
+    """Raise :class:`StudyError` for a path that no table and no report could hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise StudyError(f"{where}: {shown} has a name that is not UTF-8; rename that file or folder") from error
