@@ -102,8 +102,7 @@ class RunDir:
             )
         if not self.study.is_file():
             raise MissingInputError(
-                f"{self.study}: lost; plexrank run STUDY --out {self.path}, with the study of this run, writes it "
-                "again and keeps what is done"
+                f"{self.study}: lost; plexrank run STUDY --out {self.path} writes it again and keeps what is done"
             )
 
     def require_study(self) -> None:

@@ -151,7 +151,8 @@ class UnitTraining:
 
     def start_or_resume(self) -> None:
         """Build network and optimiser, afresh or as ``last.pt`` has them."""
-        found = on_first(self._read_progress, self.info)
+        saved = on_first(lambda: (found := self._read_progress()) and vars(found), self.info)
+        found = Progress(**saved) if saved else None
         network = self._fresh_network(load_weights=found is None).to(self.info.device)
         self._fit_into_memory(network)
         self.wrapped = wrap(network, self.info, self.train.sync_batch_norm)

@@ -1,6 +1,6 @@
-"""Which process am I, and what the processes say to each other.
+"""Which process am I, and what the processes compute together.
 
-The only importer of ``torch.distributed``, and the only one that makes a :class:`ProcessInfo` of ``RANK``,
+The only one that makes a :class:`ProcessInfo` of ``RANK``,
 ``LOCAL_RANK`` and what srun calls them. Everything else is handed one. Every function that takes one is a
 collective: all processes must reach it, in the same order. With one process it does nothing costly.
 """
@@ -8,11 +8,9 @@ collective: all processes must reach it, in the same order. With one process it 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,18 +19,16 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import Store, TCPStore, rendezvous  # type: ignore[attr-defined]
+from torch.distributed import Store, rendezvous  # type: ignore[attr-defined]
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from plexrank.distributed.messages import packed, packed_error, unpacked, unpacked_error
+from plexrank.distributed.rendezvous import LOOPBACK_DEVICE, TIMEOUT, is_on_one_host, meet
 from plexrank.errors import PlexrankError
 from plexrank.machine.devices import choose_device, identity, in_words, refuse_unlike
 from plexrank.machine.environment_names import SRUN_NAMES, TORCHRUN_NAMES
 from plexrank.models.shared_batch_norm import SharedBatchNorm
-from plexrank.rundir import write_text
-
-TIMEOUT = datetime.timedelta(minutes=10)
-"""How long a process waits for the others before it gives up."""
 
 T = TypeVar("T")
 
@@ -85,8 +81,10 @@ def process_group(meetings: Path) -> Iterator[ProcessInfo]:
             f"{names.process_rank}={process_rank} is not below {names.world_size}={world_size}; start all by srun"
         )
     info = ProcessInfo(process_rank, world_size, local_rank, choose_device(local_rank))
-    store = _store_at_master_port(info) if by_torchrun else _meet(meetings, info)
+    store = _store_at_master_port(info) if by_torchrun else meet(meetings, info)
     info = replace(info, hardware=_agree_on_devices(store, info))
+    if not by_torchrun and is_on_one_host():  # of gloo; NCCL passes over it
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK_DEVICE)
     backend = "nccl" if info.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=process_rank, world_size=world_size, timeout=TIMEOUT)
     try:
@@ -111,37 +109,6 @@ def _agree_on_devices(store: Store, info: ProcessInfo) -> str:
     hosts, names, identities = (list(column) for column in zip(*found, strict=True))
     refuse_unlike(hosts, names, identities)
     return in_words(names)
-
-
-def _meet(folder: Path, info: ProcessInfo) -> Store:
-    """The key-value store of a job step, at a port that was free when the first process took it.
-
-    A port drawn from the job's number may belong to another job, and stays the same when a job is requeued.
-    """
-    step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT")]
-    place = folder / f"{'-'.join(step)}.json"
-    if info.is_first:
-        store = TCPStore("0.0.0.0", 0, info.world_size, is_master=True, timeout=TIMEOUT, wait_for_workers=False)
-        write_text(place, json.dumps({"host": socket.gethostname(), "port": store.port}))
-        store.wait([f"here-{rank}" for rank in range(1, info.world_size)])
-        place.unlink(missing_ok=True)
-        return store
-    address = _await_address(place)
-    store = TCPStore(address["host"], address["port"], info.world_size, is_master=False, timeout=TIMEOUT)
-    store.set(f"here-{info.process_rank}", "")
-    return store
-
-
-def _await_address(place: Path) -> dict[str, Any]:
-    deadline = time.monotonic() + TIMEOUT.total_seconds()
-    while time.monotonic() < deadline:
-        try:
-            address: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            time.sleep(0.1)
-        else:
-            return address
-    raise PlexrankError(f"{place}: the first process did not start in time; see its log")
 
 
 @runtime_checkable
@@ -216,12 +183,19 @@ def any_process(flags: Sequence[bool], info: ProcessInfo) -> list[bool]:
 
 
 def from_first(value: T, info: ProcessInfo) -> T:
-    """The first process's ``value`` (tensors and plain types) on every process; others' are ignored."""
+    """The first process's ``value`` (what :func:`~plexrank.distributed.messages.packed` takes) on every process.
+
+    Others' values are ignored.
+    """
     if info.world_size == 1:
         return value
-    box: list[Any] = [value if info.is_first else None]
-    dist.broadcast_object_list(box, src=0, device=info.device)
-    return cast(T, box[0])
+    content = torch.frombuffer(bytearray(packed(value)), dtype=torch.uint8) if info.is_first else None
+    length = torch.tensor([0 if content is None else len(content)], device=info.device)
+    dist.broadcast(length, src=0)
+    sent = torch.empty(int(length), dtype=torch.uint8) if content is None else content
+    received = sent.to(info.device)
+    dist.broadcast(received, src=0)
+    return value if info.is_first else cast(T, unpacked(received.cpu().numpy().tobytes()))
 
 
 def on_first(action: Callable[[], T], info: ProcessInfo) -> T:
@@ -233,16 +207,17 @@ def on_first(action: Callable[[], T], info: ProcessInfo) -> T:
     """
     if info.world_size == 1:
         return action()
-    outcome: tuple[T | None, PlexrankError | OSError | ValueError | None] = (None, None)
+    value: T | None = None
+    failure: Exception | None = None
     if info.is_first:
         try:
-            outcome = (action(), None)
+            value = action()
         except (PlexrankError, OSError, ValueError) as error:
-            outcome = (None, error)
-    value, failure = from_first(outcome, info)
-    if failure is not None:
-        raise failure
-    return cast(T, value)
+            failure = error
+    told, complaint = from_first((value, None if failure is None else packed_error(failure)), info)
+    if complaint is not None:
+        raise failure or unpacked_error(complaint)
+    return cast(T, told)
 
 
 def barrier(info: ProcessInfo) -> None:
