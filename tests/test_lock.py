@@ -80,6 +80,7 @@ def test_a_lock_is_given_back_however_the_work_ends(tmp_path: Path, error: type[
         ("\udcff", "", False),
         ('{"token": 3}', "", False),
     ],
+    ids=map(str, range(17)),  # the texts hold the number of this process
 )
 def test_a_lock_is_taken_over_at_once_only_from_what_is_gone(tmp_path: Path, text: str, job: str, free: bool) -> None:
     rundir = RunDir(tmp_path)
