@@ -188,7 +188,9 @@ SURROUNDINGS: dict[str, dict[str, str | None]] = {
     "HOME missing": {"HOME": "/nothing/there"},
     "HOME read-only": {"HOME": "/proc"},
     "HOME unset": {"HOME": None},
-    "no environment but PATH": {name: None for name in os.environ if name not in ("PATH", "PYTHONPATH")},
+    "no environment but PATH": {
+        name: None for name in os.environ if name not in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS")
+    },
     "umask 077": {},
     "umask 000": {},
     "OMP_NUM_THREADS=2": {"OMP_NUM_THREADS": "2"},
