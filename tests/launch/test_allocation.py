@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Plexrank, Started
+from conftest import Plexrank, Started, without_digests
 from plexrank.tiles.display import metadata_digest
 
 UNITS = ("tiles/image001.done.json", "tiles/image002.done.json")
@@ -32,6 +32,7 @@ def run(tiny_study: Path, tiny_run: Path, tmp_path: Path) -> Path:
     study = (tiny_run / "study.yaml").read_text()
     (run / "study.yaml").write_text(study.replace(str(tiny_study.parent), str(cohort)))
     shutil.copy(tiny_run / "provenance.json", run)
+    without_digests(run)
     units = (*UNITS, f"tiles/{BAD}.done.json")
     (tmp_path / "units").write_text("".join(f"{unit}\n" for unit in units))
     return run
