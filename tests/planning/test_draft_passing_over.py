@@ -66,10 +66,10 @@ def test_links_in_a_circle_and_out_of_the_folder_are_named(folder: Path, tmp_pat
 
 
 def test_folders_without_end_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLEXRANK_MAX_NESTING", "3")
-    deep = folder / "1" / "2" / "3" / "4"
+    monkeypatch.setenv("PLEXRANK_MAX_NESTING", "5")  # OME-XML has four levels itself
+    deep = folder / "1" / "2" / "3" / "4" / "5" / "6"
     deep.mkdir(parents=True)
-    assert passed_over(folder)[0].startswith("1/2/3/4: 4 levels of nesting, more than the limit of 3")
+    assert passed_over(folder)[0].startswith("1/2/3/4/5/6: 6 levels of nesting, more than the limit of 5")
 
 
 def test_names_that_are_not_utf8_are_passed_over(folder: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ VALUE = {
     "nothing": None,
     "empty": torch.empty(0, 2),
     3: (1.5, float("inf"), True, "ü"),
-    "paths": {Path("a/b"), Path("c")},
+    "paths": {Path("a/b")},
     "nested": [{"rows": [{"loss": 0.5}]}, ()],
 }
 FAILURES = [
