@@ -6,6 +6,7 @@ Reading collects every problem of samplesheet and panel before it raises, so tha
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
@@ -126,13 +127,19 @@ def survey_cohort(
     members = [(label, patient) for label, patient, image_id in sheet.members if image_id not in left_out]
     problems += sheet.problems
     kept = (image for image in sheet.images if image.image_id not in ids)
-    images = tuple(sorted(kept, key=lambda image: image.image_id))
+    images = tuple(sorted(kept, key=lambda image: _place_of_id(image.image_id)))
     notes = _notice(settings, sheet, images)
     if not sheet.wrong_levels:
         problems += outcome_problems(settings, outcome, members, folds, len(left_out))
         notes += outcome_warnings(settings, outcome, members)
     cohort = Cohort(images, outcome, panel, sheet.unlabelled, tuple(notes), sheet.unlabelled_patients)
     return Survey(cohort, tuple(problems), bad, tuple(to_skip))
+
+
+def _place_of_id(image_id: str) -> tuple[list[tuple[int, str]], str]:
+    """What sorts ids as people do: image2 before image10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", image_id)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts], image_id
 
 
 def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[ImageRecord]) -> list[str]:
