@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -65,11 +66,17 @@ def folder(path: Path, _: Path) -> None:
     (path / "thesis.docx").touch()
 
 
+def pipe(path: Path, _: Path) -> None:
+    delete(path, path)
+    os.mkfifo(path)
+
+
 FAULTS: dict[str, list[Fault]] = {
     "flip": [flip],
     "foreign": [foreign],
     "link": [link],
     "folder": [folder],
+    "pipe": [pipe],
     "cut, empty or deleted": [cut, empty, delete],
 }
 FILES = {
@@ -86,6 +93,8 @@ FILES = {
     "tiles/image005.ome.zarr/0/c.0.0.0": "tiles/image006.ome.zarr/0/c.0.0.0",
     "ranking/ranking.csv": "ranking/ranking.csv",
     "ranking/summary.json": "ranking/summary.json",
+    "tiles/_tiles.done.json": "tiles/_tiles.done.json",
+    "provenance.json": "provenance.json",
 }
 
 

@@ -22,7 +22,7 @@ from plexrank.evaluation.compare import (
 from plexrank.evaluation.ranked_run import RankedRun
 from plexrank.images.channel_names import fold_name
 from plexrank.ranking.rank_signs import rank_signs
-from plexrank.rundir import RunDir, reading_recorded, write_text
+from plexrank.rundir import RunDir, read_text, reading_recorded, write_text
 from plexrank.study import load_study
 from plexrank.wording import as_cell
 
@@ -95,7 +95,7 @@ def _read(run: Run, name: str) -> RankedRun:
     with reading_recorded(rundir.ranking_record, rundir.ranking / "ranking.parquet"):
         ranking = pd.read_parquet(rundir.ranking / "ranking.parquet")
     with reading_recorded(rundir.ranking_record, rundir.ranking / "summary.json"):
-        summary = json.loads((rundir.ranking / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_text(rundir.ranking / "summary.json"))
     rundir.require_study()
     cohort = load_study(rundir.study).cohort
     kind = str(summary.get("outcome", {}).get("kind", "nominal"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from plexrank.errors import MissingInputError, PlexrankError, RunDirError
-from plexrank.rundir import RunDir, reading_recorded
+from plexrank.rundir import RunDir, read_text, reading_recorded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,7 +92,7 @@ class Run:
         """
         path = self._ranked("summary.json")
         with reading_recorded(self._rundir.ranking_record, path):
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads(read_text(path))
             return content
 
     def embedding(self, level: Level = "patient", *, seed: int | None = None) -> pd.DataFrame:

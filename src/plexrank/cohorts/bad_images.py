@@ -11,7 +11,7 @@ from pathlib import Path
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
 from plexrank.errors import ImageDataError, MissingInputError, PlexrankError
 from plexrank.images.channel_names import fold_name
-from plexrank.rundir import reading_output, write_text
+from plexrank.rundir import read_text, reading_output, write_text
 from plexrank.wording import counted
 
 SHOWN = 3
@@ -154,4 +154,4 @@ def read_skipped(path: Path) -> tuple[SkippedImage, ...]:
     if not path.exists():
         return ()
     with reading_output(path):
-        return tuple(SkippedImage(**image) for image in json.loads(path.read_text(encoding="utf-8")))
+        return tuple(SkippedImage(**image) for image in json.loads(read_text(path)))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from plexrank.errors import RunDirError, naming_damage
 from plexrank.launch.slurm import TaskState
 from plexrank.planning.order import STAGES, StageName
-from plexrank.rundir import write_text
+from plexrank.rundir import read_text, write_text
 
 JOB_NAMES = (STAGES[0], "table", *STAGES[1:])
 """In the order in which each waits for the one before: a job a stage, and the one that joins what tiling left."""
@@ -85,7 +85,7 @@ def read_graph(path: Path) -> Graph | None:
         return None
     remedy = "cancel the jobs of this run that squeue shows, then delete this file"
     with naming_damage(f"{path}: damaged", remedy, RunDirError):
-        return Graph.model_validate_json(path.read_text(encoding="utf-8"))
+        return Graph.model_validate_json(read_text(path))
 
 
 def write_graph(path: Path, graph: Graph) -> None:

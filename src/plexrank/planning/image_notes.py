@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from plexrank.rundir import reading_output, write_text
+from plexrank.rundir import read_text, reading_output, write_text
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def read_image_notes(path: Path) -> dict[str, ImageNotes]:
         RunDirError: the tile stage is not done, or the file is damaged.
     """
     with reading_output(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         return {image_id: _parse(of_image) for image_id, of_image in content.items()}
 
 

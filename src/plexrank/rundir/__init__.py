@@ -1,6 +1,6 @@
 """The run directory: its file names, atomic writes, and what makes a unit of work done."""
 
-from plexrank.rundir.atomic import clear_leftovers, make_way, replacing, write_text
+from plexrank.rundir.atomic import clear_leftovers, make_way, read_text, replacing, write_text
 from plexrank.rundir.digests import Json, digest, file_digest, files_in, output_digest, require_plain_files, size_bytes
 from plexrank.rundir.directory import STUDY_DIGEST, RunDir, reading_output
 from plexrank.rundir.record import (
@@ -31,6 +31,7 @@ __all__ = [
     "now",
     "output_digest",
     "read_record",
+    "read_text",
     "reading_output",
     "reading_recorded",
     "recorded_digest",

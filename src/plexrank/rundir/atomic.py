@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -84,6 +85,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: Path) -> str:
+    """The text of a file; OSError where something else stands there, since a pipe would be waited on for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
 def _sync(path: Path) -> None:
     """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -102,6 +110,6 @@ def _remove(path: Path, tries: int = 50) -> None:
         shutil.rmtree(path)
     except OSError as error:
         if error.errno != errno.ENOTEMPTY or tries == 1:
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # rmtree's names a part of it alone
         time.sleep(0.1)
         _remove(path, tries - 1)

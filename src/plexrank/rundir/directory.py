@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from plexrank.errors import MissingInputError, RunDirError, StudyError, naming_damage, resolve_input
-from plexrank.rundir.atomic import clear_leftovers, name_replaced, write_text
+from plexrank.rundir.atomic import clear_leftovers, name_replaced, read_text, write_text
 from plexrank.rundir.digests import file_digest
 from plexrank.rundir.lock import Lock
 
@@ -186,7 +186,7 @@ class RunDir:
 
     def _commands(self) -> list[dict[str, str]]:
         try:
-            commands = json.loads(self.provenance.read_text(encoding="utf-8"))["commands"]
+            commands = json.loads(read_text(self.provenance))["commands"]
             if not commands or not all(isinstance(command, dict) for command in commands):
                 raise ValueError("no list of commands")
             return [{str(key): str(value) for key, value in command.items()} for command in commands]

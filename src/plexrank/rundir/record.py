@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plexrank.errors import RunDirError
-from plexrank.rundir.atomic import write_text
+from plexrank.rundir.atomic import read_text, write_text
 from plexrank.rundir.digests import Json, digest, file_checksum, file_digest, output_digest, size_bytes
 from plexrank.rundir.directory import reading_output
 
@@ -32,7 +32,7 @@ class DamagedOutputError(RunDirError):
 def load_record(record: Path) -> dict[str, Any] | None:
     """A done-record, ``None`` where it is damaged or missing; one of before there were digests is taken as it is."""
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
+        content = json.loads(read_text(record))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict):
@@ -60,7 +60,7 @@ def write_record(record: Path, content: Mapping[str, Json], outputs: tuple[Path,
 def read_record(record: Path, *keys: str) -> Json:
     """A value in a done-record, ``None`` where there is none."""
     try:
-        value = json.loads(record.read_text(encoding="utf-8"))
+        value = json.loads(read_text(record))
         for key in keys:
             value = value[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

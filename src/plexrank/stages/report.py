@@ -26,7 +26,7 @@ from plexrank.report.outcome_figures import channels_figure, outcome_figure
 from plexrank.report.page import ReportContent, render_page
 from plexrank.report.prediction_figures import roc_figure
 from plexrank.report.wording import wording_of
-from plexrank.rundir import replacing, write_text
+from plexrank.rundir import read_text, replacing, write_text
 from plexrank.settings import CohortSettings
 from plexrank.stages.display import SHOWN, show_channels
 from plexrank.stages.report_pictures import draw_pictures
@@ -59,7 +59,7 @@ def _read_tables(plan: Plan) -> _Tables:
         "importance_per_patient.parquet": pd.read_parquet,
         "predictions.csv": partial(pd.read_csv, dtype=str, keep_default_na=False),
         "reads.csv": partial(pd.read_csv, dtype={"channel": str}, keep_default_na=False, na_values=[""]),
-        "summary.json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+        "summary.json": lambda path: json.loads(read_text(path)),
     }
     found = []
     for name, read in readers.items():

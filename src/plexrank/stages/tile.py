@@ -21,7 +21,7 @@ from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, ra
 from plexrank.planning.image_notes import ImageNotes, write_image_notes
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
-from plexrank.rundir import clear_leftovers, make_way, reading_output, replacing, write_text
+from plexrank.rundir import clear_leftovers, make_way, read_text, reading_output, replacing, write_text
 from plexrank.stages.todo import units_to_do
 from plexrank.tiles.store import TileStore
 from plexrank.tiles.stored_image import StoredImage, read_stored_image
@@ -140,7 +140,7 @@ def _why_failed(plan: Plan, record: ImageRecord) -> PlexrankError:
     if not path.is_file():
         raise MissingInputError(f"{plan.rundir.path}: {record.image_id} is not tiled yet; run plexrank tile first")
     with reading_output(path):
-        return ImageDataError(str(json.loads(path.read_text(encoding="utf-8"))["error"]))
+        return ImageDataError(str(json.loads(read_text(path))["error"]))
 
 
 def _join_tiles(plan: Plan, reporter: Reporter) -> None:

@@ -15,7 +15,7 @@ from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
 from plexrank.ranking.null_unit import read_null_unit
-from plexrank.rundir import RunDir, Unit, files_in, load_record, reading_output, size_bytes
+from plexrank.rundir import RunDir, Unit, files_in, load_record, read_text, reading_output, size_bytes
 from plexrank.rundir.atomic import ASIDE, name_replaced
 from plexrank.stages.attributions import open_attribution
 from plexrank.stages.tiled_cohort import open_store
@@ -153,7 +153,7 @@ def _damaged_notes(rundir: RunDir) -> Iterator[str]:
 
 def _read_json(path: Path) -> None:
     with reading_output(path):
-        json.loads(path.read_text(encoding="utf-8"))
+        json.loads(read_text(path))
 
 
 def _other_bytes(unit: Unit) -> list[str]:
