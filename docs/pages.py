@@ -24,6 +24,7 @@ PYTHON = "python.md"
 PUBLIC = (
     "plexrank.api.commands.check",
     "plexrank.api.commands.run",
+    "plexrank.api.commands.verify",
     "plexrank.api.comparison.compare",
     "plexrank.api.opened_run.open_run",
     "plexrank.api.opened_run.Run",

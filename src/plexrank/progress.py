@@ -262,7 +262,8 @@ def time_left(done: float, total: float, elapsed_s: float, last_s: float) -> str
 def _append(path: Path, text: str) -> None:
     """In one write at the end of the file. A log that cannot be written stops no work."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        # A pipe that nobody reads is not waited for.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
         try:
             os.write(descriptor, text.encode("utf-8", errors="replace"))
         finally:
