@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import threading
 import time
@@ -85,6 +86,9 @@ def test_a_log_that_cannot_be_written_stops_no_work(tmp_path: Path) -> None:
     with reporter.logging_to(tmp_path / "silent.log"):
         reporter.say("nothing")
     assert (tmp_path / "silent.log").read_text() == ""
+    os.mkfifo(tmp_path / "pipe")  # that nobody reads
+    with Reporter(stream).logging_to(tmp_path / "pipe"):
+        pass
 
 
 def test_lines_of_a_job_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
