@@ -140,10 +140,10 @@ OF_LOCKS: dict[str, Callable[[Place], None]] = {
     "lock empty": lambda place: place.path.write_text(""),
     "lock garbage": lambda place: place.path.write_bytes(b"\xff\x00" * 40),
     "lock of absurd process": lambda place: place.path.write_text('{"host":"x","pid":' + "9" * 21 + ',"job":""}'),
-    "lock a folder": lambda place: _folder_with_file(place),
-    "lock a link": lambda place: place.path.symlink_to("study.yaml"),
-    "lock a dangling link": lambda place: place.path.symlink_to("nothing-there"),
-    "lock a FIFO": lambda place: os.mkfifo(place.path),
+    "lock a folder": _instead(_folder_with_file),
+    "lock a link": _instead(lambda place: place.path.symlink_to("study.yaml")),
+    "lock a dangling link": _instead(lambda place: place.path.symlink_to("nothing-there")),
+    "lock a FIFO": _instead(lambda place: os.mkfifo(place.path)),
 }
 FAULTS = OF_FILES | OF_FOLDERS | OF_LOCKS
 OF_MODES = ("mode 000", "folder mode 000")
