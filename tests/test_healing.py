@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -13,7 +14,9 @@ import pytest
 from conftest import Plexrank, run_arguments
 from plexrank.errors import MissingInputError, RunDirError
 from plexrank.planning.plan import make_plan
+from plexrank.progress import Silent
 from plexrank.rundir import DamagedOutputError, RunDir
+from plexrank.stages.pipeline import run_stages
 from plexrank.stages.tile_table import TileTable
 from plexrank.study import load_study
 
@@ -201,3 +204,35 @@ def test_a_changed_saved_study_is_refused_by_stages_and_written_again_by_a_run(
     assert plexrank(*run_arguments(tiny_study, run), "--until", "tile").returncode == 0
     assert (run / "study.yaml").read_bytes() == before
     assert plexrank("status", run).returncode == 0
+
+
+def test_a_folder_that_leads_to_another_of_the_run_is_refused(
+    run: Path, tiny_study: Path, plexrank: Plexrank, undisturbed: bytes
+) -> None:
+    before = (run / "train" / "fold-1" / "seed-0" / "best.pt").read_bytes()
+    shutil.rmtree(run / "train" / "fold-0")
+    (run / "train" / "fold-0").symlink_to("fold-1")
+    refused = plexrank(*run_arguments(tiny_study, run))
+    assert refused.returncode == RunDirError.exit_code
+    assert "train/fold-0: a link to" in refused.stderr
+    assert (run / "train" / "fold-1" / "seed-0" / "best.pt").read_bytes() == before
+    (run / "train" / "fold-0").unlink()
+    assert plexrank(*run_arguments(tiny_study, run), "--until", "rank").returncode == 0
+    assert (run / "ranking" / "ranking.csv").read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()], ids=["disk", "memory"])
+def test_what_may_pass_leaves_the_finished_work_alone(
+    run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    shutil.rmtree(run / "ranking")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("torch.load", fail)
+    rundir = RunDir(run)
+    plan = make_plan(rundir, load_study(rundir.study))
+    with pytest.raises(DamagedOutputError):
+        run_stages(plan, ["rank"], Silent())
+    assert all(unit.why_not_done() is None for unit in plan.units("train"))

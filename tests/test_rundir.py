@@ -99,7 +99,7 @@ def test_links_are_replaced_and_what_they_lead_to_stays(tmp_path: Path) -> None:
         work(one)
         make_way(output) if output.is_file() else shutil.rmtree(output)
         output.symlink_to(target)
-        assert one.why_not_done() == f"{output.name} is missing or not as it was written"
+        assert one.why_not_done() == f"{output.name} is a link"
         with pytest.raises(DamagedOutputError, match=f"{output.name}: not what unit wrote there .*a link in its place"):
             one.require_intact(output)
         with replacing(output) as temporary:

@@ -1,4 +1,4 @@
-"""Values and errors as bytes that only ever become plain values and tensors again: nothing is unpickled."""
+"""Values and errors as bytes that only become plain values and tensors again: torch loads nothing else."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import os
 import secrets
@@ -127,7 +128,9 @@ def _own_addresses() -> Iterator[str]:
                 towards.connect((launcher, 9))  # sends nothing
             except OSError:
                 return
-            yield towards.getsockname()[0]
+            address = str(towards.getsockname()[0])
+        if not ipaddress.ip_address(address).is_loopback:
+            yield address
 
 
 def _signature(meeting: dict[str, Any], rank: int) -> str:

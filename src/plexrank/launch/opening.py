@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import plexrank
-from plexrank.errors import RunDirError, StudyError, raise_problems
+from plexrank.errors import StudyError, raise_problems
 from plexrank.launch.one_job import write_one_job
 from plexrank.launch.profile import load_profile
 from plexrank.launch.resuming import save_study
@@ -69,7 +69,8 @@ def open_run(
     before = _study_before(rundir, study_path)
     if before not in (None, study.name):
         raise StudyError(
-            f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder"
+            f"{study_path}: name is {study.name!r}, but {out} holds the run of {before!r}; give --out another folder "
+            f"(or delete {rundir.study} if it is damaged)"
         )
     return make_plan(rundir, study, for_tiling=True, image_units=result.image_units, survey=result.survey)
 
@@ -83,9 +84,10 @@ def _study_before(rundir: RunDir, given: Path) -> str | None:
     if not rundir.study.is_file():
         return None
     try:
-        rundir.require_study()
+        if given.resolve() == rundir.study:
+            rundir.require_study()
         return load_study(rundir.study).name
-    except (RunDirError, StudyError):
+    except StudyError:
         if given.resolve() == rundir.study:
             raise
         return None

@@ -190,7 +190,7 @@ class RunDir:
             if not commands or not all(isinstance(command, dict) for command in commands):
                 raise ValueError("no list of commands")
             return [{str(key): str(value) for key, value in command.items()} for command in commands]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunDirError(
                 f"{self.provenance}: missing or damaged; run plexrank run with --out {self.path} again, which writes it"
             ) from error

@@ -24,7 +24,7 @@ class DamagedOutputError(RunDirError):
         record: done-record of the unit.
     """
 
-    def __init__(self, message: str, record: Path = Path()) -> None:
+    def __init__(self, message: str, record: Path) -> None:
         super().__init__(message)
         self.record = record
 

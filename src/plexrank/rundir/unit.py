@@ -59,7 +59,7 @@ class Unit:
             depends, sizes = dict(record["depends"]), dict(record["outputs"])
         except (ValueError, KeyError, TypeError):
             return "its done-record is damaged"
-        if record.get("unit", self.name) != self.name:
+        if "crc32c" in record and record.get("unit", self.name) != self.name:  # units of before had other names
             return f"its done-record is that of {record['unit']}"
         if digest(depends) != self.key:
             changed = changes(depends, self.depends)
@@ -67,7 +67,8 @@ class Unit:
             return f"changed: {', '.join(changed[:MOST_CHANGES])}{more}"
         for output in self.outputs:
             if sizes.get(output.name) != size_bytes(output):
-                return f"{output.name} is missing or not as it was written"
+                what = "a link" if output.is_symlink() else "missing or not as it was written"
+                return f"{output.name} is {what}"
         return None
 
     def require_intact(self, *outputs: Path, thoroughly: bool = False) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from plexrank.errors import MissingInputError
+from plexrank.errors import MissingInputError, RunDirError
 from plexrank.machine.processes import is_first, several_started_by
 from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan, make_plan
@@ -15,6 +16,10 @@ from plexrank.progress import Reporter, Silent
 from plexrank.rundir import DamagedOutputError, Unit, make_way
 from plexrank.stages.todo import report_all_done
 
+_PASSING = frozenset(
+    {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EACCES, errno.EPERM}
+    | {errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EREMOTEIO}
+)
 _SMALL = ("rank", "report")
 """Stages whose outputs are held against their digests even where nothing is left to do."""
 
@@ -37,17 +42,32 @@ def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
             for stage, of_stage in plans_of_stages(plan, stages):
                 _work(stage, of_stage, reporter)
         except DamagedOutputError as error:
-            if several_started_by() or not _can_be_made(plan, error.record):
-                raise
+            if (
+                several_started_by()
+                or plan.chosen is not None
+                or _may_pass(error)
+                or not _can_be_made(plan, error.record)
+            ):
+                raise  # other processes may be at work on what rests on it, or it may be whole
             make_way(error.record)
             owner = _stage_of(plan, error.record)
             if owner not in stages or error.record in made_again:
                 raise
             made_again.add(error.record)
-            reporter.say(f"warning: {str(error).rpartition('; ')[0]}; making it again")
+            reporter.say(f"warning: {str(error).rpartition('; ')[0] or error}; making it again")
             plan = _afresh(plan, stages[0])
         else:
             return
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether memory, the disk or the network failed while a file was read, of which nothing is to be concluded."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _stage_of(plan: Plan, record: Path) -> str | None:
@@ -58,7 +78,7 @@ def _stage_of(plan: Plan, record: Path) -> str | None:
 def _can_be_made(plan: Plan, record: Path) -> bool:
     """Whether what a unit is made of is there; images may have been moved away since they were tiled."""
     own = [image for image in plan.cohort.images if plan.rundir.tile_record(image.image_id) == record]
-    return all(image.file.exists() for image in own)
+    return all(file.exists() for image in own for file in (image.file, image.mask) if file is not None)
 
 
 def _afresh(plan: Plan, first: str) -> Plan:
@@ -81,10 +101,22 @@ def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
         units = [unit for unit in plan.chosen_units(stage) if unit.record != plan.rundir.tiles_record]
         report_all_done(stage, len(units), reporter)
         return
+    _refuse_links_within(stage, plan)
     shown = reporter if is_first() else Silent()  # each stage finds out by itself who is first to say more
     with shown.at_work(stage):
         importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
     shown.say(f"{stage}: wrote {', '.join(map(str, written_by(stage, plan)))}")
+
+
+def _refuse_links_within(stage: str, plan: Plan) -> None:
+    """Raise RunDirError where a folder above a stage's units is a link into the run: one would write over another."""
+    root = plan.rundir.path
+    above = {folder for unit in plan.chosen_units(stage) for folder in unit.record.parent.parents}
+    if stage != "train":  # which replaces the folder of a unit itself
+        above |= {unit.record.parent for unit in plan.chosen_units(stage)}
+    for folder in sorted(above):
+        if root in folder.parents and folder.is_symlink() and folder.resolve().is_relative_to(root):
+            raise RunDirError(f"{folder}: a link to {folder.resolve()} of the same run; remove it, then go on")
 
 
 def written_by(stage: str, plan: Plan) -> list[Path]:
