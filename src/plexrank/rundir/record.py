@@ -24,7 +24,7 @@ class DamagedOutputError(RunDirError):
         record: done-record of the unit.
     """
 
-    def __init__(self, message: str, record: Path) -> None:
+    def __init__(self, message: str, record: Path = Path()) -> None:  # the default is for unpickling
         super().__init__(message)
         self.record = record
 
