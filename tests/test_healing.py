@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Plexrank, run_arguments
-from plexrank.errors import MissingInputError, RunDirError
+from plexrank.errors import MissingInputError, ReadFailedError, RunDirError
+from plexrank.planning.check import check_study_file
 from plexrank.planning.plan import make_plan
 from plexrank.progress import Silent
 from plexrank.rundir import DamagedOutputError, RunDir
@@ -233,6 +234,18 @@ def test_what_may_pass_leaves_the_finished_work_alone(
     monkeypatch.setattr("torch.load", fail)
     rundir = RunDir(run)
     plan = make_plan(rundir, load_study(rundir.study))
-    with pytest.raises(DamagedOutputError):
+    with pytest.raises(ReadFailedError, match=r"best\.pt.*could not be read now"):
         run_stages(plan, ["rank"], Silent())
     assert all(unit.why_not_done() is None for unit in plan.units("train"))
+
+
+def test_an_image_that_cannot_be_read_now_is_not_left_out(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    study = RunDir(run).study
+    monkeypatch.setattr("tifffile.TiffFile", fail)
+    with pytest.raises(ReadFailedError, match=r"image001.*could not be read now \(.*Stale file handle\)"):
+        check_study_file(study, ["cohort.skip_bad=true"])

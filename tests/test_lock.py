@@ -67,6 +67,7 @@ def test_a_lock_is_given_back_however_the_work_ends(tmp_path: Path, error: type[
         (content(pid=os.getpid()), "", True),
         (content(host="elsewhere", pid=DEAD), "7", False),
         (content(host="elsewhere", pid=1, job="7"), "7", True),
+        (content(host="elsewhere", pid=1, job="7", requeued=1), "7", False),  # another step of the same job
         (content(pid="x"), "", False),
         (content(pid=10**21), "", False),
         (content(pid=-1), "", False),
@@ -80,9 +81,12 @@ def test_a_lock_is_given_back_however_the_work_ends(tmp_path: Path, error: type[
         ("\udcff", "", False),
         ('{"token": 3}', "", False),
     ],
-    ids=map(str, range(17)),  # the texts hold the number of this process
+    ids=map(str, range(18)),  # the texts hold the number of this process
 )
-def test_a_lock_is_taken_over_at_once_only_from_what_is_gone(tmp_path: Path, text: str, job: str, free: bool) -> None:
+def test_a_lock_is_taken_over_at_once_only_from_what_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, job: str, free: bool
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     rundir = RunDir(tmp_path)
     before = text.encode(errors="surrogateescape")
     rundir.lock.write_bytes(before)

@@ -5,6 +5,7 @@ PlexrankError                 1
 ├── ImageDataError           65   an image can be found but not used
 ├── MissingInputError        66   a file that is named does not exist
 ├── RunDirError               1   a run directory, store or checkpoint is torn or foreign
+├── ReadFailedError           1   memory, the disk or the network failed while a file was read
 └── StoppedEarly             75   stopped on request; the same command goes on
 
 A message names the file, the row or key, what was found, what was expected, and the remedy.
@@ -16,6 +17,11 @@ import contextlib
 import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+_PASSING = frozenset(
+    {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EREMOTEIO}
+    | {errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}
+)
 
 
 class PlexrankError(Exception):
@@ -44,6 +50,10 @@ class MissingInputError(PlexrankError):
 
 class RunDirError(PlexrankError):
     """A run directory, a store or a checkpoint in it is torn or belongs to something else."""
+
+
+class ReadFailedError(PlexrankError):
+    """A file could not be read now, of which nothing is to be concluded about the file."""
 
 
 class StoppedEarly(PlexrankError):
@@ -92,10 +102,12 @@ def naming_input(where: str) -> Iterator[None]:
     Raises:
         StudyError: no path can be like that (too long, a circle of links).
         MissingInputError: the file cannot be read.
+        ReadFailedError: memory, the disk or the network failed.
     """
     try:
         yield
     except OSError as error:
+        _refuse_passing(error, where)
         reason = error.strerror or str(error)
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
             raise StudyError(f"{where}: not a usable path ({reason}); correct it") from error
@@ -116,13 +128,22 @@ def naming_damage(where: str, remedy: str, kind: type[PlexrankError]) -> Iterato
 
     Raises:
         PlexrankError: of ``kind``; one of our own passes as it is.
+        ReadFailedError: memory, the disk or the network failed.
     """
     try:
         yield
     except PlexrankError:
         raise
     except Exception as error:
+        _refuse_passing(error, where)
         raise kind(f"{where} ({one_line(error)}); {remedy}") from error
+
+
+def _refuse_passing(error: Exception, where: str) -> None:
+    """Raise ReadFailedError where an error says nothing of the file that was read."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING):
+        reason = one_line(error)
+        raise ReadFailedError(f"{where}: could not be read now ({reason}); run the same command again") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -62,9 +62,10 @@ class Limit:
 IMAGE_PIXELS = Limit("MAX_IMAGE_PIXELS", 10**11, "pixels in one plane", "whole slides have 10¹⁰")
 IMAGE_SIDE = Limit("MAX_IMAGE_SIDE", 2**22, "pixels along one side", "whole slides have 2 · 10⁵")
 IMAGE_CHANNELS = Limit("MAX_IMAGE_CHANNELS", 4096, "channels", "panels have up to 150")
-IMAGE_TILES = Limit("MAX_IMAGE_TILES", 4 * 10**6, "tiles in one image", "a whole slide at 64 px has 2 · 10⁶")
+IMAGE_TILES = Limit("MAX_IMAGE_TILES", 2 * 10**7, "tiles in one image", "a whole slide at 64 px has 10⁷")
 CHUNK_BYTES = Limit("MAX_CHUNK_BYTES", 2**30, "bytes that are decoded at once", "tiles and chunks have up to 2²⁷")
 TIFF_PAGES = Limit("MAX_TIFF_PAGES", 2**14, "pages in one TIFF", "channels times resolutions are some hundreds")
+TIFF_SEGMENTS = Limit("MAX_TIFF_SEGMENTS", 2**22, "segments in one page", "slides in tiles of 256 px have 6 · 10⁵")
 MCD_ACQUISITIONS = Limit("MAX_MCD_ACQUISITIONS", 2000, "acquisitions in one .mcd", "tissue microarrays have hundreds")
 METADATA_BYTES = Limit("MAX_METADATA_BYTES", 2**27, "bytes of metadata", "OME-XML of many rounds has some megabytes")
 METADATA_PARTS = Limit("MAX_METADATA_PARTS", 4 * 10**6, "elements of metadata", "OME-XML of 10⁵ planes has 10⁶")
@@ -73,7 +74,7 @@ YAML_BYTES = Limit("MAX_YAML_BYTES", 2**17, "bytes of YAML", "studies and profil
 NESTING = Limit("MAX_NESTING", 100, "levels of nesting", "no format that is read has more than 20")
 
 LIMITS = (
-    *(IMAGE_PIXELS, IMAGE_SIDE, IMAGE_CHANNELS, IMAGE_TILES, CHUNK_BYTES, TIFF_PAGES, MCD_ACQUISITIONS),
+    *(IMAGE_PIXELS, IMAGE_SIDE, IMAGE_CHANNELS, IMAGE_TILES, CHUNK_BYTES, TIFF_PAGES, TIFF_SEGMENTS, MCD_ACQUISITIONS),
     *(METADATA_BYTES, METADATA_PARTS, TEXT_BYTES, YAML_BYTES, NESTING),
 )
 

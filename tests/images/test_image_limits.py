@@ -87,6 +87,29 @@ def jpeg(path: Path) -> Path:
     return path
 
 
+def many_components(path: Path) -> Path:
+    """A TIFF of one JPEG 2000 segment that says it holds 400 components."""
+    tifffile.imwrite(path, noise((40, 50)), compression="jpeg2000", photometric="minisblack", metadata=None)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\xff\x4f\xff\x51")
+    assert content[start + 40 : start + 42] == b"\0\1"
+    content[start + 40 : start + 42] = (400).to_bytes(2, "big")
+    path.write_bytes(content)
+    return path
+
+
+def many_tags(path: Path) -> Path:
+    """A sparse BigTIFF whose page says it has 2²⁰ tags."""
+    tiff(path)
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages.first.offset
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(struct.pack("<Q", 2**20))
+        file.truncate(2**28)
+    return path
+
+
 ANNOUNCED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a width of 2³⁵": (
         lambda f: tiff(f / "a.tif", {WIDTH: 2**35}),
@@ -144,6 +167,8 @@ ANNOUNCED: dict[str, tuple[Callable[[Path], Path], str]] = {
         ),
         "holds 2000 of 999999999 × 999999999 pixels",
     ),
+    "JPEG 2000 of 400 components": (lambda f: many_components(f / "a.tif"), "a segment says it holds 400 components"),
+    "a million tags": (lambda f: many_tags(f / "a.tif"), "page 1 has 1048576 tags"),
     "JPEGs of 60000 × 60000": (lambda f: jpeg(f / "a.tif"), "a segment says it holds 60000 × 60000 px"),
 }
 
@@ -168,6 +193,16 @@ def test_a_limit_is_set_by_the_environment(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PLEXRANK_MAX_IMAGE_PIXELS", "many")
     with pytest.raises(StudyError, match="PLEXRANK_MAX_IMAGE_PIXELS: expected a number above 0, found 'many'"):
         open_image(path)
+
+
+def test_the_places_of_segments_are_no_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise((3, 640, 640))
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(16, 16), bigtiff=True, photometric="minisblack", metadata=None)
+    monkeypatch.setenv("PLEXRANK_MAX_METADATA_BYTES", "2000")  # a page has 1,600 tiles, an offset and a count of each
+    np.testing.assert_array_equal(open_image(tmp_path / "a.tif").data.compute(), pixels)
+    monkeypatch.setenv("PLEXRANK_MAX_TIFF_SEGMENTS", "1599")
+    with pytest.raises(ImageDataError, match=f"1,600 segments in one page, {NAMED}TIFF_SEGMENTS"):
+        open_image(tmp_path / "a.tif")
 
 
 def test_limits_are_called_like_their_variables() -> None:

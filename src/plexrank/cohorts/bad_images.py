@@ -136,8 +136,9 @@ def _beside_the_usual(images: Sequence[ImageRecord], signal: Signal) -> dict[str
 
 
 def skipped_images(bad: Sequence[BadImage]) -> tuple[SkippedImage, ...]:
-    """What is remembered of images that are left out."""
-    return tuple(SkippedImage(image.record.image_id, str(image.record.path), image.reason) for image in bad)
+    """What is remembered of images that are left out, by their ids."""
+    found = (SkippedImage(image.record.image_id, str(image.record.path), image.reason) for image in bad)
+    return tuple(sorted(found, key=lambda image: image.image_id))
 
 
 def write_skipped(path: Path, skipped: Sequence[SkippedImage]) -> None:

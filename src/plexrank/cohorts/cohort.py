@@ -144,10 +144,7 @@ def _place_of_id(image_id: str) -> tuple[list[tuple[int, str]], str]:
 
 def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[ImageRecord]) -> list[str]:
     panels = dict.fromkeys(image.panel for image in images if image.panel is not None)
-    notes = [
-        *sheet.notes,
-        *(note for panel in panels for note in notes_on_names(panel)),
-    ]
+    notes = [*sheet.notes, *(note for panel in panels for note in notes_on_names(panel))]
     if not sheet.has_patients:
         notes.append(
             f"{settings.samplesheet}: the column patient_id is missing or empty: every image counts as a "

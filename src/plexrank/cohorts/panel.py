@@ -246,7 +246,9 @@ def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
 
 def _no_names(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:
     """Names that would steer the terminal on which a table is shown, or fill it."""
-    found = [why for own in channels for text in {own.name, own.channel_id} if (why := why_no_name(text))]
+    found = [
+        why for own in channels for text in dict.fromkeys((own.name, own.channel_id)) if (why := why_no_name(text))
+    ]
     return [StudyError(f"{path}: channel {why}") for why in found[:_SHOWN]]
 
 

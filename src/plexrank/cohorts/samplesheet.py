@@ -14,6 +14,7 @@ from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_shortened
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import (
     PlexrankError,
+    ReadFailedError,
     StudyError,
     problems_of,
     raise_problems,
@@ -69,10 +70,18 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image and why it cannot be used."""
+    """An image and why it cannot be used.
+
+    Raises:
+        ReadFailedError: ``error`` itself, which says nothing of the image: it may be whole, and is not left out.
+    """
 
     record: ImageRecord
     error: PlexrankError
+
+    def __post_init__(self) -> None:
+        if isinstance(self.error, ReadFailedError):
+            raise self.error
 
     @property
     def reason(self) -> str:
@@ -137,7 +146,7 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
     bad: list[BadImage] = []
     line_of_id: dict[str, int] = {}
     seen: dict[Path, dict[int | None, tuple[int, str]]] = {}
-    named = {*settings.outcome_columns, "patient_id", "site", "split"}
+    named = dict.fromkeys([*settings.outcome_columns, "patient_id", "site", "split"])
     for line, row, level in zip(table.line_numbers, table.rows, levels.of_rows, strict=True):
         where = f"{table.path}: line {line}"
         wrong = _wrong_cells(row, where, line_of_id, named)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import tifffile
 
+_MOST_COMPONENTS = 4  # in one segment: red, green, blue and opacity
 _SLACK_PX = 2**16  # of padding to whole blocks, and of strips at the end of a page
 _JPEG2000_START = b"\xff\x4f\xff\x51"
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -47,7 +48,8 @@ def _jpeg(content: bytes) -> tuple[int, int]:
             raise ValueError("a JPEG segment is damaged")
         mark = content[place + 1]
         if mark in _START_OF_FRAME:
-            height, width = struct.unpack_from(">HH", content, place + 5)
+            height, width, components = struct.unpack_from(">HHB", content, place + 5)
+            _require_components(components)
             return height, width
         if mark == 0xFF:
             place += 1
@@ -63,7 +65,14 @@ def _jpeg2000(content: bytes) -> tuple[int, int]:
     if start < 0:
         raise ValueError("a JPEG 2000 segment does not say how large it is")
     width, height = struct.unpack_from(">II", content, start + len(_JPEG2000_START) + 4)
+    (components,) = struct.unpack_from(">H", content, start + len(_JPEG2000_START) + 36)
+    _require_components(components)
     return height, width
+
+
+def _require_components(components: int) -> None:
+    if components > _MOST_COMPONENTS:
+        raise ValueError(f"a segment says it holds {components} components")
 
 
 def _png(content: bytes) -> tuple[int, int]:

@@ -211,13 +211,12 @@ def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPi
     import zarr  # images of other formats do without
     from zarr.storage import LocalStore
 
-    from plexrank.images.zarr_codecs import checked_codecs
+    import plexrank.images.zarr_codecs  # noqa: F401 - which zarr decodes with from then on
 
     multiscale = attributes["multiscales"][0]
     folder = _array_folder(path, group, multiscale)
     zarr_format = check_array(folder, path)
-    with checked_codecs():
-        array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
+    array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
     if "axes" not in multiscale and _IMPLICIT_AXES.fullmatch(_version(attributes)):
         multiscale["axes"] = list("tczyx")
     names = [_axis(axis)[0] for axis in multiscale["axes"]]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from plexrank.errors import ImageDataError
-from plexrank.limits import METADATA_BYTES, TIFF_PAGES
+from plexrank.limits import METADATA_BYTES, TIFF_PAGES, TIFF_SEGMENTS
 
 _SUB_IFDS = 330
+_SEGMENT_TAGS = frozenset({273, 279, 324, 325})  # offsets and byte counts of strips and of tiles
+_MOST_TAGS = 4096  # in one page; there are some hundreds in all
 _BYTES_OF_TYPE = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # TIFF 6.0 and BigTIFF, by code
-
-
 _SHARED_BYTES = 2**20
 
 
@@ -50,13 +50,16 @@ def check_extent(path: Path) -> None:
             file.seek(offset)
             where = f"page {len(seen)}"
             (num_tags,) = _read(file, layout.order + layout.num_tags, where)
-            if offset + num_tags * 2 * layout.inline_bytes > size:
-                raise ValueError(f"the file ends within {where}")
+            if num_tags > _MOST_TAGS:
+                raise ValueError(f"{where} has {num_tags} tags")
             for tag, code, num_values, value in _read_tags(file, layout, num_tags, where):
                 num_bytes = num_values * (_BYTES_OF_TYPE[code] if code < len(_BYTES_OF_TYPE) else 0)
                 if num_bytes > layout.inline_bytes and value + num_bytes > size:
                     raise ValueError(f"the file ends at {size} bytes, {where} needs {value + num_bytes}")
-                held += num_bytes
+                if tag in _SEGMENT_TAGS:
+                    TIFF_SEGMENTS.require(num_values, f"{path}: {where}", ImageDataError)
+                else:
+                    held += num_bytes
                 num_sub_pages += num_values if tag == _SUB_IFDS else 0
             TIFF_PAGES.require(len(seen) + num_sub_pages, str(path), ImageDataError)
             METADATA_BYTES.require(held, str(path), ImageDataError)

@@ -32,6 +32,12 @@ def job_id(environment: Mapping[str, str] = os.environ) -> str:
     return ""
 
 
+def times_requeued(environment: Mapping[str, str] = os.environ) -> int:
+    """How often Slurm has started this process's job again; 0 outside, and under schedulers that do not say."""
+    text = environment.get("SLURM_RESTART_COUNT", "")
+    return int(text) if text.isdecimal() else 0
+
+
 def is_first() -> bool:
     """Whether this process is the first of those that a launcher started, or the only one."""
     if several_started_by() is None:

@@ -9,9 +9,7 @@ classifier is linear, ``classifier_coef``, ``classifier_intercept`` and ``classi
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from plexrank.arrays import Array
-from plexrank.errors import RunDirError
+from plexrank.errors import RunDirError, naming_damage
 from plexrank.ranking.aggregate import UnitTable
 from plexrank.rundir import replacing
 
@@ -27,11 +25,6 @@ NULL_UNIT_FORMAT = "plexrank-null-unit-1"
 PLAIN = ("n_tiles", "embedding", "logits", "mean_intensity", "training_embedding")
 OF_METHOD = ("importance", "contrast", "importance_by_class")
 CLASSIFIER = ("coef", "intercept", "center")
-READ_ERRORS = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, OverflowError, struct.error, zlib.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
-"""What numpy and zipfile raise for a damaged file, by where the damage is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +103,7 @@ def read_null_unit(path: Path) -> NullUnit:
     Raises:
         RunDirError: it is missing or damaged, or something else.
     """
-    try:
+    with naming_damage(f"{path}: missing or damaged", _REMEDY, RunDirError):
         with zipfile.ZipFile(path) as archive:  # np.load would parse headers before it compares checksums
             arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
         if str(arrays.pop("format")) != NULL_UNIT_FORMAT:
@@ -125,9 +118,6 @@ def read_null_unit(path: Path) -> NullUnit:
             classifier=_classifier(arrays),
         )
         _require_shapes(unit)
-    except READ_ERRORS as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise _error(path, f"missing or damaged ({reason})") from error
     return unit
 
 
@@ -181,5 +171,8 @@ def _require_shapes(unit: NullUnit) -> None:
             raise ValueError(f"{name} has the shape {found[name]}, expected {shape}")
 
 
+_REMEDY = "delete it and run plexrank train again"
+
+
 def _error(path: Path, what: str) -> RunDirError:
-    return RunDirError(f"{path}: {what}; delete it and run plexrank train again")
+    return RunDirError(f"{path}: {what}; {_REMEDY}")

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.errors import RunDirError
+from plexrank.machine.processes import times_requeued
 
 BEAT_S = 15.0
 """Between two touches of the lock by its owner, seconds."""
@@ -46,15 +47,16 @@ class _Owner:
     job: str = ""
     process: str = ""
     machine: str = ""
+    requeued: int = 0
 
     @classmethod
     def this(cls, job: str) -> _Owner:
-        return cls(platform.node(), os.getpid(), job, _start_of(os.getpid()), _machine())
+        return cls(platform.node(), os.getpid(), job, _start_of(os.getpid()), _machine(), times_requeued())
 
     def is_gone(self, job: str) -> bool:
-        """Whether this is known without waiting: its process ended on this host, or its job is requeued to another."""
+        """Whether this is known without waiting: its process ended on this host, or its job was requeued since."""
         if not self._is_here():
-            return job == self.job != ""
+            return job == self.job != "" and self.requeued < times_requeued()
         if self.pid == os.getpid():
             return self.process != _start_of(os.getpid())
         return not _is_alive(self.pid) or self.process not in ("", _start_of(self.pid))
@@ -328,6 +330,7 @@ def _owner_in(content: bytes) -> _Owner | None:
             job=str(said["job"]),
             process=str(said.get("process", "")),
             machine=str(said.get("machine", "")),
+            requeued=int(said.get("requeued", 0)),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,10 +15,6 @@ from plexrank.progress import Reporter, Silent
 from plexrank.rundir import DamagedOutputError, Unit, make_way
 from plexrank.stages.todo import report_all_done
 
-_PASSING = frozenset(
-    {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EACCES, errno.EPERM}
-    | {errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EREMOTEIO}
-)
 _SMALL = ("rank", "report")
 """Stages whose outputs are held against their digests even where nothing is left to do."""
 
@@ -42,13 +37,9 @@ def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
             for stage, of_stage in plans_of_stages(plan, stages):
                 _work(stage, of_stage, reporter)
         except DamagedOutputError as error:
-            if (
-                several_started_by()
-                or plan.chosen is not None
-                or _may_pass(error)
-                or not _can_be_made(plan, error.record)
-            ):
-                raise  # other processes may be at work on what rests on it, or it may be whole
+            is_shared = several_started_by() or plan.chosen is not None  # others are at work on what rests on it
+            if is_shared or not _can_be_made(plan, error.record):
+                raise
             make_way(error.record)
             owner = _stage_of(plan, error.record)
             if owner not in stages or error.record in made_again:
@@ -58,16 +49,6 @@ def run_stages(plan: Plan, stages: Sequence[str], reporter: Reporter) -> None:
             plan = _afresh(plan, stages[0])
         else:
             return
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether memory, the disk or the network failed while a file was read, of which nothing is to be concluded."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING):
-            return True
-        cause = cause.__cause__
-    return False
 
 
 def _stage_of(plan: Plan, record: Path) -> str | None:

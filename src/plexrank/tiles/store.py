@@ -274,9 +274,8 @@ class TileStore:
         with naming_damage(f"{self.path}: {what}: {file} is damaged", _REMEDY, RunDirError):
             try:
                 yield
-            except OSError as error:
-                problem = f"is missing or not readable ({error})"
-                raise RunDirError(f"{self.path}: {what}: {file} {problem}; {_REMEDY}") from error
+            except FileNotFoundError as error:
+                raise RunDirError(f"{self.path}: {what}: {file} is missing; {_REMEDY}") from error
 
 
 _REMEDY = "remove it and run the tile stage again"

@@ -1,0 +1,102 @@
+"""Compressed chunks of others: all that writers use is read, and nothing unfolds beyond the limit."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numcodecs import get_codec
+from zarr.codecs.numcodecs import BZ2, LZ4, LZMA, Zlib
+
+from image_files import noise
+from plexrank.errors import ImageDataError
+from plexrank.images.open import open_image
+from plexrank.images.zarr_codecs import check_zstd
+
+MULTISCALE = {"datasets": [{"path": "0"}], "axes": [{"name": name} for name in "cyx"]}
+NAMES = ("blosc", "zstd", "gzip", "zlib", "bz2", "lzma", "lz4")
+OF_V3: dict[str, Callable[[], Any]] = {
+    "blosc": zarr.codecs.BloscCodec,
+    "zstd": zarr.codecs.ZstdCodec,
+    "gzip": zarr.codecs.GzipCodec,
+    "zlib": Zlib,
+    "bz2": BZ2,
+    "lzma": LZMA,
+    "lz4": LZ4,
+}
+ZEROS = bytes(2**24)
+
+
+def write(folder: Path, name: str, zarr_format: Any) -> tuple[Path, np.ndarray]:
+    """An image of one chunk, and its pixels."""
+    group = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=zarr_format)
+    codec = OF_V3[name]() if zarr_format == 3 else get_codec({"id": name})
+    pixels = noise((2, 30, 40))
+    group.create_array("0", shape=pixels.shape, chunks=pixels.shape, dtype=pixels.dtype, compressors=codec)[:] = pixels
+    found = {"multiscales": [MULTISCALE | {"version": "0.4"}]}
+    group.attrs.update(found if zarr_format == 2 else {"ome": {"version": "0.5", **found}})
+    return folder / "a.zarr", pixels
+
+
+def chunk_of(path: Path, zarr_format: int) -> Path:
+    return path / "0" / ("0.0.0" if zarr_format == 2 else "c/0/0/0")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
+def test_what_writers_use_is_read(tmp_path: Path, name: str, zarr_format: int) -> None:
+    path, pixels = write(tmp_path, name, zarr_format)
+    np.testing.assert_array_equal(open_image(path).data.compute(), pixels)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "bomb"),
+    [
+        ("bz2", bz2.compress(ZEROS)),
+        ("gzip", gzip.compress(ZEROS)),
+        ("zlib", zlib.compress(ZEROS)),
+        ("lzma", lzma.compress(ZEROS)),
+        ("lz4", len(ZEROS).to_bytes(4, "little") + b"\0" * 20),
+        ("zstd", bytes(get_codec({"id": "zstd"}).encode(ZEROS))),
+        ("blosc", b"\2\1\0\1" + len(ZEROS).to_bytes(4, "little") + bytes(4) + (32).to_bytes(4, "little") + bytes(16)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
+def test_nothing_unfolds_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, bomb: bytes, zarr_format: int
+) -> None:
+    path, _ = write(tmp_path, name, zarr_format)
+    chunk_of(path, zarr_format).write_bytes(bomb)
+    monkeypatch.setenv("PLEXRANK_MAX_CHUNK_BYTES", "1e6")
+    with pytest.raises(ImageDataError, match="set PLEXRANK_MAX_CHUNK_BYTES to a larger number"):
+        open_image(path).data.compute()
+
+
+def frame(*blocks: bytes) -> bytes:
+    """A Zstandard frame that does not say its size, of a window of 1 kB."""
+    return b"\x28\xb5\x2f\xfd" + b"\0\0" + b"".join(blocks)
+
+
+def block(kind: int, size: int, content: bytes, is_last: bool = False) -> bytes:
+    return (is_last | kind << 1 | size << 3).to_bytes(3, "little") + content
+
+
+def test_zstandard_of_unknown_size_is_bounded_by_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEXRANK_MAX_CHUNK_BYTES", "300")
+    repeated, raw = block(1, 200, b"a"), block(0, 100, bytes(100), is_last=True)
+    check_zstd(frame(repeated, raw))
+    assert get_codec({"id": "zstd"}).decode(frame(repeated, raw)) == b"a" * 200 + bytes(100)
+    with pytest.raises(ValueError, match="500 bytes that are decoded at once"):
+        check_zstd(frame(repeated, repeated, raw))
+    with pytest.raises(ValueError, match="cut short"):
+        check_zstd(frame(repeated))
