@@ -145,8 +145,19 @@ def test_on_several_hosts_the_address_is_the_one_that_others_reach(monkeypatch: 
     assert list(rendezvous._own_addresses()) == ["192.0.2.1"]
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     assert not rendezvous.is_on_one_host()
-    with pytest.raises(PlexrankError, match="node: no address by which the job's other hosts could reach it"):
-        rendezvous._listening()  # 192.0.2.1 is nobody's
+    with rendezvous._listening() as listening:  # 192.0.2.1 is nobody's
+        assert listening.getsockname()[0] == "127.0.0.1"
+
+
+def test_the_loopback_of_another_host_is_refused(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = socket.gethostname()
+    with monkeypatch.context() as patch:
+        patch.setattr(rendezvous.socket, "gethostname", lambda: "elsewhere")
+        with pytest.raises(PlexrankError, match=f"{first}: has no address by which elsewhere could reach it"):
+            _meet(meeting.place.parent, ProcessInfo(1, PROCESSES, 1))
+    _meet(meeting.place.parent, ProcessInfo(1, PROCESSES, 1))
+    meeting.thread.join()
+    assert not isinstance(meeting.outcome, PlexrankError)
 
 
 @pytest.mark.parametrize("value", [VALUE, [], np.float32(2.5), 3, None, [1, [2, (3,)]], {"a": {"b": {1, 2}}}])

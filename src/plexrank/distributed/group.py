@@ -1,8 +1,8 @@
 """Which process am I, and what the processes compute together.
 
-The only one that makes a :class:`ProcessInfo` of ``RANK``,
-``LOCAL_RANK`` and what srun calls them. Everything else is handed one. Every function that takes one is a
-collective: all processes must reach it, in the same order. With one process it does nothing costly.
+The only one that makes a :class:`ProcessInfo` of ``RANK``, ``LOCAL_RANK`` and what srun calls them. Everything else is
+handed one. Every function that takes one is a collective: all processes must reach it, in the same order. With one
+process it does nothing costly.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """How the processes of a job step find each other, and nobody else gets between them.
 
 The first one opens a key-value store at a port of its own, on the address by which the job's other hosts reach it (on a
-single host the loopback, which no other machine reaches), and leaves address and secret in a file that only its user
+single host, real or split into several nodes, the loopback, which no other machine reaches), and leaves address and secret in a file that only its user
 can read. Keys begin with half of the secret, and what a process says of itself is signed with the other half, which is
 never sent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -47,13 +48,22 @@ def meet(folder: Path, info: ProcessInfo) -> Store:
     place = folder / f"{'-'.join(step)}.json"
     if not info.is_first:
         meeting = _await_meeting(place)
-        server = _connected(meeting, info.world_size)
+        _require_in_reach(meeting)
+        server = TCPStore(
+            meeting["host"],
+            meeting["port"],
+            info.world_size,
+            is_master=False,
+            timeout=TIMEOUT,
+            wait_for_workers=False,
+        )
         store = PrefixStore(meeting["keys"], server)
         store.set(f"here-{info.process_rank}", _signature(meeting, info.process_rank))
         return store
     listening = _listening()
     address, port = listening.getsockname()[:2]
-    meeting = {"host": address, "port": port, "keys": secrets.token_hex(16), "secret": secrets.token_hex(32)}
+    meeting = {"host": address, "port": port, "name": socket.gethostname()}
+    meeting |= {"keys": secrets.token_hex(16), "secret": secrets.token_hex(32)}
     server = TCPStore(
         address,
         port,
@@ -90,26 +100,33 @@ def is_on_one_host() -> bool:
     return next((number for number in numbers if number), "1") == "1"
 
 
-def _connected(meeting: dict[str, Any], world_size: int) -> TCPStore:
-    host, port = meeting["host"], meeting["port"]
-    return TCPStore(host, port, world_size, is_master=False, timeout=TIMEOUT, wait_for_workers=False)
+def _require_in_reach(meeting: dict[str, Any]) -> None:
+    """Refuse the loopback of another host, at which nobody would answer."""
+    first, own = meeting["name"], socket.gethostname()
+    if ipaddress.ip_address(meeting["host"]).is_loopback and first != own:
+        raise PlexrankError(
+            f"{first}: has no address by which {own} could reach it (its name stands for the loopback alone); correct "
+            "/etc/hosts or the name service of the cluster"
+        )
 
 
 def _listening() -> socket.socket:
     """A listening socket at a free port of the address by which the job's other hosts reach this one."""
-    for address in [LOOPBACK] if is_on_one_host() else _own_addresses():
-        listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-        try:
-            listening.bind((address, 0))
-            listening.listen(4096)
-        except OSError:  # of a name that stands for another host
-            listening.close()
-        else:
-            return listening
-    raise PlexrankError(
-        f"{socket.gethostname()}: no address by which the job's other hosts could reach it (its name stands for none "
-        "but the loopback); correct /etc/hosts or the name service of the cluster"
-    )
+    for address in [] if is_on_one_host() else _own_addresses():
+        with contextlib.suppress(OSError):  # of a name that stands for another host
+            return _listening_at(address)
+    return _listening_at(LOOPBACK)
+
+
+def _listening_at(address: str) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        listening.bind((address, 0))
+        listening.listen(4096)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def _own_addresses() -> Iterator[str]:
