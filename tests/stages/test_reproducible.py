@@ -54,10 +54,12 @@ def test_from_the_same_checkpoints_other_threads_rank_alike(tiny_run: Path, tmp_
     for folder in ("attribution", "ranking", "report"):
         shutil.rmtree(run / folder)
     threads = "1" if os.environ.get("OMP_NUM_THREADS") == "2" else "2"
-    for stage in ("attribute", "rank"):
-        subprocess.run(
-            command(stage, run), env={**os.environ, "OMP_NUM_THREADS": threads}, check=True, capture_output=True
-        )
+    other = {**os.environ, "OMP_NUM_THREADS": threads}
+    said = [
+        subprocess.run(command(stage, run), env=other, check=True, capture_output=True, text=True).stderr
+        for stage in ("attribute", "rank")
+    ]
+    assert f"{threads} thread" in said[0]
     for name in ("ranking.csv", "predictions.csv"):
         again, before = (pd.read_csv(folder / "ranking" / name) for folder in (run, tiny_run))
         assert_frame_equal(again, before, check_exact=False, rtol=0, atol=1e-6)

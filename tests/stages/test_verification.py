@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import plexrank as from_python
-from conftest import Plexrank, without_digests
+from conftest import Plexrank, run_arguments, without_digests
 from plexrank.errors import MissingInputError, RunDirError
 from plexrank.progress import Silent
-from plexrank.rundir import RunDir
+from plexrank.rundir import RunDir, Unit
+from plexrank.stages import verification
 from plexrank.stages.verification import Verification, verify_run
 
 
@@ -100,6 +101,33 @@ def test_what_is_not_done_or_not_ours_is_no_damage(run: Path) -> None:
     assert found.not_done == ("report: not done yet",)
     assert found.foreign == (run / "tiles/.tiles.parquet.0badcafe.tmp", run / "train/notes.txt")
     assert f"not of this run: {run / 'train/notes.txt'}" in found.lines()
+
+
+def test_what_is_made_again_meanwhile_is_no_damage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, record = run / "tiles/image001.ome.zarr", run / "tiles/image001.done.json"
+    looked_at = verification._other_bytes
+
+    def look(unit: Unit) -> list[str]:
+        if unit.record == record:
+            unit.begin()
+            shutil.rmtree(store)
+        return looked_at(unit)
+
+    monkeypatch.setattr(verification, "_other_bytes", look)
+    found = found_of(run)
+    assert (found.damaged, found.not_done) == ((), ("tile image001: worked on meanwhile",))
+
+
+def test_what_a_skipped_image_left_is_not_foreign(tiny_study: Path, plexrank: Plexrank, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(tiny_study.parent, tmp_path / "cohort")) / tiny_study.name
+    overrides = run_arguments(study, tmp_path / "run", "cohort.skip_bad=true")
+    assert plexrank(*overrides, "--until", "tile").returncode == 0
+    image = next((study.parent).rglob("*001*.tif*"))
+    image.write_bytes(image.read_bytes()[:-2000])
+    assert plexrank(*overrides, "--until", "tile").returncode == 0
+    assert (tmp_path / "run/tiles/image001.failed.json").exists()
+    found = found_of(tmp_path / "run")
+    assert (found.damaged, found.foreign) == ((), ())
 
 
 def test_a_study_that_cannot_be_read_is_named(run: Path, tmp_path: Path) -> None:

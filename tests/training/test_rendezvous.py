@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 import threading
 from pathlib import Path
@@ -174,16 +175,22 @@ def test_arrays_keep_type_and_shape() -> None:
         np.testing.assert_array_equal(found, array)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.uint8, torch.bool, torch.int64])
+def test_tensors_keep_type_shape_and_place(dtype: torch.dtype) -> None:
+    sent = [torch.arange(6).reshape(2, 3).T.to(dtype), torch.tensor(1, dtype=dtype), torch.ones(2, dtype=torch.uint8)]
+    for found, one in zip(messages.unpacked(messages.packed(sent)), sent, strict=True):
+        assert (found.dtype, found.shape) == (one.dtype, one.shape)
+        assert torch.equal(found, one)
+
+
 class Evil:
     def __reduce__(self) -> tuple:
         return os.system, ("false",)
 
 
-def test_nothing_is_unpickled(tmp_path: Path) -> None:
-    torch.save(Evil(), tmp_path / "evil")
-    with pytest.raises(PlexrankError, match="another process sent what cannot be read"):
-        messages.unpacked((tmp_path / "evil").read_bytes())
-    with pytest.raises(PlexrankError, match="another process sent what cannot be read"):
-        messages.unpacked(b"\x80\x04")
+def test_nothing_is_unpickled() -> None:
+    for content in (pickle.dumps(Evil()), b"\x80\x04", b"", messages.packed(torch.ones(3))[:-1]):
+        with pytest.raises(PlexrankError, match="another process sent what cannot be read"):
+            messages.unpacked(content)
     with pytest.raises(TypeError, match="Evil is not for another process"):
         messages.packed([Evil()])

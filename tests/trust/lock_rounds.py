@@ -27,6 +27,7 @@ from plexrank.rundir import RunDir, lock
 PROCESSES = 4
 IN_MEMORY = Path("/dev/shm")
 ALREADY_OLD_S = 10 * lock.LEASE_S
+OF_JOB = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
 _forking = multiprocessing.get_context("fork")
 
 
@@ -50,6 +51,12 @@ def elsewhere(path: Path) -> None:
     _make_old(path)
 
 
+def requeued(path: Path) -> None:
+    """The owner was the same Slurm job on another host, before it was requeued."""
+    os.environ.update(OF_JOB)
+    path.write_text(json.dumps(_owner() | {"host": "elsewhere", "machine": "another", "job": OF_JOB["SLURM_JOB_ID"]}))
+
+
 def garbage(path: Path) -> None:
     """Nobody can say whose it was."""
     path.write_bytes(b"\xff\x00{")
@@ -65,7 +72,7 @@ def claimed(path: Path) -> None:
 
 
 KINDS: dict[str, Callable[[Path], None]] = {
-    kind.__name__: kind for kind in (fresh, stale, of_before, elsewhere, garbage, claimed)
+    kind.__name__: kind for kind in (fresh, stale, of_before, elsewhere, requeued, garbage, claimed)
 }
 
 
@@ -92,7 +99,7 @@ def _want(folder: Path, gate: Synchronized[int], inside: Synchronized[int], most
     while gate.value < PROCESSES:
         os.sched_yield()
     try:
-        with RunDir(folder).locked():
+        with RunDir(folder).locked(os.environ.get("SLURM_JOB_ID", "")):
             with inside.get_lock():
                 inside.value += 1
                 most.value = max(most.value, inside.value)
@@ -114,6 +121,8 @@ def one_round(folder: Path, kind: str) -> tuple[int, int]:
         process.start()
     for process in processes:
         process.join()
+    for name in OF_JOB:
+        os.environ.pop(name, None)
     entered = sum(process.exitcode == 0 for process in processes)
     left = sorted(path.name for path in folder.iterdir())
     assert not left, f"{kind}: left behind {left}"

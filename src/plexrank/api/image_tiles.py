@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import pandas as pd
 from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import MissingInputError, StudyError
 from plexrank.images.open import open_image
-from plexrank.rundir import RunDir, read_record, reading_output, reading_recorded
+from plexrank.rundir import RunDir, reading_output, reading_recorded, recorded_checksums
 from plexrank.tiles.lazy_tiles import lazy_tiles
 from plexrank.tiles.store import TileStore
 
@@ -63,8 +62,8 @@ def read_image_tiles(rundir: RunDir, image_id: str) -> ImageTiles:
         raise StudyError(f"{rundir.path}: no image {image_id!r} in this run{did_you_mean(str(image_id), ids)}")
     path = rundir.tile_store(image_id)
     store = TileStore(path)
-    if isinstance(digests := read_record(rundir.tile_record(image_id), "digests"), Mapping):
-        store.require({str(file): str(digest) for file, digest in digests.items()})
+    if (recorded := recorded_checksums(rundir.tile_record(image_id))) is not None:
+        store.require(recorded)
     with reading_output(path):
         image = open_image(path)
     return ImageTiles(

@@ -1,8 +1,9 @@
-"""Values and errors as bytes that only become plain values and tensors again: torch loads nothing else."""
+"""Values and errors as bytes: a length, JSON, and the tensors' own bytes in its order; nothing that runs code."""
 
 from __future__ import annotations
 
-import io
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import Tensor
 from plexrank import errors
 from plexrank.errors import PlexrankError, naming_damage
 
-_PLAIN = (bool, int, float, str, Tensor)
+_PLAIN = (bool, int, float, str)
+_LENGTH = 8
+"""Bytes of the number, least significant first, that says how long the JSON is."""
 _ERRORS: dict[str, type[Exception]] = {
     kind.__name__: kind
     for kind in (
@@ -30,9 +33,10 @@ def packed(value: object) -> bytes:
     Raises:
         TypeError: it holds something else.
     """
-    buffer = io.BytesIO()
-    torch.save(_taken_apart(value), buffer)
-    return buffer.getvalue()
+    tensors: list[Tensor] = []
+    text = json.dumps(_taken_apart(value, tensors)).encode()
+    parts = [one.reshape(-1).view(torch.uint8).numpy().tobytes() for one in tensors]
+    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *parts])
 
 
 def unpacked(content: bytes) -> Any:
@@ -42,7 +46,8 @@ def unpacked(content: bytes) -> Any:
         PlexrankError: these are other bytes.
     """
     with naming_damage("another process sent what cannot be read", "run the same command again", PlexrankError):
-        return _put_together(torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"))
+        start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+        return _put_together(json.loads(content[_LENGTH:start]), memoryview(content)[start:])
 
 
 def packed_error(error: Exception) -> list[object]:
@@ -71,31 +76,46 @@ def unpacked_error(found: list[Any]) -> Exception:
     return _ERRORS.get(kind, PlexrankError)(str(said[0]))
 
 
-def _taken_apart(value: object) -> object:
-    if value is None or type(value) in _PLAIN or isinstance(value, Tensor):
+def _taken_apart(value: object, tensors: list[Tensor]) -> object:
+    """What JSON holds of a value, whose tensors are put beside it."""
+    if value is None or type(value) in _PLAIN:
         return value
+    if isinstance(value, Tensor):
+        start = sum(one.nbytes for one in tensors)
+        tensors.append(value.detach().cpu().contiguous())
+        return ["tensor", str(value.dtype).removeprefix("torch."), list(value.shape), start]
     if isinstance(value, np.ndarray):
-        return ["array", torch.from_numpy(np.ascontiguousarray(value)), list(value.shape)]
+        return ["array", _taken_apart(torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape)), tensors)]
     if isinstance(value, np.generic):
-        return _taken_apart(value.item())
+        return _taken_apart(value.item(), tensors)
     if isinstance(value, Path):
         return ["path", str(value)]
     if isinstance(value, dict):
-        return ["dict", [[_taken_apart(key), _taken_apart(one)] for key, one in value.items()]]
+        return ["dict", [[_taken_apart(key, tensors), _taken_apart(one, tensors)] for key, one in value.items()]]
     for kind in (list, tuple, set):
         if type(value) is kind:
-            return [kind.__name__, [_taken_apart(one) for one in value]]
+            return [kind.__name__, [_taken_apart(one, tensors) for one in value]]
     raise TypeError(f"{type(value).__name__} is not for another process")
 
 
-def _put_together(found: Any) -> Any:
+def _put_together(found: Any, buffer: memoryview) -> Any:
     if not isinstance(found, list):
         return found
-    kind, content = found[0], found[1]
+    kind, content = found[:2]
+    if kind == "tensor":
+        return _tensor(*found[1:], buffer)
     if kind == "array":
-        return content.numpy().reshape(found[2])
+        return _put_together(content, buffer).numpy()
     if kind == "path":
         return Path(content)
     if kind == "dict":
-        return {_put_together(key): _put_together(one) for key, one in content}
-    return {"list": list, "tuple": tuple, "set": set}[kind](map(_put_together, content))
+        return {_put_together(key, buffer): _put_together(one, buffer) for key, one in content}
+    return {"list": list, "tuple": tuple, "set": set}[kind](_put_together(one, buffer) for one in content)
+
+
+def _tensor(name: str, shape: list[int], start: int, buffer: memoryview) -> Tensor:
+    dtype = getattr(torch, name)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if not nbytes:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(buffer[start : start + nbytes]), dtype=dtype).reshape(shape)

@@ -1,9 +1,9 @@
 """How the processes of a job step find each other, and nobody else gets between them.
 
 The first one opens a key-value store at a port of its own, on the address by which the job's other hosts reach it (on a
-single host, real or split into several nodes, the loopback, which no other machine reaches), and leaves address and secret in a file that only its user
-can read. Keys begin with half of the secret, and what a process says of itself is signed with the other half, which is
-never sent.
+single host, which may be several nodes to Slurm, the loopback, which no other machine reaches), and leaves address and
+secret in a file that only its user can read. Keys begin with half of the secret, and what a process says of itself is
+signed with the other half, which is never sent.
 """
 
 from __future__ import annotations

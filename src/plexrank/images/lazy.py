@@ -129,8 +129,11 @@ def lazy_array(pixels: Pixels) -> da.Array:
 
 
 def named(names: list[str]) -> tuple[str, ...] | None:
-    """Channel names as files give them: trimmed, an absent one among others numbered, None where all are absent."""
-    trimmed = [name.strip() for name in names]
+    """Channel names as files give them: trimmed, an absent one among others numbered, None where all are absent.
+
+    Fields of a fixed width are filled up with NULs.
+    """
+    trimmed = [name.rstrip("\0").strip() for name in names]
     if not any(trimmed):
         return None
     return tuple(name or f"unnamed_{number}" for number, name in enumerate(trimmed, start=1))

@@ -9,7 +9,7 @@ from plexrank.cohorts.panel import Panel
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import ImageDataError
 from plexrank.images.image_path import size_and_mtime
-from plexrank.rundir import Json, RunDir, Unit, read_record
+from plexrank.rundir import Json, RunDir, Unit, read_record, recorded_checksums
 from plexrank.settings import TileSettings
 
 LAYOUT = 2
@@ -50,8 +50,7 @@ class ImageUnits:
 
     def stored_digests(self, image: ImageRecord) -> dict[str, str]:
         """What tells an image's tile store from others: a digest by file, as the tile stage recorded them."""
-        digests = read_record(self._rundir.tile_record(image.image_id), "digests")
-        return {str(file): str(digest) for file, digest in digests.items()} if isinstance(digests, Mapping) else {}
+        return recorded_checksums(self._rundir.tile_record(image.image_id)) or {}
 
     def _make(self, image: ImageRecord) -> Unit:
         return Unit(

@@ -9,6 +9,7 @@ from plexrank.rundir.record import (
     load_record,
     read_record,
     reading_recorded,
+    recorded_checksums,
     recorded_digest,
     require_recorded,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "read_text",
     "reading_output",
     "reading_recorded",
+    "recorded_checksums",
     "recorded_digest",
     "replacing",
     "require_plain_files",

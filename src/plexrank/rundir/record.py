@@ -14,7 +14,7 @@ from plexrank.rundir.digests import Json, digest, file_checksum, file_digest, ou
 from plexrank.rundir.directory import reading_output
 
 _OWN_DIGEST = "record sha256"
-_OUTPUT_DIGESTS, _CHECKSUMS = "sha256", "crc32c"
+_OUTPUT_DIGESTS, _CHECKSUMS, _OWN_CHECKSUMS = "sha256", "crc32c", "digests"
 
 
 class DamagedOutputError(RunDirError):
@@ -67,6 +67,12 @@ def read_record(record: Path, *keys: str) -> Json:
         return None
     found: Json = value
     return found
+
+
+def recorded_checksums(record: Path) -> dict[str, str] | None:
+    """What a done-record keeps of outputs that carry checksums of their own, by file, ``None`` where it keeps none."""
+    found = read_record(record, _OWN_CHECKSUMS)
+    return {str(file): str(digest) for file, digest in found.items()} if isinstance(found, Mapping) else None
 
 
 def recorded_digest(record: Path, output: Path) -> str | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from plexrank.attribution.store import BLOCK_TILES, AttributionBlock, AttributionStore
 from plexrank.errors import RunDirError
 from plexrank.planning.plan import Plan
-from plexrank.rundir import read_record
+from plexrank.rundir import recorded_checksums
 
 
 def attribution_blocks(
@@ -31,9 +31,8 @@ def open_attribution(plan: Plan, fold: int, seed: int) -> AttributionStore:
     unit, training = plan.attribute(fold, seed), plan.train(fold, seed)
     with unit.blamed():
         store = AttributionStore(plan.rundir.attribution(fold, seed))
-        digests = read_record(unit.record, "digests")
-        if isinstance(digests, Mapping):  # which attributions of before have not
-            store.require({str(file): str(digest) for file, digest in digests.items()})
+        if (recorded := recorded_checksums(unit.record)) is not None:  # which attributions of before have not
+            store.require(recorded)
         if (store.fold, store.seed) != (fold, seed):
             raise RunDirError(
                 f"{store.path}: of fold {store.fold} seed {store.seed}; delete it and run the attribute stage again"

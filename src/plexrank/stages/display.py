@@ -14,7 +14,7 @@ from plexrank.errors import StudyError
 from plexrank.planning.plan import Plan
 from plexrank.planning.results import read_ranking
 from plexrank.report.gallery import top_channels
-from plexrank.rundir import Unit, read_record
+from plexrank.rundir import Unit, recorded_checksums
 from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.display import MOST_SHOWN, set_display
 from plexrank.tiles.store import TileStore
@@ -37,10 +37,10 @@ def show_channels(plan: Plan, shown: Sequence[str]) -> None:
     brightest = _brightest(TileTable(plan))
 
     def show_in(store: Path, unit: Unit) -> None:
-        recorded = read_record(unit.record, "digests")
+        recorded = recorded_checksums(unit.record)
         with unit.blamed():
             opened = TileStore(store)
-            opened.require(recorded if isinstance(recorded, dict) else {})
+            opened.require(recorded or {})
             if not set_display(store, shown, brightest):
                 return
             digests = opened.digests()

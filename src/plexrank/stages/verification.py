@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from plexrank.rundir.atomic import ASIDE, name_replaced
 from plexrank.stages.attributions import open_attribution
 from plexrank.stages.tiled_cohort import open_store
 from plexrank.study import load_study
-from plexrank.tiles.store import TileStore
 from plexrank.wording import counted
 
 _NO_DAMAGE = ("not done yet", "changed: ")
@@ -97,28 +96,31 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
         PlexrankError: the study or samplesheet of the run is wrong.
     """
     rundir.require()
-    damaged = [problem for check in (rundir.require_study, rundir.last_command) if (problem := _problem(check))]
-    damaged += _damaged_notes(rundir)
+    damaged = _damaged_notes(rundir)
     try:
         plan = make_plan(rundir, load_study(rundir.study))
     except PlexrankError as error:
         raise RunDirError("\n".join(damaged)) if damaged else error from error
-    units = {unit.record: (stage, unit) for stage in STAGES for unit in plan.units(stage)}
+    units = {unit.record: unit for stage in STAGES for unit in plan.units(stage)}
+    within = _checks_within(plan)
     not_done, without_digests, checked, num_bytes = [], [], 0, 0
     with reporter.counting("verify", len(units)) as counting:
-        for stage, unit in units.values():
-            reason = unit.why_not_done()
-            if reason is None:
+        for record, unit in units.items():
+            before, reason = load_record(record), unit.why_not_done()
+            if reason is not None and not reason.startswith(_NO_DAMAGE):
+                problems = [f"{record}: {unit.name}: {reason}; run plexrank run again"]
+            else:
+                problems = _other_bytes(unit) or (_problems(within.get(record)) if reason is None else [])
+            if load_record(record) != before:  # withdrawn before outputs are touched
+                not_done.append(f"{unit.name}: worked on meanwhile")
+            elif reason is None:
                 checked += 1
                 num_bytes += sum(map(size_bytes, unit.outputs))
-                record = load_record(unit.record) or {}
-                without_digests += [unit.name] * ("sha256" not in record)
-                damaged += _other_bytes(unit) or _damaged_within(stage, unit, plan)
-            elif reason.startswith(_NO_DAMAGE):
-                not_done.append(f"{unit.name}: {reason}")
-                damaged += _other_bytes(unit)
+                without_digests += [unit.name] * ("sha256" not in (before or {}))
+                damaged += problems
             else:
-                damaged.append(f"{unit.record}: {unit.name}: {reason}; run plexrank run again")
+                not_done += [f"{unit.name}: {reason}"] * reason.startswith(_NO_DAMAGE)
+                damaged += problems
             counting.advance()
     for fold, seed in plan.fold_seeds:
         damaged += _damaged_progress(rundir.training(fold, seed))
@@ -129,26 +131,30 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
         tuple(damaged),
         tuple(not_done),
         tuple(without_digests),
-        tuple(_foreign(plan, set(units))),
+        tuple(_foreign(plan, units)),
     )
 
 
-def _problem(check: Callable[[], object]) -> str | None:
-    """What a check says, where it raises."""
-    try:
-        check()
-    except (RunDirError, MissingInputError) as error:
-        return str(error)
-    return None
+def _problems(*checks: Callable[[], object] | None) -> list[str]:
+    """What checks say, of those that raise."""
+    found = []
+    for check in filter(None, checks):
+        try:
+            check()
+        except (RunDirError, MissingInputError) as error:
+            found.append(str(error))
+    return found
 
 
-def _damaged_notes(rundir: RunDir) -> Iterator[str]:
+def _damaged_notes(rundir: RunDir) -> list[str]:
     """What is wrong with the small files that no unit writes."""
-    if problem := _problem(lambda: read_skipped(rundir.skipped)):
-        yield problem
-    for path in (rundir.graph, *sorted(rundir.tiles_table.parent.glob("*.failed.json"))):
-        if path.exists() and (problem := _problem(partial(_read_json, path))):
-            yield problem
+    notes = (rundir.graph, *sorted(rundir.tiles_table.parent.glob("*.failed.json")))
+    return _problems(
+        rundir.require_study,
+        rundir.last_command,
+        lambda: read_skipped(rundir.skipped),
+        *(partial(_read_json, path) for path in notes if path.exists()),
+    )
 
 
 def _read_json(path: Path) -> None:
@@ -158,45 +164,42 @@ def _read_json(path: Path) -> None:
 
 def _other_bytes(unit: Unit) -> list[str]:
     """Which outputs of a unit are not what its record, where there is one, has the digests of."""
-    checks = [partial(unit.require_intact, output, thoroughly=True) for output in unit.outputs]
-    return [problem for check in checks if (problem := _problem(check))]
+    return _problems(*(partial(unit.require_intact, output, thoroughly=True) for output in unit.outputs))
 
 
-def _damaged_within(stage: str, unit: Unit, plan: Plan) -> list[str]:
-    """What is wrong with the outputs of a finished unit beside their bytes."""
-    problem = _problem(partial(_require_whole, stage, unit, plan))
-    return [problem] if problem else []
+def _checks_within(plan: Plan) -> dict[Path, Callable[[], object]]:
+    """By done-record, what reads outputs with checksums of their own and holds them against what they are to be."""
 
+    def read_training(fold: int, seed: int) -> None:
+        from plexrank.stages.trained_units import read_trained  # loads torch
 
-def _require_whole(stage: str, unit: Unit, plan: Plan) -> None:
-    """Read the outputs of a finished unit that carry checksums of their own, and hold all against what they are to be.
+        read_trained(plan, fold, seed)
 
-    Raises:
-        DamagedOutputError: one is not what the unit wrote, or is of another unit.
-    """
-    if stage == "tile":
-        images = [index for index, image in enumerate(plan.cohort.images) if plan.tile(image).record == unit.record]
-        for image in images:
-            with unit.blamed():
-                _read_all(open_store(plan, image))
-    for fold, seed in plan.fold_seeds:
-        if unit.record == plan.rundir.training_record(fold, seed):
-            from plexrank.stages.trained_units import read_trained  # loads torch
+    def read_attribution(fold: int, seed: int) -> None:
+        with plan.attribute(fold, seed).blamed():
+            for _ in open_attribution(plan, fold, seed).blocks():
+                pass
 
-            read_trained(plan, fold, seed)
-        elif unit.record == plan.rundir.attribution_record(fold, seed):
-            with unit.blamed():
-                for _ in open_attribution(plan, fold, seed).blocks():
-                    pass
-    if stage == "train" and unit.outputs[0].suffix == ".npz":
+    def read_null(unit: Unit) -> None:
         with unit.reading(unit.outputs[0]):
             read_null_unit(unit.outputs[0])
 
+    checks: dict[Path, Callable[[], object]] = {
+        plan.tile(image).record: partial(_read_tiles, plan, index) for index, image in enumerate(plan.cohort.images)
+    }
+    checks |= {unit.record: partial(read_null, unit) for unit in plan.null_units()}
+    for fold, seed in plan.fold_seeds:
+        checks[plan.rundir.training_record(fold, seed)] = partial(read_training, fold, seed)
+        checks[plan.rundir.attribution_record(fold, seed)] = partial(read_attribution, fold, seed)
+    return checks
 
-def _read_all(store: TileStore) -> None:
-    for row in range(store.grid.rows):
-        for col in range(store.grid.cols):
-            store.read_tile(row, col)
+
+def _read_tiles(plan: Plan, image: int) -> None:
+    with plan.tile(plan.cohort.images[image]).blamed():
+        store = open_store(plan, image)
+        for row in range(store.grid.rows):
+            for col in range(store.grid.cols):
+                store.read_tile(row, col)
 
 
 def _damaged_progress(folder: Path) -> Iterator[str]:
@@ -206,19 +209,22 @@ def _damaged_progress(folder: Path) -> Iterator[str]:
         from plexrank.training.checkpoint import load  # loads torch
 
         for path in paths:
-            if problem := _problem(partial(load, path)):
+            for problem in _problems(partial(load, path)):
                 yield f"{problem.rpartition('; ')[0]}; delete it: nothing rests on it, trainings only go on from it"
 
 
-def _foreign(plan: Plan, records: set[Path]) -> Iterator[Path]:
+def _foreign(plan: Plan, units: Mapping[Path, Unit]) -> Iterator[Path]:
     """What lies in the folders of units and is no part of them, and what processes left that were killed."""
     rundir = plan.rundir
-    own = {*records, *(output for stage in STAGES for unit in plan.units(stage) for output in unit.outputs)}
+    own = {*units, *(output for unit in units.values() for output in unit.outputs)}
     own |= {rundir.lock, rundir.study, rundir.provenance, rundir.skipped, rundir.jobs, rundir.logs}
     own |= {rundir.image_failure(image.image_id) for image in plan.cohort.images}
+    for skipped in plan.skipped:
+        own |= {rundir.tile_record(skipped.image_id), rundir.tile_store(skipped.image_id)}
+        own.add(rundir.image_failure(skipped.image_id))
     own |= {
         folder / name
-        for folder in {record.parent for record in records if record.name == "done.json"}
+        for folder in {record.parent for record in units if record.name == "done.json"}
         for name in ("last.pt", "last.pt.prev", "best.pt")
     }
     folders = {parent for path in own for parent in path.parents if parent.is_relative_to(rundir.path)}
