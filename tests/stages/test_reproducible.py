@@ -54,7 +54,7 @@ def test_from_the_same_checkpoints_other_threads_rank_alike(tiny_run: Path, tmp_
     for folder in ("attribution", "ranking", "report"):
         shutil.rmtree(run / folder)
     threads = "1" if os.environ.get("OMP_NUM_THREADS") == "2" else "2"
-    other = {**os.environ, "OMP_NUM_THREADS": threads}
+    other = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     said = [
         subprocess.run(command(stage, run), env=other, check=True, capture_output=True, text=True).stderr
         for stage in ("attribute", "rank")
