@@ -103,7 +103,8 @@ def _put_together(found: Any, buffer: memoryview) -> Any:
         return found
     kind, content = found[:2]
     if kind == "tensor":
-        return _tensor(*found[1:], buffer)
+        _, name, shape, start = found
+        return _tensor(name, shape, start, buffer)
     if kind == "array":
         return _put_together(content, buffer).numpy()
     if kind == "path":
