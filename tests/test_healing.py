@@ -7,9 +7,11 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+import tifffile
 
 from conftest import Plexrank, run_arguments
 from plexrank.errors import MissingInputError, ReadFailedError, RunDirError
@@ -222,7 +224,16 @@ def test_a_folder_that_leads_to_another_of_the_run_is_refused(
     assert (run / "ranking" / "ranking.csv").read_bytes() == undisturbed
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()], ids=["disk", "memory"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ESTALE, "Stale file handle"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.ESHUTDOWN, "Cannot send after transport endpoint shutdown"),
+        MemoryError(),
+    ],
+    ids=["disk", "ticket", "Lustre", "memory"],
+)
 def test_what_may_pass_leaves_the_finished_work_alone(
     run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -242,10 +253,44 @@ def test_what_may_pass_leaves_the_finished_work_alone(
 def test_an_image_that_cannot_be_read_now_is_not_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ESTALE, "Stale file handle")
-
+    overrides = ["cohort.skip_bad=true"]
     study = RunDir(run).study
+    shutil.rmtree(run / "tiles")
+    opened = tifffile.TiffFile
+
+    def fail(file: object, *others: object, **more: object) -> tifffile.TiffFile:
+        if "image001" in str(getattr(file, "name", file)):
+            raise RuntimeError("no TIFF") from OSError(errno.ESTALE, "Stale file handle")
+        return opened(file, *others, **more)
+
     monkeypatch.setattr("tifffile.TiffFile", fail)
-    with pytest.raises(ReadFailedError, match=r"image001.*could not be read now \(.*Stale file handle\)"):
-        check_study_file(study, ["cohort.skip_bad=true"])
+    message = r"image001.*could not be read now \(.*Stale file handle\)"
+    with pytest.raises(ReadFailedError, match=message):
+        check_study_file(study, overrides)
+    plan = make_plan(RunDir(run), load_study(study, overrides), for_tiling=True)
+    with pytest.raises(ReadFailedError, match=message):
+        run_stages(plan, ["tile"], Silent())
+    states = [plan.tile(image).why_not_done() for image in plan.cohort.images]
+    assert states == ["not done yet", *[None] * 31]
+    assert not list((run / "tiles").glob("*.failed.json"))
+
+
+@pytest.mark.parametrize("name", ["train/fold-0/seed-0/done.json", "provenance.json"])
+def test_a_small_file_that_cannot_be_read_now_is_no_damage(
+    run: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    read = Path.read_text
+
+    def fail(path: Path, *others: str, **more: str) -> str:
+        if path == run / name:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path, *others, **more)
+
+    before = (run / name).read_bytes()
+    monkeypatch.setattr(Path, "read_text", fail)
+    rundir = RunDir(run)
+    plan = make_plan(rundir, load_study(rundir.study))
+    work = {"provenance.json": partial(rundir.add_provenance, {"command": "run"})}
+    with pytest.raises(ReadFailedError, match=rf"{name}: could not be read now \(.*Input/output error\)"):
+        work.get(name, partial(run_stages, plan, ["train"], Silent()))()
+    assert (run / name).read_bytes() == before

@@ -5,7 +5,7 @@ PlexrankError                 1
 ├── ImageDataError           65   an image can be found but not used
 ├── MissingInputError        66   a file that is named does not exist
 ├── RunDirError               1   a run directory, store or checkpoint is torn or foreign
-├── ReadFailedError           1   memory, the disk or the network failed while a file was read
+├── ReadFailedError           1   memory, the disk, the network or permissions failed while a file was read
 └── StoppedEarly             75   stopped on request; the same command goes on
 
 A message names the file, the row or key, what was found, what was expected, and the remedy.
@@ -18,10 +18,14 @@ import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_PASSING = frozenset(
-    {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EREMOTEIO}
-    | {errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}
-)
+_OF_THE_MACHINE = """
+    EIO EAGAIN EBUSY EINTR EMFILE ENFILE ENOMEM ENOBUFS ENOLCK
+    ESTALE EREMOTEIO ENOLINK ENOTCONN ESHUTDOWN ECONNABORTED ECONNREFUSED ECONNRESET
+    ETIMEDOUT EHOSTDOWN EHOSTUNREACH ENETDOWN ENETRESET ENETUNREACH
+    EACCES EPERM EKEYEXPIRED EKEYREVOKED EKEYREJECTED ENOKEY
+"""
+_PASSING = frozenset(getattr(errno, name) for name in _OF_THE_MACHINE.split() if hasattr(errno, name))
+"""What a disk, a network or a ticket that has expired says; not every system has all."""
 
 
 class PlexrankError(Exception):
@@ -53,7 +57,7 @@ class RunDirError(PlexrankError):
 
 
 class ReadFailedError(PlexrankError):
-    """A file could not be read now, of which nothing is to be concluded about the file."""
+    """A file could not be read now, of which nothing is to be concluded about the file: it may be whole."""
 
 
 class StoppedEarly(PlexrankError):
@@ -101,13 +105,14 @@ def naming_input(where: str) -> Iterator[None]:
 
     Raises:
         StudyError: no path can be like that (too long, a circle of links).
-        MissingInputError: the file cannot be read.
+        MissingInputError: the file is not there, or this user may not read it.
         ReadFailedError: memory, the disk or the network failed.
     """
     try:
         yield
     except OSError as error:
-        _refuse_passing(error, where)
+        if not isinstance(error, PermissionError):
+            refuse_passing(error, where)
         reason = error.strerror or str(error)
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
             raise StudyError(f"{where}: not a usable path ({reason}); correct it") from error
@@ -128,22 +133,31 @@ def naming_damage(where: str, remedy: str, kind: type[PlexrankError]) -> Iterato
 
     Raises:
         PlexrankError: of ``kind``; one of our own passes as it is.
-        ReadFailedError: memory, the disk or the network failed.
+        ReadFailedError: as by :func:`refuse_passing`.
     """
     try:
         yield
     except PlexrankError:
         raise
     except Exception as error:
-        _refuse_passing(error, where)
+        refuse_passing(error, where)
         raise kind(f"{where} ({one_line(error)}); {remedy}") from error
 
 
-def _refuse_passing(error: Exception, where: str) -> None:
-    """Raise ReadFailedError where an error says nothing of the file that was read."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING):
-        reason = one_line(error)
-        raise ReadFailedError(f"{where}: could not be read now ({reason}); run the same command again") from error
+def refuse_passing(error: Exception, where: str) -> None:
+    """Tell apart what says nothing of the file that was read.
+
+    Raises:
+        ReadFailedError: memory, the disk, the network or permissions failed, or the error was made of such a one.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING):
+            raise ReadFailedError(
+                f"{where}: could not be read now ({one_line(cause)}); run the same command again, and if that does not "
+                "help, see to the permissions, the disk or the memory"
+            ) from error
+        cause = cause.__cause__
 
 
 def one_line(error: BaseException) -> str:

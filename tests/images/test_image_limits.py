@@ -110,6 +110,20 @@ def many_tags(path: Path) -> Path:
     return path
 
 
+def shared_tables(path: Path) -> Path:
+    """A TIFF of 40 pages that all say their 10⁵ strips lie where the file ends."""
+    pages, strips = 40, 10**5
+    size = 8 + pages * 30
+    with path.open("wb") as file:
+        file.write(struct.pack("<2sHI", b"II", 42, 8))
+        for page in range(1, pages + 1):
+            offsets, counts = ((tag, 4, strips, size) for tag in (273, 279))
+            following = 8 + page * 30 if page < pages else 0
+            file.write(struct.pack("<HHHIIHHIII", 2, *offsets, *counts, following))
+        file.write(bytes(4 * strips))
+    return path
+
+
 ANNOUNCED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a width of 2³⁵": (
         lambda f: tiff(f / "a.tif", {WIDTH: 2**35}),
@@ -167,7 +181,8 @@ ANNOUNCED: dict[str, tuple[Callable[[Path], Path], str]] = {
         ),
         "holds 2000 of 999999999 × 999999999 pixels",
     ),
-    "JPEG 2000 of 400 components": (lambda f: many_components(f / "a.tif"), "a segment says it holds 400 components"),
+    "JPEG 2000 of 400 components": (lambda f: many_components(f / "a.tif"), "holds 400 samples a pixel, expected 1"),
+    "pages of one table": (lambda f: shared_tables(f / "a.tif"), "its pages announce 2400000 bytes of tags"),
     "a million tags": (lambda f: many_tags(f / "a.tif"), "page 1 has 1048576 tags"),
     "JPEGs of 60000 × 60000": (lambda f: jpeg(f / "a.tif"), "a segment says it holds 60000 × 60000 px"),
 }

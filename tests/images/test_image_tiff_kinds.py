@@ -118,6 +118,12 @@ def test_jpeg2000_comes_back_in_pieces(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_image(path).data[1:, 30:70, 40:].compute(), pixels[1:, 30:70, 40:])
 
 
+def test_jpeg2000_of_many_samples(tmp_path: Path) -> None:
+    pixels = noise((70, 90, 7))
+    tifffile.imwrite(tmp_path / "a.tif", pixels, planarconfig="contig", compression="jpeg2000", tile=(32, 32))
+    np.testing.assert_array_equal(open_image(tmp_path / "a.tif").data.compute(), pixels.transpose(2, 0, 1))
+
+
 def test_a_region_reads_only_its_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.ome.tiff"
     tifffile.imwrite(path, noise((3, 256, 256)), photometric="minisblack", tile=(32, 32), compression="zlib", ome=True)

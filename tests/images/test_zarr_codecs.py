@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import pickle
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from zarr.codecs.numcodecs import BZ2, LZ4, LZMA, Zlib
 
 from image_files import noise
 from plexrank.errors import ImageDataError
+from plexrank.images import zarr_codecs
 from plexrank.images.open import open_image
 from plexrank.images.zarr_codecs import check_zstd
 
@@ -58,28 +60,58 @@ def test_what_writers_use_is_read(tmp_path: Path, name: str, zarr_format: int) -
     np.testing.assert_array_equal(open_image(path).data.compute(), pixels)
 
 
+BOMBS = {
+    "bz2": bz2.compress(ZEROS),
+    "gzip": gzip.compress(ZEROS),
+    "zlib": zlib.compress(ZEROS),
+    "lzma": lzma.compress(ZEROS),
+    "lz4": len(ZEROS).to_bytes(4, "little") + b"\0" * 20,
+    "zstd": bytes(get_codec({"id": "zstd"}).encode(ZEROS)),
+    "blosc": b"\2\1\0\1" + len(ZEROS).to_bytes(4, "little") + bytes(4) + (32).to_bytes(4, "little") + bytes(16),
+}
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize(
-    ("name", "bomb"),
-    [
-        ("bz2", bz2.compress(ZEROS)),
-        ("gzip", gzip.compress(ZEROS)),
-        ("zlib", zlib.compress(ZEROS)),
-        ("lzma", lzma.compress(ZEROS)),
-        ("lz4", len(ZEROS).to_bytes(4, "little") + b"\0" * 20),
-        ("zstd", bytes(get_codec({"id": "zstd"}).encode(ZEROS))),
-        ("blosc", b"\2\1\0\1" + len(ZEROS).to_bytes(4, "little") + bytes(4) + (32).to_bytes(4, "little") + bytes(16)),
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
 def test_nothing_unfolds_beyond_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, bomb: bytes, zarr_format: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, zarr_format: int
 ) -> None:
     path, _ = write(tmp_path, name, zarr_format)
-    chunk_of(path, zarr_format).write_bytes(bomb)
+    chunk_of(path, zarr_format).write_bytes(BOMBS[name])
     monkeypatch.setenv("PLEXRANK_MAX_CHUNK_BYTES", "1e6")
     with pytest.raises(ImageDataError, match="set PLEXRANK_MAX_CHUNK_BYTES to a larger number"):
         open_image(path).data.compute()
+
+
+@pytest.mark.parametrize(
+    ("name", "zarr_format"), [*((name, 2) for name in NAMES), *((name, 3) for name in ("blosc", "zstd", "gzip"))]
+)
+def test_nothing_unfolds_beyond_the_chunks_of_its_array(tmp_path: Path, name: str, zarr_format: int) -> None:
+    path, _ = write(tmp_path, name, zarr_format)
+    chunk_of(path, zarr_format).write_bytes(BOMBS[name])
+    with pytest.raises(ImageDataError, match="more than the array's chunks hold"):
+        open_image(path).data.compute()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_codecs_travel_to_other_processes(name: str) -> None:
+    codec = get_codec({"id": name})
+    assert type(pickle.loads(pickle.dumps(codec))) is type(codec)
+    assert pickle.loads(pickle.dumps(codec)).decode(codec.encode(b"abc")) == b"abc"
+
+
+def test_what_follows_each_other_is_read_as_the_libraries_do() -> None:
+    members = b"".join(gzip.compress(b"ab") for _ in range(3000))
+    assert get_codec({"id": "gzip"}).decode(members + bytes(9)) == b"ab" * 3000
+    assert get_codec({"id": "bz2"}).decode(bz2.compress(b"ab") * 2) == b"abab"
+    assert get_codec({"id": "zlib"}).decode(zlib.compress(b"ab") * 2) == b"ab"
+    for name in ("gzip", "bz2", "zlib", "lzma"):
+        with pytest.raises(EOFError):
+            get_codec({"id": name}).decode(get_codec({"id": name}).encode(b"abc" * 100)[:-9])
+
+
+SKIPPED = (0x184D2A50).to_bytes(4, "little") + bytes(4)
 
 
 def frame(*blocks: bytes) -> bytes:
@@ -100,3 +132,12 @@ def test_zstandard_of_unknown_size_is_bounded_by_its_blocks(monkeypatch: pytest.
         check_zstd(frame(repeated, repeated, raw))
     with pytest.raises(ValueError, match="cut short"):
         check_zstd(frame(repeated))
+
+
+def test_zstandard_of_endless_frames_and_blocks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zarr_codecs, "_MOST_BLOCKS", 100)
+    last = frame(block(0, 0, b"", is_last=True))
+    for what, chunk in (("frames", last * 102), ("blocks", frame(block(0, 0, b"") * 102)), ("frames", SKIPPED * 102)):
+        with pytest.raises(ValueError, match=f"a Zstandard chunk of too many {what}"):
+            check_zstd(chunk + last)
+    check_zstd(last * 100)

@@ -173,6 +173,8 @@ def test_arrays_keep_type_and_shape() -> None:
         found = messages.unpacked(messages.packed(array))
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(found, array)
+    swapped = messages.unpacked(messages.packed(np.arange(3, dtype=">i4")))
+    np.testing.assert_array_equal(swapped, [0, 1, 2])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.uint8, torch.bool, torch.int64])

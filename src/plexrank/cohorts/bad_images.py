@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
-from plexrank.errors import ImageDataError, MissingInputError, PlexrankError
+from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, ReadFailedError
 from plexrank.images.channel_names import fold_name
 from plexrank.rundir import read_text, reading_output, write_text
 from plexrank.wording import counted
@@ -54,6 +54,13 @@ def problems_of_images(bad: Sequence[BadImage], root: Path) -> list[PlexrankErro
         hint = f" The paths of the samplesheet start at cohort.root, {root}" if kind is MissingInputError else ""
         problems.append(kind(f"{images[0].record.sheet}: {len(images)} images: {reason}: {examples}, ….{hint}"))
     return problems
+
+
+def raise_not_read(failed: Sequence[ReadFailedError]) -> None:
+    """Raise the first of images that could not be read now, with the number of others; nothing for none."""
+    if failed:
+        others = f" (and {counted(len(failed) - 1, 'more image')})" if len(failed) > 1 else ""
+        raise ReadFailedError(f"{failed[0]}{others}") from failed[0]
 
 
 def find_empty(images: Sequence[ImageRecord], signal: Signal) -> list[BadImage]:

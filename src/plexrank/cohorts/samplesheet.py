@@ -14,7 +14,6 @@ from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_shortened
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import (
     PlexrankError,
-    ReadFailedError,
     StudyError,
     problems_of,
     raise_problems,
@@ -70,18 +69,10 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image and why it cannot be used.
-
-    Raises:
-        ReadFailedError: ``error`` itself, which says nothing of the image: it may be whole, and is not left out.
-    """
+    """An image and why it cannot be used; of one that could not be read now, nothing is known."""
 
     record: ImageRecord
     error: PlexrankError
-
-    def __post_init__(self) -> None:
-        if isinstance(self.error, ReadFailedError):
-            raise self.error
 
     @property
     def reason(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ _ERRORS: dict[str, type[Exception]] = {
     kind.__name__: kind
     for kind in (
         *(errors.PlexrankError, errors.StudyError, errors.ImageDataError, errors.MissingInputError),
-        *(errors.RunDirError, errors.StoppedEarly, ValueError),
+        *(errors.RunDirError, errors.ReadFailedError, errors.StoppedEarly, ValueError),
     )
 }
 """Errors that travel; others as the nearest kind that they are of."""
@@ -46,8 +47,9 @@ def unpacked(content: bytes) -> Any:
         PlexrankError: these are other bytes.
     """
     with naming_damage("another process sent what cannot be read", "run the same command again", PlexrankError):
-        start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
-        return _put_together(json.loads(content[_LENGTH:start]), memoryview(content)[start:])
+        buffer = io.BytesIO(content)
+        length = int.from_bytes(buffer.read(_LENGTH), "little")
+        return _put_together(json.loads(buffer.read(length)), buffer)
 
 
 def packed_error(error: Exception) -> list[object]:
@@ -81,12 +83,12 @@ def _taken_apart(value: object, tensors: list[Tensor]) -> object:
     if value is None or type(value) in _PLAIN:
         return value
     if isinstance(value, Tensor):
-        start = sum(one.nbytes for one in tensors)
         tensors.append(value.detach().cpu().contiguous())
-        return ["tensor", str(value.dtype).removeprefix("torch."), list(value.shape), start]
+        return ["tensor", str(value.dtype).removeprefix("torch."), list(value.shape)]
     if isinstance(value, np.ndarray):
-        return ["array", _taken_apart(torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape)), tensors)]
-    if isinstance(value, np.generic):
+        native = np.array(value, value.dtype.newbyteorder("="), order="C")
+        return ["array", _taken_apart(torch.from_numpy(native), tensors)]
+    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
         return _taken_apart(value.item(), tensors)
     if isinstance(value, Path):
         return ["path", str(value)]
@@ -98,13 +100,14 @@ def _taken_apart(value: object, tensors: list[Tensor]) -> object:
     raise TypeError(f"{type(value).__name__} is not for another process")
 
 
-def _put_together(found: Any, buffer: memoryview) -> Any:
+def _put_together(found: Any, buffer: BinaryIO) -> Any:
+    """The value, whose tensors follow in the buffer."""
     if not isinstance(found, list):
         return found
     kind, content = found[:2]
     if kind == "tensor":
-        _, name, shape, start = found
-        return _tensor(name, shape, start, buffer)
+        _, name, shape = found
+        return _tensor(name, shape, buffer)
     if kind == "array":
         return _put_together(content, buffer).numpy()
     if kind == "path":
@@ -114,9 +117,9 @@ def _put_together(found: Any, buffer: memoryview) -> Any:
     return {"list": list, "tuple": tuple, "set": set}[kind](_put_together(one, buffer) for one in content)
 
 
-def _tensor(name: str, shape: list[int], start: int, buffer: memoryview) -> Tensor:
+def _tensor(name: str, shape: list[int], buffer: BinaryIO) -> Tensor:
     dtype = getattr(torch, name)
     nbytes = math.prod(shape) * dtype.itemsize
     if not nbytes:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(buffer[start : start + nbytes]), dtype=dtype).reshape(shape)
+    return torch.frombuffer(bytearray(buffer.read(nbytes)), dtype=dtype).reshape(shape)

@@ -133,7 +133,7 @@ def named(names: list[str]) -> tuple[str, ...] | None:
 
     Fields of a fixed width are filled up with NULs.
     """
-    trimmed = [name.rstrip("\0").strip() for name in names]
+    trimmed = [name.strip().strip("\0").strip() for name in names]
     if not any(trimmed):
         return None
     return tuple(name or f"unnamed_{number}" for number, name in enumerate(trimmed, start=1))

@@ -211,7 +211,7 @@ def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPi
     import zarr  # images of other formats do without
     from zarr.storage import LocalStore
 
-    import plexrank.images.zarr_codecs  # noqa: F401 - which zarr decodes with from then on
+    from plexrank.images.zarr_codecs import bound_chunks  # with which zarr decodes from then on
 
     multiscale = attributes["multiscales"][0]
     folder = _array_folder(path, group, multiscale)
@@ -231,6 +231,7 @@ def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPi
             raise ImageDataError(f"{path}: holds {side} planes along {name}; export one of them, or a projection")
     order = (names.index("c") if "c" in names else None, names.index("y"), names.index("x"))
     _require_chunks(path, array)
+    bound_chunks(array)
     pixels = _ZarrPixels(array, order, np.dtype(array.dtype).newbyteorder("="))
     require_size(path, pixels.shape)
     return pixels

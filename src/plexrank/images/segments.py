@@ -240,7 +240,7 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
     def decoder(first: int) -> Callable[[bytes, int], npt.NDArray[Any]]:
         def decode(content: bytes, index: int) -> npt.NDArray[Any]:
             if read_size is not None:
-                require_announced(read_size(content), segment_shape)
+                require_announced(read_size(content), segment_shape, page.samplesperpixel)
             segment, _, _ = decode_segment(content, first + index, **tables)
             if segment is None:
                 raise ValueError("a segment is empty")

@@ -38,7 +38,7 @@ def check_extent(path: Path) -> None:
         OSError: it cannot be read.
     """
     size = path.stat().st_size
-    held = num_sub_pages = 0
+    held = of_segments = num_sub_pages = 0
     with path.open("rb") as file:
         layout, offset = _read_header(file)
         seen: set[int] = set()
@@ -58,13 +58,15 @@ def check_extent(path: Path) -> None:
                     raise ValueError(f"the file ends at {size} bytes, {where} needs {value + num_bytes}")
                 if tag in _SEGMENT_TAGS:
                     TIFF_SEGMENTS.require(num_values, f"{path}: {where}", ImageDataError)
+                    of_segments += num_bytes
                 else:
                     held += num_bytes
                 num_sub_pages += num_values if tag == _SUB_IFDS else 0
             TIFF_PAGES.require(len(seen) + num_sub_pages, str(path), ImageDataError)
             METADATA_BYTES.require(held, str(path), ImageDataError)
-            if held > 2 * size + _SHARED_BYTES:  # a few writers keep a description once, for all pages
-                raise ValueError(f"its pages announce {held} bytes of tags, in a file of {size}")
+            announced = held + of_segments
+            if announced > 2 * size + _SHARED_BYTES:  # a few writers keep a description once, for all pages
+                raise ValueError(f"its pages announce {announced} bytes of tags, in a file of {size}")
             (offset,) = _read(file, layout.order + layout.pointer, where)
 
 

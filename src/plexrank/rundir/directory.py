@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from plexrank.errors import MissingInputError, RunDirError, StudyError, naming_damage, resolve_input
+from plexrank.errors import MissingInputError, RunDirError, StudyError, naming_damage, refuse_passing, resolve_input
 from plexrank.rundir.atomic import clear_leftovers, name_replaced, read_text, write_text
 from plexrank.rundir.digests import file_digest
 from plexrank.rundir.lock import Lock
@@ -191,6 +191,7 @@ class RunDir:
                 raise ValueError("no list of commands")
             return [{str(key): str(value) for key, value in command.items()} for command in commands]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            refuse_passing(error, str(self.provenance))
             raise RunDirError(
                 f"{self.provenance}: missing or damaged; run plexrank run with --out {self.path} again, which writes it"
             ) from error

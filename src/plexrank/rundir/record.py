@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from plexrank.errors import RunDirError
+from plexrank.errors import RunDirError, refuse_passing
 from plexrank.rundir.atomic import read_text, write_text
 from plexrank.rundir.digests import Json, digest, file_checksum, file_digest, output_digest, size_bytes
 from plexrank.rundir.directory import reading_output
@@ -30,10 +30,15 @@ class DamagedOutputError(RunDirError):
 
 
 def load_record(record: Path) -> dict[str, Any] | None:
-    """A done-record, ``None`` where it is damaged or missing; one of before there were digests is taken as it is."""
+    """A done-record, ``None`` where it is damaged or missing; one of before there were digests is taken as it is.
+
+    Raises:
+        ReadFailedError: it could not be read now.
+    """
     try:
         content = json.loads(read_text(record))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        refuse_passing(error, str(record))
         return None
     if not isinstance(content, dict):
         return None
@@ -58,12 +63,17 @@ def write_record(record: Path, content: Mapping[str, Json], outputs: tuple[Path,
 
 
 def read_record(record: Path, *keys: str) -> Json:
-    """A value in a done-record, ``None`` where there is none."""
+    """A value in a done-record, ``None`` where there is none.
+
+    Raises:
+        ReadFailedError: the record could not be read now.
+    """
     try:
         value = json.loads(read_text(record))
         for key in keys:
             value = value[key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        refuse_passing(error, str(record))
         return None
     found: Json = value
     return found

@@ -11,13 +11,14 @@ from plexrank.cohorts.bad_images import (
     brightness_warnings,
     find_empty,
     problems_of_images,
+    raise_not_read,
     skipped_images,
     write_skipped,
 )
 from plexrank.cohorts.channels import find_misfits
 from plexrank.cohorts.located import locate_image
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
-from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, raise_problems
+from plexrank.errors import ImageDataError, MissingInputError, PlexrankError, ReadFailedError, raise_problems
 from plexrank.planning.image_notes import ImageNotes, write_image_notes
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
@@ -59,10 +60,14 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
 
 
 def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:
-    """Tile the chosen images that are not; returns those that cannot be."""
+    """Tile the chosen images that are not; returns those that cannot be.
+
+    Raises:
+        ReadFailedError: some could not be read now; all others are tiled.
+    """
     units = [unit for unit in plan.chosen_units("tile") if unit.record != plan.rundir.tiles_record]
     todo = units_to_do("tile", units, reporter) if units else set()
-    bad = []
+    bad, not_read = [], []
     with reporter.counting("tile", len(todo)) as counting:
         for record in plan.cohort.images:
             if plan.rundir.tile_record(record.image_id) not in todo:
@@ -71,10 +76,13 @@ def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> l
             make_way(failure)
             try:
                 _tile_one(plan, record, client)
+            except ReadFailedError as error:
+                not_read.append(error)
             except PlexrankError as error:
                 bad.append(BadImage(record, error))
                 write_text(failure, json.dumps({"image": str(record.path), "error": str(error)}) + "\n")
             counting.advance()
+    raise_not_read(not_read)
     return bad
 
 

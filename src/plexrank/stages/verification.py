@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plexrank.cohorts.bad_images import read_skipped
-from plexrank.errors import MissingInputError, PlexrankError, RunDirError
+from plexrank.errors import MissingInputError, PlexrankError, ReadFailedError, RunDirError
 from plexrank.planning.order import STAGES
 from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter
@@ -36,6 +36,7 @@ class Verification:
         units: how many finished ones were held against their digests.
         num_bytes: in their outputs.
         damaged: of each damaged file what is wrong with it and what to do.
+        not_read: of each file that could not be read now why; it may be whole.
         not_done: of each unit that is to be done (again), its name and why; no damage.
         without_digests: names of units that were done before digests were recorded; of these, what carries checksums of
             its own was checked, and sizes.
@@ -46,14 +47,15 @@ class Verification:
     units: int
     num_bytes: int
     damaged: tuple[str, ...]
+    not_read: tuple[str, ...]
     not_done: tuple[str, ...]
     without_digests: tuple[str, ...]
     foreign: tuple[Path, ...]
 
     @property
     def is_intact(self) -> bool:
-        """Whether no file is damaged."""
-        return not self.damaged
+        """Whether every file could be read, and none is damaged."""
+        return not self.damaged and not self.not_read
 
     def to_dict(self) -> dict[str, Any]:
         """Plain, for JSON."""
@@ -63,6 +65,7 @@ class Verification:
             "units": self.units,
             "bytes": self.num_bytes,
             "damaged": list(self.damaged),
+            "not_read": list(self.not_read),
             "not_done": list(self.not_done),
             "without_digests": list(self.without_digests),
             "foreign": [str(path) for path in self.foreign],
@@ -71,6 +74,7 @@ class Verification:
     def lines(self) -> list[str]:
         """For a person."""
         lines = [f"damaged: {line}" for line in self.damaged]
+        lines += [f"not read: {line}" for line in self.not_read]
         lines += [f"not done: {line}" for line in self.not_done]
         lines += [f"not of this run: {path}" for path in self.foreign]
         if self.without_digests:
@@ -81,6 +85,8 @@ class Verification:
         what = f"{counted(self.units, 'unit')}, {self.num_bytes / 1e6:.1f} MB"
         if self.is_intact:
             return [*lines, f"intact: {what}"]
+        if not self.damaged:
+            return [*lines, f"{counted(len(self.not_read), 'file')} not read, beside {what} without damage"]
         again = f"what is deleted is made again by plexrank run STUDY.yaml --out {self.run}"
         return [*lines, f"{counted(len(self.damaged), 'file')} damaged, of {what}; {again}"]
 
@@ -96,60 +102,90 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
         PlexrankError: the study or samplesheet of the run is wrong.
     """
     rundir.require()
-    damaged = _damaged_notes(rundir)
+    found = _Found()
+    _check_notes(rundir, found)
     try:
         plan = make_plan(rundir, load_study(rundir.study))
     except PlexrankError as error:
-        raise RunDirError("\n".join(damaged)) if damaged else error from error
+        said = [*found.damaged, *found.not_read]
+        raise RunDirError("\n".join(said)) if said else error from error
     units = {unit.record: unit for stage in STAGES for unit in plan.units(stage)}
-    within = _checks_within(plan)
-    not_done, without_digests, checked, num_bytes = [], [], 0, 0
+    records = {record: load_record(record) for record in units}
+    within, rests_on = _checks_within(plan), _rests_on(plan)
     with reporter.counting("verify", len(units)) as counting:
         for record, unit in units.items():
-            before, reason = load_record(record), unit.why_not_done()
-            if reason is not None and not reason.startswith(_NO_DAMAGE):
-                problems = [f"{record}: {unit.name}: {reason}; run plexrank run again"]
+            of_unit = _look_at(unit, within.get(record))
+            if any(load_record(one) != records[one] for one in (record, *rests_on.get(record, ()))):
+                found.not_done.append(f"{unit.name}: worked on meanwhile")  # records go before outputs are touched
             else:
-                problems = _other_bytes(unit) or (_problems(within.get(record)) if reason is None else [])
-            if load_record(record) != before:  # withdrawn before outputs are touched
-                not_done.append(f"{unit.name}: worked on meanwhile")
-            elif reason is None:
-                checked += 1
-                num_bytes += sum(map(size_bytes, unit.outputs))
-                without_digests += [unit.name] * ("sha256" not in (before or {}))
-                damaged += problems
-            else:
-                not_done += [f"{unit.name}: {reason}"] * reason.startswith(_NO_DAMAGE)
-                damaged += problems
+                found.add(of_unit)
             counting.advance()
     for fold, seed in plan.fold_seeds:
-        damaged += _damaged_progress(rundir.training(fold, seed))
+        _check_progress(rundir.training(fold, seed), found)
     return Verification(
-        rundir.path,
-        checked,
-        num_bytes,
-        tuple(damaged),
-        tuple(not_done),
-        tuple(without_digests),
-        tuple(_foreign(plan, units)),
+        run=rundir.path,
+        units=found.units,
+        num_bytes=found.num_bytes,
+        damaged=tuple(found.damaged),
+        not_read=tuple(found.not_read),
+        not_done=tuple(found.not_done),
+        without_digests=tuple(found.without_digests),
+        foreign=tuple(_foreign(plan, units)),
     )
 
 
-def _problems(*checks: Callable[[], object] | None) -> list[str]:
-    """What checks say, of those that raise."""
-    found = []
-    for check in filter(None, checks):
-        try:
-            check()
-        except (RunDirError, MissingInputError) as error:
-            found.append(str(error))
+@dataclass
+class _Found:
+    """What was found so far, as in :class:`Verification`."""
+
+    units: int = 0
+    num_bytes: int = 0
+    damaged: list[str] = field(default_factory=list)
+    not_read: list[str] = field(default_factory=list)
+    not_done: list[str] = field(default_factory=list)
+    without_digests: list[str] = field(default_factory=list)
+
+    def add(self, other: _Found) -> None:
+        """Take up what was found of a part."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    def check(self, *checks: Callable[[], object]) -> bool:
+        """Keep what checks say, of those that raise; whether none does."""
+        said = len(self.damaged) + len(self.not_read)
+        for check in checks:
+            try:
+                check()
+            except ReadFailedError as error:
+                self.not_read.append(str(error))
+            except (RunDirError, MissingInputError) as error:
+                self.damaged.append(str(error))
+        return said == len(self.damaged) + len(self.not_read)
+
+
+def _look_at(unit: Unit, within: Callable[[], object] | None) -> _Found:
+    """A unit held against its digests, if it is finished; what it would be held against ``within`` too."""
+    found = _Found()
+    reason = unit.why_not_done()
+    if reason is not None and not reason.startswith(_NO_DAMAGE):
+        found.damaged.append(f"{unit.record}: {unit.name}: {reason}; run plexrank run again")
+        return found
+    is_whole = found.check(*(partial(unit.require_intact, output, thoroughly=True) for output in unit.outputs))
+    if reason is not None:
+        found.not_done.append(f"{unit.name}: {reason}")
+        return found
+    if is_whole and within is not None:
+        found.check(within)
+    found.units = 1
+    found.num_bytes = sum(map(size_bytes, unit.outputs))
+    found.without_digests += [unit.name] * ("sha256" not in (load_record(unit.record) or {}))
     return found
 
 
-def _damaged_notes(rundir: RunDir) -> list[str]:
-    """What is wrong with the small files that no unit writes."""
+def _check_notes(rundir: RunDir, found: _Found) -> None:
+    """Read the small files that no unit writes."""
     notes = (rundir.graph, *sorted(rundir.tiles_table.parent.glob("*.failed.json")))
-    return _problems(
+    found.check(
         rundir.require_study,
         rundir.last_command,
         lambda: read_skipped(rundir.skipped),
@@ -162,9 +198,10 @@ def _read_json(path: Path) -> None:
         json.loads(read_text(path))
 
 
-def _other_bytes(unit: Unit) -> list[str]:
-    """Which outputs of a unit are not what its record, where there is one, has the digests of."""
-    return _problems(*(partial(unit.require_intact, output, thoroughly=True) for output in unit.outputs))
+def _rests_on(plan: Plan) -> dict[Path, tuple[Path, ...]]:
+    """By done-record, those of the units whose outputs its own are held against."""
+    rundir = plan.rundir
+    return {rundir.attribution_record(*one): (rundir.training_record(*one),) for one in plan.fold_seeds}
 
 
 def _checks_within(plan: Plan) -> dict[Path, Callable[[], object]]:
@@ -202,15 +239,19 @@ def _read_tiles(plan: Plan, image: int) -> None:
                 store.read_tile(row, col)
 
 
-def _damaged_progress(folder: Path) -> Iterator[str]:
-    """What is wrong with what a training goes on from."""
+def _check_progress(folder: Path, found: _Found) -> None:
+    """Read what a training goes on from."""
     paths = [path for path in (folder / "last.pt", folder / "last.pt.prev") if path.exists() or path.is_symlink()]
-    if paths:
-        from plexrank.training.checkpoint import load  # loads torch
+    if not paths:
+        return
+    from plexrank.training.checkpoint import load  # loads torch
 
-        for path in paths:
-            for problem in _problems(partial(load, path)):
-                yield f"{problem.rpartition('; ')[0]}; delete it: nothing rests on it, trainings only go on from it"
+    of_progress = _Found()
+    of_progress.check(*(partial(load, path) for path in paths))
+    found.not_read += of_progress.not_read
+    for problem in of_progress.damaged:
+        where = problem.rpartition("; ")[0]
+        found.damaged.append(f"{where}; delete it: nothing rests on it, trainings only go on from it")
 
 
 def _foreign(plan: Plan, units: Mapping[Path, Unit]) -> Iterator[Path]:
