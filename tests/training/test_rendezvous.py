@@ -185,6 +185,14 @@ def test_tensors_keep_type_shape_and_place(dtype: torch.dtype) -> None:
         assert torch.equal(found, one)
 
 
+def test_tensors_keep_their_order_in_memory() -> None:
+    nhwc = torch.arange(48.0).reshape(2, 3, 2, 4).to(memory_format=torch.channels_last)
+    for sent in (nhwc, nhwc[:, :1], torch.ones(16, 1, 5, 5).to(memory_format=torch.channels_last), nhwc[0, 0, 0, 0]):
+        found = messages.unpacked(messages.packed([torch.ones(3), sent]))[1]
+        assert torch.equal(found, sent)
+    assert messages.unpacked(messages.packed(nhwc)).stride() == nhwc.stride()
+
+
 class Evil:
     def __reduce__(self) -> tuple:
         return os.system, ("false",)

@@ -36,7 +36,7 @@ def packed(value: object) -> bytes:
     """
     tensors: list[Tensor] = []
     text = json.dumps(_taken_apart(value, tensors)).encode()
-    parts = [one.reshape(-1).view(torch.uint8).numpy().tobytes() for one in tensors]
+    parts = [one.as_strided((one.numel(),), (1,)).view(torch.uint8).numpy().tobytes() for one in tensors]
     return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *parts])
 
 
@@ -83,8 +83,9 @@ def _taken_apart(value: object, tensors: list[Tensor]) -> object:
     if value is None or type(value) in _PLAIN:
         return value
     if isinstance(value, Tensor):
-        tensors.append(value.detach().cpu().contiguous())
-        return ["tensor", str(value.dtype).removeprefix("torch."), list(value.shape)]
+        dense = _dense(value.detach().cpu())
+        tensors.append(dense)
+        return ["tensor", str(dense.dtype).removeprefix("torch."), list(dense.shape), list(dense.stride())]
     if isinstance(value, np.ndarray):
         native = np.array(value, value.dtype.newbyteorder("="), order="C")
         return ["array", _taken_apart(torch.from_numpy(native), tensors)]
@@ -106,8 +107,8 @@ def _put_together(found: Any, buffer: BinaryIO) -> Any:
         return found
     kind, content = found[:2]
     if kind == "tensor":
-        _, name, shape = found
-        return _tensor(name, shape, buffer)
+        _, name, shape, stride = found
+        return _tensor(name, shape, stride, buffer)
     if kind == "array":
         return _put_together(content, buffer).numpy()
     if kind == "path":
@@ -117,9 +118,15 @@ def _put_together(found: Any, buffer: BinaryIO) -> Any:
     return {"list": list, "tuple": tuple, "set": set}[kind](_put_together(one, buffer) for one in content)
 
 
-def _tensor(name: str, shape: list[int], buffer: BinaryIO) -> Tensor:
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor in its own order of elements in memory, on which the sums of a training depend; without gaps."""
+    reach = 1 + sum((side - 1) * step for side, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor if tensor.numel() == reach else tensor.contiguous()
+
+
+def _tensor(name: str, shape: list[int], stride: list[int], buffer: BinaryIO) -> Tensor:
     dtype = getattr(torch, name)
     nbytes = math.prod(shape) * dtype.itemsize
     if not nbytes:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(buffer.read(nbytes)), dtype=dtype).reshape(shape)
+    return torch.frombuffer(bytearray(buffer.read(nbytes)), dtype=dtype).as_strided(shape, stride)
