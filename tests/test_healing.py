@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -265,14 +266,30 @@ def test_an_image_that_cannot_be_read_now_is_not_left_out(
 
     monkeypatch.setattr("tifffile.TiffFile", fail)
     message = r"image001.*could not be read now \(.*Stale file handle\)"
-    with pytest.raises(ReadFailedError, match=message):
-        check_study_file(study, overrides)
+    result = check_study_file(study, overrides)
+    assert result.skipped == ()
+    (problem,) = result.problems
+    assert re.search(message, str(problem))
     plan = make_plan(RunDir(run), load_study(study, overrides), for_tiling=True)
     with pytest.raises(ReadFailedError, match=message):
         run_stages(plan, ["tile"], Silent())
     states = [plan.tile(image).why_not_done() for image in plan.cohort.images]
     assert states == ["not done yet", *[None] * 31]
     assert not list((run / "tiles").glob("*.failed.json"))
+
+
+def test_an_image_that_cannot_be_looked_up_now_is_not_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = Path.exists
+
+    def fail(path: Path, **more: bool) -> bool:
+        if path.name.startswith("image001"):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return exists(path, **more)
+
+    monkeypatch.setattr(Path, "exists", fail)
+    result = check_study_file(RunDir(run).study, ["cohort.skip_bad=true"])
+    assert result.skipped == ()
+    assert re.search(r"image001.*could not be read now", str(result.problems[0]))
 
 
 @pytest.mark.parametrize("name", ["train/fold-0/seed-0/done.json", "provenance.json"])

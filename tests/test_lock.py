@@ -86,7 +86,6 @@ def test_a_lock_is_given_back_however_the_work_ends(tmp_path: Path, error: type[
 def test_a_lock_is_taken_over_at_once_only_from_what_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, job: str, free: bool
 ) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     rundir = RunDir(tmp_path)
     before = text.encode(errors="surrogateescape")
@@ -98,15 +97,6 @@ def test_a_lock_is_taken_over_at_once_only_from_what_is_gone(
         with pytest.raises(RunDirError, match=r"another run is using this folder.*\.run\.lock"), rundir.locked(job):
             pass
         assert rundir.lock.read_bytes() == before
-
-
-def test_where_the_scheduler_counts_no_requeues_the_same_job_elsewhere_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    RunDir(tmp_path).lock.write_text(content(host="elsewhere", pid=1, job="7"))
-    with RunDir(tmp_path).locked("7"):
-        pass
 
 
 @pytest.mark.parametrize(

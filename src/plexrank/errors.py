@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _OF_THE_MACHINE = """
-    EIO EAGAIN EBUSY EINTR EMFILE ENFILE ENOMEM ENOBUFS ENOLCK
+    EIO EAGAIN EBUSY EINTR EMFILE ENFILE ENODEV ENOMEM ENOBUFS ENOLCK EUCLEAN
+    ECOMM EPROTO EREMCHG ETIME
     ESTALE EREMOTEIO ENOLINK ENOTCONN ESHUTDOWN ECONNABORTED ECONNREFUSED ECONNRESET
     ETIMEDOUT EHOSTDOWN EHOSTUNREACH ENETDOWN ENETRESET ENETUNREACH
     EACCES EPERM EKEYEXPIRED EKEYREVOKED EKEYREJECTED ENOKEY
@@ -105,14 +106,13 @@ def naming_input(where: str) -> Iterator[None]:
 
     Raises:
         StudyError: no path can be like that (too long, a circle of links).
-        MissingInputError: the file is not there, or this user may not read it.
-        ReadFailedError: memory, the disk or the network failed.
+        MissingInputError: the file is not there, or cannot be read.
+        ReadFailedError: as by :func:`refuse_passing`.
     """
     try:
         yield
     except OSError as error:
-        if not isinstance(error, PermissionError):
-            refuse_passing(error, where)
+        refuse_passing(error, where)
         reason = error.strerror or str(error)
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
             raise StudyError(f"{where}: not a usable path ({reason}); correct it") from error
@@ -157,7 +157,7 @@ def refuse_passing(error: Exception, where: str) -> None:
                 f"{where}: could not be read now ({one_line(cause)}); run the same command again, and if that does not "
                 "help, see to the permissions, the disk or the memory"
             ) from error
-        cause = cause.__cause__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
 def one_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from numcodecs import get_codec
+from numcodecs import Delta, FixedScaleOffset, get_codec
 from zarr.codecs.numcodecs import BZ2, LZ4, LZMA, Zlib
 
 from image_files import noise
@@ -92,6 +92,22 @@ def test_nothing_unfolds_beyond_the_chunks_of_its_array(tmp_path: Path, name: st
     chunk_of(path, zarr_format).write_bytes(BOMBS[name])
     with pytest.raises(ImageDataError, match="more than the array's chunks hold"):
         open_image(path).data.compute()
+
+
+@pytest.mark.parametrize("widening", [Delta("u2", "i8"), FixedScaleOffset(0, 1, "u2", "f8")], ids=["delta", "scale"])
+def test_filters_may_widen(tmp_path: Path, widening: Any) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    pixels = noise((1, 800, 900))
+    more = {"filters": [widening], "compressors": get_codec({"id": "zstd"})}
+    group.create_array("0", shape=pixels.shape, chunks=pixels.shape, dtype=pixels.dtype, **more)[:] = pixels
+    group.attrs.update({"multiscales": [MULTISCALE | {"version": "0.4"}]})
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").data.compute(), pixels)
+
+
+def test_texts_of_others_stay_readable(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(500,), chunks=(500,), dtype=str, zarr_format=3)
+    array[:] = np.array(["a" * 4000] * 500, dtype=object)
+    assert zarr.open_array(tmp_path / "a.zarr")[3] == "a" * 4000
 
 
 @pytest.mark.parametrize("name", NAMES)

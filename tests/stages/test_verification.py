@@ -14,7 +14,7 @@ import plexrank as from_python
 from conftest import Plexrank, run_arguments, without_digests
 from plexrank.errors import MissingInputError, RunDirError
 from plexrank.progress import Silent
-from plexrank.rundir import RunDir, Unit, record
+from plexrank.rundir import RunDir, Unit
 from plexrank.stages import verification
 from plexrank.stages.verification import Verification, verify_run
 
@@ -108,7 +108,7 @@ def test_what_is_not_done_or_not_ours_is_no_damage(run: Path) -> None:
 def test_what_is_made_again_meanwhile_is_no_damage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, record = run / "tiles/image001.ome.zarr", run / "tiles/image001.done.json"
     own = run / "train/fold-0/seed-0/done.json"
-    look_at = verification._look_at
+    look_at = verification._looked_at
 
     def look(unit: Unit, within: Any) -> Any:
         if unit.record == record:
@@ -119,26 +119,27 @@ def test_what_is_made_again_meanwhile_is_no_damage(run: Path, monkeypatch: pytes
             flip(run / "attribution/fold-0-seed-0.zarr/zarr.json")
         return look_at(unit, within)
 
-    monkeypatch.setattr(verification, "_look_at", look)
+    monkeypatch.setattr(verification, "_looked_at", look)
     found = found_of(run)
     meanwhile = tuple(f"{name}: worked on meanwhile" for name in ("tile image001", "attribute fold 0 seed 0"))
     assert (found.damaged, found.not_done) == ((), meanwhile)
 
 
 def test_what_cannot_be_read_now_does_not_end_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "train/fold-0/seed-0/best.pt"
     flip(run / "train/fold-1/seed-0/history.csv")
-    sealed = record.file_digest
+    opened = Path.open
 
-    def fail(path: Path) -> str:
-        if path == run / "train/fold-0/seed-0/best.pt":
-            raise OSError(errno.EIO, "Input/output error")
-        return sealed(path)
+    def fail(path: Path, *others: Any, **more: Any) -> Any:
+        if path == run / name:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return opened(path, *others, **more)
 
-    monkeypatch.setattr(record, "file_digest", fail)
+    monkeypatch.setattr(Path, "open", fail)
     found = found_of(run)
     ((damaged,), (not_read,)) = (found.damaged, found.not_read)
     assert "history.csv: not what train fold 1 seed 0 wrote there" in damaged
-    assert "best.pt" in not_read
+    assert name in not_read
     assert "Input/output error" in not_read
     assert not found.is_intact
     assert found.to_dict()["not_read"] == [not_read]

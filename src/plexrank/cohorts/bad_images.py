@@ -56,11 +56,9 @@ def problems_of_images(bad: Sequence[BadImage], root: Path) -> list[PlexrankErro
     return problems
 
 
-def raise_not_read(failed: Sequence[ReadFailedError]) -> None:
-    """Raise the first of images that could not be read now, with the number of others; nothing for none."""
-    if failed:
-        others = f" (and {counted(len(failed) - 1, 'more image')})" if len(failed) > 1 else ""
-        raise ReadFailedError(f"{failed[0]}{others}") from failed[0]
+def not_read_now(bad: Sequence[BadImage]) -> list[BadImage]:
+    """Those of which nothing is known, and which are not to be left out: they may be whole."""
+    return [image for image in bad if isinstance(image.error, ReadFailedError)]
 
 
 def find_empty(images: Sequence[ImageRecord], signal: Signal) -> list[BadImage]:

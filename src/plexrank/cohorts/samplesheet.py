@@ -14,6 +14,7 @@ from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_shortened
 from plexrank.cohorts.tables import Table, did_you_mean, read_table
 from plexrank.errors import (
     PlexrankError,
+    ReadFailedError,
     StudyError,
     problems_of,
     raise_problems,
@@ -154,7 +155,8 @@ def read_samplesheet(settings: CohortSettings, panel: Panel | None, need_images:
             mask, mask_error = root.find(row["mask"], "mask", where, need_images)
             error = error or mask_error
         twice = _why_twice(seen, path, line, row["path"], where)
-        if wrong or twice or level is None or row.get("panel", "") not in panels:
+        unknown = isinstance(error, ReadFailedError)  # of which nothing is known is not left out
+        if wrong or twice or unknown or level is None or row.get("panel", "") not in panels:
             problems += [one for one in (twice, error) if one is not None]
             continue
         record = _record(row, level, path, mask, panels[row.get("panel", "")], table.path, line)

@@ -47,13 +47,18 @@ _MOST_BLOCKS = 2**20  # of a chunk; a GiB has 8192 as writers make them
 def bound_chunks(array: zarr.Array[Any]) -> None:
     """Let the codecs of a zarr v2 array unfold no more than its chunks hold; those of v3 know it."""
     metadata = array.metadata
-    for codec in (getattr(metadata, "compressor", None), *(getattr(metadata, "filters", None) or ())):
+    codecs = (getattr(metadata, "compressor", None), *(getattr(metadata, "filters", None) or ()))
+    dtypes = [getattr(codec, name, array.dtype) for codec in codecs for name in ("astype", "encode_dtype")]
+    widest = max((np.dtype(dtype) for dtype in dtypes), key=lambda dtype: dtype.itemsize)
+    for codec in codecs:
         if isinstance(codec, (_LooksFirst, _UnfoldsInPieces)):
-            codec._most = _most_of(array.chunks, np.dtype(array.dtype))
+            codec._most = _most_of(array.chunks, widest)
 
 
 def _most_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """What a chunk of this shape may unfold to, bytes."""
+    if dtype.kind not in "biufcV":  # text of any length
+        return CHUNK_BYTES.most()
     return min(2 * math.prod(shape) * dtype.itemsize + _SLACK_BYTES, CHUNK_BYTES.most())
 
 
@@ -217,21 +222,12 @@ class BoundedZlib(_UnfoldsInPieces, Zlib):  # type: ignore[misc]
     """For zarr v2 and v3."""
 
     def _opened(self, chunk: BinaryIO) -> BinaryIO:
-        return cast(BinaryIO, _ZlibStream(chunk.read()))
-
-
-class _ZlibStream:
-    """One stream, as zlib.decompress reads it: what follows on it is left alone."""
-
-    def __init__(self, content: bytes) -> None:
-        self._left, self._stream = content, zlib.decompressobj()
-
-    def read(self, size: int) -> bytes:
-        part = self._stream.decompress(self._left, size)
-        self._left = self._stream.unconsumed_tail
-        if not part and not self._stream.eof:
+        most = CHUNK_BYTES.most() if self._most is None else self._most
+        stream = zlib.decompressobj()  # what follows on its end is left alone, as by zlib.decompress
+        content = stream.decompress(chunk.read(), most + 1)
+        if not stream.eof and len(content) <= most:
             raise EOFError("a zlib stream is cut short")
-        return part
+        return io.BytesIO(content)
 
 
 NUMCODECS = (CheckedBlosc, CheckedLZ4, CheckedZstd, BoundedBZ2, BoundedGZip, BoundedLZMA, BoundedZlib)

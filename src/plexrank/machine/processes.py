@@ -32,10 +32,8 @@ def job_id(environment: Mapping[str, str] = os.environ) -> str:
     return ""
 
 
-def times_requeued(environment: Mapping[str, str] = os.environ) -> int | None:
-    """How often Slurm has started this process's job again; ``None`` under schedulers that do not say, and outside."""
-    if not environment.get("SLURM_JOB_ID"):
-        return None
+def times_requeued(environment: Mapping[str, str] = os.environ) -> int:
+    """How often Slurm has started this process's job again; 0 outside, and under schedulers that do not say."""
     text = environment.get("SLURM_RESTART_COUNT", "")
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plexrank.cohorts.bad_images import problems_of_images, skipped_images
+from plexrank.cohorts.bad_images import not_read_now, problems_of_images, skipped_images
 from plexrank.cohorts.channels import CohortChannels, find_misfits, rows_without_image, settle_channels
 from plexrank.cohorts.cohort import Cohort, Survey, survey_cohort
 from plexrank.cohorts.folds import make_folds
@@ -72,13 +72,15 @@ def check_study(
     units = None if rundir is None else ImageUnits(rundir, study.tile)
     looked = _look_at_images(study, survey, units)
     usable = survey.cohort.without({image.record.image_id for image in looked.bad})
-    told = problems_of_images(looked.bad, study.cohort.root or study.cohort.samplesheet.parent)
-    skip = study.cohort.skip_bad
+    root, skip = study.cohort.root or study.cohort.samplesheet.parent, study.cohort.skip_bad
+    not_read = not_read_now(looked.bad)
+    left_out = [image for image in looked.bad if image not in not_read]
+    told = problems_of_images(left_out if skip else looked.bad, root)
     channels, channel_findings = _check_channels(study, usable, looked, is_whole=skip or not looked.bad)
     records = [*survey.cohort.images, *(image.record for image in survey.bad)]
     findings = [
         (survey.problems, survey.cohort.warnings),
-        ((), [f"left out: {problem}" for problem in told]) if skip else (told, ()),
+        (problems_of_images(not_read, root), [f"left out: {problem}" for problem in told]) if skip else (told, ()),
         (looked.problems, looked.warnings),
         _check_classes(study, survey, usable if skip else survey.cohort),
         channel_findings,
@@ -95,7 +97,7 @@ def check_study(
         tuple(warning for _, some in findings for warning in some),
         cost,
         summarise_outcome(study, usable, usable.images if skip else records, has_folds=not survey.problems),
-        skipped_images(looked.bad) if skip else (),
+        skipped_images(left_out) if skip else (),
         study,
         survey,
         units,

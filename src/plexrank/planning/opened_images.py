@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plexrank.cohorts.bad_images import SHOWN, raise_not_read
+from plexrank.cohorts.bad_images import SHOWN
 from plexrank.cohorts.differences import image_differences
 from plexrank.cohorts.located import LocatedImage, locate_image
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
-from plexrank.errors import PlexrankError, ReadFailedError, naming_input
+from plexrank.errors import PlexrankError, naming_input
 from plexrank.images.open import open_image
 from plexrank.settings import TileSettings
 from plexrank.tiles.texture import unknown_pixel_sizes
@@ -33,48 +33,32 @@ class OpenedImages:
 
 
 def open_images(images: Sequence[ImageRecord], settings: TileSettings) -> OpenedImages:
-    """Open images as tiling would, and find where they differ.
-
-    Raises:
-        ReadFailedError: some could not be read now.
-    """
+    """Open images as tiling would, and find where they differ."""
     located: list[LocatedImage] = []
     bad: list[BadImage] = []
-    not_read: list[ReadFailedError] = []
     num_small = 0
     for record in images:
         try:
             part = locate_image(record, settings)
             height, width = part.find_resampling(settings).shape(part.image.data.shape)[1:]
             part.open_mask()
-        except ReadFailedError as error:
-            not_read.append(error)
-            continue
         except PlexrankError as error:
             bad.append(BadImage(record, error))
             continue
         num_small += 2 * min(height, width) < settings.tile_px
         located.append(part)
-    raise_not_read(not_read)
     return OpenedImages(located, bad, [*_warnings(located, settings, num_small)])
 
 
 def unreadable_images(images: Sequence[ImageRecord]) -> list[BadImage]:
-    """Images that cannot be opened at all, where no panel says which channels to look for.
-
-    Raises:
-        ReadFailedError: some could not be read now.
-    """
-    bad, not_read = [], []
+    """Images that cannot be opened at all, where no panel says which channels to look for."""
+    bad = []
     for record in images:
         try:
             with naming_input(str(record.path)):
                 open_image(record.path)
-        except ReadFailedError as error:
-            not_read.append(error)
         except PlexrankError as error:
             bad.append(BadImage(record, error))
-    raise_not_read(not_read)
     return bad
 
 

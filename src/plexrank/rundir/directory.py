@@ -78,8 +78,8 @@ class RunDir:
     def locked(self, job: str = "") -> Iterator[None]:
         """Keep other runs out of the directory, which is made if need be, until the block ends.
 
-        The lock of a process that is gone is taken over: at once where that can be told (on the same host, or where a
-        job is requeued to another), otherwise when it gave no sign of life for some minutes.
+        The lock of a process that is gone is taken over: at once where that can be told (on the same host, or where
+        Slurm requeued its job to another), otherwise when it gave no sign of life for some minutes.
 
         Args:
             job: id of the Slurm job that this process belongs to, if any.
@@ -190,7 +190,7 @@ class RunDir:
             if not commands or not all(isinstance(command, dict) for command in commands):
                 raise ValueError("no list of commands")
             return [{str(key): str(value) for key, value in command.items()} for command in commands]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, MemoryError, ValueError, KeyError, TypeError, RecursionError) as error:
             refuse_passing(error, str(self.provenance))
             raise RunDirError(
                 f"{self.provenance}: missing or damaged; run plexrank run with --out {self.path} again, which writes it"

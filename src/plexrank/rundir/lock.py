@@ -51,13 +51,12 @@ class _Owner:
 
     @classmethod
     def this(cls, job: str) -> _Owner:
-        return cls(platform.node(), os.getpid(), job, _start_of(os.getpid()), _machine(), times_requeued() or 0)
+        return cls(platform.node(), os.getpid(), job, _start_of(os.getpid()), _machine(), times_requeued())
 
     def is_gone(self, job: str) -> bool:
         """Whether this is known without waiting: its process ended on this host, or its job was requeued since."""
         if not self._is_here():
-            requeued = times_requeued()
-            return job == self.job != "" and (requeued is None or self.requeued < requeued)
+            return job == self.job != "" and self.requeued < times_requeued()
         if self.pid == os.getpid():
             return self.process != _start_of(os.getpid())
         return not _is_alive(self.pid) or self.process not in ("", _start_of(self.pid))

@@ -37,7 +37,7 @@ def load_record(record: Path) -> dict[str, Any] | None:
     """
     try:
         content = json.loads(read_text(record))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, MemoryError, ValueError, RecursionError) as error:
         refuse_passing(error, str(record))
         return None
     if not isinstance(content, dict):
@@ -72,7 +72,7 @@ def read_record(record: Path, *keys: str) -> Json:
         value = json.loads(read_text(record))
         for key in keys:
             value = value[key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, MemoryError, ValueError, KeyError, TypeError, RecursionError) as error:
         refuse_passing(error, str(record))
         return None
     found: Json = value

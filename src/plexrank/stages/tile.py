@@ -10,8 +10,8 @@ import pandas as pd
 from plexrank.cohorts.bad_images import (
     brightness_warnings,
     find_empty,
+    not_read_now,
     problems_of_images,
-    raise_not_read,
     skipped_images,
     write_skipped,
 )
@@ -45,8 +45,10 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
     joins = plan.tiles_table() in plan.chosen_units("tile")
     if joins:
         bad = _find_all_bad(plan, bad, reporter)
-    problems = problems_of_images(bad, plan.study.cohort.root or plan.study.cohort.samplesheet.parent)
+    root = plan.study.cohort.root or plan.study.cohort.samplesheet.parent
+    problems = problems_of_images(bad, root)
     if plan.study.cohort.skip_bad:
+        raise_problems(problems_of_images(not_read_now(bad), root))
         for problem in problems:
             reporter.say(f"left out: {problem}")
         if joins:
@@ -60,14 +62,10 @@ def run(plan: Plan, reporter: Reporter, client: DaskClient | None = None) -> Non
 
 
 def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> list[BadImage]:
-    """Tile the chosen images that are not; returns those that cannot be.
-
-    Raises:
-        ReadFailedError: some could not be read now; all others are tiled.
-    """
+    """Tile the chosen images that are not; returns those that cannot be."""
     units = [unit for unit in plan.chosen_units("tile") if unit.record != plan.rundir.tiles_record]
     todo = units_to_do("tile", units, reporter) if units else set()
-    bad, not_read = [], []
+    bad = []
     with reporter.counting("tile", len(todo)) as counting:
         for record in plan.cohort.images:
             if plan.rundir.tile_record(record.image_id) not in todo:
@@ -76,13 +74,11 @@ def _tile_images(plan: Plan, reporter: Reporter, client: DaskClient | None) -> l
             make_way(failure)
             try:
                 _tile_one(plan, record, client)
-            except ReadFailedError as error:
-                not_read.append(error)
             except PlexrankError as error:
                 bad.append(BadImage(record, error))
-                write_text(failure, json.dumps({"image": str(record.path), "error": str(error)}) + "\n")
+                if not isinstance(error, ReadFailedError):
+                    write_text(failure, json.dumps({"image": str(record.path), "error": str(error)}) + "\n")
             counting.advance()
-    raise_not_read(not_read)
     return bad
 
 

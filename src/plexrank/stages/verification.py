@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,7 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
     Raises:
         MissingInputError: it is no run directory.
         RunDirError: the saved study is too damaged for anybody to know what belongs to the run.
+        ReadFailedError: nor can this be known now, since the study or a done-record could not be read.
         PlexrankError: the study or samplesheet of the run is wrong.
     """
     rundir.require()
@@ -106,19 +107,14 @@ def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
     _check_notes(rundir, found)
     try:
         plan = make_plan(rundir, load_study(rundir.study))
+        units = {unit.record: unit for stage in STAGES for unit in plan.units(stage)}
     except PlexrankError as error:
         said = [*found.damaged, *found.not_read]
-        raise RunDirError("\n".join(said)) if said else error from error
-    units = {unit.record: unit for stage in STAGES for unit in plan.units(stage)}
-    records = {record: load_record(record) for record in units}
+        raise RunDirError("\n".join(dict.fromkeys([*said, str(error)]))) if said else error from error
     within, rests_on = _checks_within(plan), _rests_on(plan)
     with reporter.counting("verify", len(units)) as counting:
         for record, unit in units.items():
-            of_unit = _look_at(unit, within.get(record))
-            if any(load_record(one) != records[one] for one in (record, *rests_on.get(record, ()))):
-                found.not_done.append(f"{unit.name}: worked on meanwhile")  # records go before outputs are touched
-            else:
-                found.add(of_unit)
+            found.check(partial(_look_at, unit, rests_on.get(record, ()), within.get(record), found))
             counting.advance()
     for fold, seed in plan.fold_seeds:
         _check_progress(rundir.training(fold, seed), found)
@@ -156,15 +152,26 @@ class _Found:
         for check in checks:
             try:
                 check()
-            except ReadFailedError as error:
-                self.not_read.append(str(error))
+            except (ReadFailedError, OSError, MemoryError) as error:
+                self.not_read.append(str(error) or "out of memory")
             except (RunDirError, MissingInputError) as error:
                 self.damaged.append(str(error))
         return said == len(self.damaged) + len(self.not_read)
 
 
-def _look_at(unit: Unit, within: Callable[[], object] | None) -> _Found:
-    """A unit held against its digests, if it is finished; what it would be held against ``within`` too."""
+def _look_at(unit: Unit, rests_on: Sequence[Path], within: Callable[[], object] | None, found: _Found) -> None:
+    """Look at a unit, unless it, or what it rests on, is worked on meanwhile."""
+    records = (unit.record, *rests_on)
+    before = [load_record(record) for record in records]
+    of_unit = _looked_at(unit, within)
+    if [load_record(record) for record in records] == before:
+        found.add(of_unit)
+    else:
+        found.not_done.append(f"{unit.name}: worked on meanwhile")  # records go before outputs are touched
+
+
+def _looked_at(unit: Unit, within: Callable[[], object] | None) -> _Found:
+    """What is found of a unit by its digests and, where it is finished and these hold, by reading ``within``."""
     found = _Found()
     reason = unit.why_not_done()
     if reason is not None and not reason.startswith(_NO_DAMAGE):
