@@ -52,7 +52,14 @@ class Limit:
 
     def require(self, found: int, where: str, kind: type[Exception]) -> None:
         """Raise an error of a kind, which begins with ``where`` and names the limit, where more is found."""
-        if found > (most := self.most()):
+        self._require(found, self.most(), where, kind)
+
+    def require_own(self, found: int, where: str, kind: type[Exception]) -> None:
+        """:meth:`require` of a file that plexrank wrote, which a limit set lower than usual does not make damaged."""
+        self._require(found, max(self.most(), self.default), where, kind)
+
+    def _require(self, found: int, most: int, where: str, kind: type[Exception]) -> None:
+        if found > most:
             raise kind(
                 f"{where}: {found:,} {self.unit}, more than the limit of {most:,}; if that is right, set "
                 f"{self.variable} to a larger number"
@@ -88,7 +95,7 @@ def page() -> str:
             "",
             "What a file announces is held against these limits before memory is taken for it; a file beyond one is",
             "refused, with the limit named. An environment variable sets another one, such as",
-            "`PLEXRANK_MAX_IMAGE_PIXELS=1e12`; give it to the whole run.",
+            "`PLEXRANK_MAX_IMAGE_PIXELS=1e12`; set it for every command on a run: `check`, `run`, stages, jobs.",
             "",
             "| variable | at most | of | why no file in use comes near it |",
             "| --- | ---: | --- | --- |",

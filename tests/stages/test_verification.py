@@ -75,6 +75,19 @@ def test_every_damaged_file_is_named_and_nothing_is_changed(run: Path, plexrank:
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+def test_every_damaged_output_of_a_unit_is_named(run: Path) -> None:
+    flip(run / "report/report.html")
+    (run / "report/figures/ranking.png").unlink()
+    page, figures = sorted(found_of(run).damaged, reverse=True)
+    assert page.startswith(f"{run / 'report/report.html'}: not what report wrote there")
+    assert figures.startswith(f"{run / 'report/figures'}: not what report wrote there")
+
+
+def test_a_lower_limit_is_no_damage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEXRANK_MAX_IMAGE_CHANNELS", "2")
+    assert found_of(run).is_intact
+
+
 def test_outputs_of_other_units_are_named(run: Path) -> None:
     for name in ("best.pt", "history.csv", "done.json"):
         shutil.copy(run / "train/fold-1/seed-0" / name, run / "train/fold-0/seed-0" / name)
@@ -101,6 +114,8 @@ def test_what_is_not_done_or_not_ours_is_no_damage(run: Path) -> None:
     found = found_of(run)
     assert found.is_intact
     assert found.not_done == ("report: not done yet",)
+    assert not found.to_dict()["finished"]
+    assert found.lines()[-1].endswith("; not finished: 1 unit is not done")
     assert found.foreign == (run / "tiles/.tiles.parquet.0badcafe.tmp", run / "train/notes.txt")
     assert f"not of this run: {run / 'train/notes.txt'}" in found.lines()
 

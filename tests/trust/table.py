@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from trust import lock_rounds
 from trust.faults import BAD, GOOD, SKIPPED
 
 BEGIN, END = "<!-- table of faults -->", "<!-- end of the table -->"
@@ -46,7 +47,9 @@ def table_of(found: Iterable[dict]) -> str:
     lines.append("| **all** | " + " | ".join(f"**{total[column]}**" for column in columns) + " |")
     if locks:
         lines += ["", "| lock, four processes at once | rounds | two inside | nobody got in |", "|" + " --- |" * 4]
-        lines += [f"| {one['kind']} | {one['rounds']} | {one['two inside']} | {one['none got in']} |" for one in locks]
+        lines += [
+            f"| {_kind(one['kind'])} | {one['rounds']} | {one['two inside']} | {one['none got in']} |" for one in locks
+        ]
     return "\n".join(lines)
 
 
@@ -55,6 +58,11 @@ def _row(trial: str) -> str:
     if parts[0] in FAMILIES:
         return f"{parts[0]}: {parts[1]}" if parts[0] != "disk full" else f"disk full: {parts[1].split(' ')[0]}"
     return parts[-1]
+
+
+def _kind(name: str) -> str:
+    """What the lock of a kind is like, as its maker says."""
+    return (lock_rounds.KINDS[name].__doc__ or name).rstrip(".")
 
 
 def write(page: Path, results: Path) -> None:

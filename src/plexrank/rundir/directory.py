@@ -102,7 +102,8 @@ class RunDir:
             )
         if not self.study.is_file():
             raise MissingInputError(
-                f"{self.study}: lost; plexrank run STUDY --out {self.path} writes it again and keeps what is done"
+                f"{self.study}: lost; plexrank run STUDY --out {self.path} writes it again; give it the same --set as "
+                "before, since with other settings what is done is done again"
             )
 
     def require_study(self) -> None:

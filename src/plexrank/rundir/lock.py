@@ -292,7 +292,7 @@ def _look(path: Path, *, strict: bool = True) -> _Seen | None:
         if not stat.S_ISREG(state.st_mode):
             if not strict:
                 return None
-            raise RunDirError(f"{path}: no file, where the lock of a run belongs; delete it")
+            raise RunDirError(f"{path}: no file, where the lock of a run belongs; delete it if no run is at work")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             state = os.fstat(descriptor)

@@ -33,7 +33,7 @@ class Verification:
 
     Attributes:
         run: the run directory.
-        units: how many finished ones were held against their digests.
+        units: how many are finished and without damage.
         num_bytes: in their outputs.
         damaged: of each damaged file what is wrong with it and what to do.
         not_read: of each file that could not be read now why; it may be whole.
@@ -53,6 +53,11 @@ class Verification:
     foreign: tuple[Path, ...]
 
     @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do; a run that is not finished may be intact."""
+        return not self.not_done
+
+    @property
     def is_intact(self) -> bool:
         """Whether every file could be read, and none is damaged."""
         return not self.damaged and not self.not_read
@@ -62,6 +67,7 @@ class Verification:
         return {
             "run": str(self.run),
             "intact": self.is_intact,
+            "finished": self.is_finished,
             "units": self.units,
             "bytes": self.num_bytes,
             "damaged": list(self.damaged),
@@ -84,11 +90,12 @@ class Verification:
             )
         what = f"{counted(self.units, 'unit')}, {self.num_bytes / 1e6:.1f} MB"
         if self.is_intact:
-            return [*lines, f"intact: {what}"]
+            left = "" if self.is_finished else f"; not finished: {counted(len(self.not_done), 'unit', 'is')} not done"
+            return [*lines, f"intact: {what}{left}"]
         if not self.damaged:
             return [*lines, f"{counted(len(self.not_read), 'file')} not read, beside {what} without damage"]
-        again = f"what is deleted is made again by plexrank run STUDY.yaml --out {self.run}"
-        return [*lines, f"{counted(len(self.damaged), 'file')} damaged, of {what}; {again}"]
+        again = f"what is deleted is made again by plexrank run STUDY.yaml --out {self.run}, with the --set of before"
+        return [*lines, f"{counted(len(self.damaged), 'file')} damaged, beside {what} without damage; {again}"]
 
 
 def verify_run(rundir: RunDir, reporter: Reporter) -> Verification:
@@ -174,15 +181,17 @@ def _looked_at(unit: Unit, within: Callable[[], object] | None) -> _Found:
     """What is found of a unit by its digests and, where it is finished and these hold, by reading ``within``."""
     found = _Found()
     reason = unit.why_not_done()
-    if reason is not None and not reason.startswith(_NO_DAMAGE):
-        found.damaged.append(f"{unit.record}: {unit.name}: {reason}; run plexrank run again")
-        return found
     is_whole = found.check(*(partial(unit.require_intact, output, thoroughly=True) for output in unit.outputs))
-    if reason is not None:
+    if reason is not None and reason.startswith(_NO_DAMAGE):
         found.not_done.append(f"{unit.name}: {reason}")
+        return found
+    if reason is not None:
+        found.damaged += [f"{unit.record}: {unit.name}: {reason}; run plexrank run again"] * is_whole
         return found
     if is_whole and within is not None:
         found.check(within)
+    if found.damaged or found.not_read:
+        return found
     found.units = 1
     found.num_bytes = sum(map(size_bytes, unit.outputs))
     found.without_digests += [unit.name] * ("sha256" not in (load_record(unit.record) or {}))

@@ -196,8 +196,8 @@ class TileStore:
             self._a_side = self._shard_px // self.tile_px
             self._index_bytes = _PLACE.size * self._a_side**2 + _CHECKSUM.size
             self.grid = TileGrid(self.shape[1], self.shape[2], self.tile_px)
-            IMAGE_CHANNELS.require(self.shape[0], str(path), RunDirError)
-            IMAGE_TILES.require(self.grid.count, str(path), RunDirError)
+            IMAGE_CHANNELS.require_own(self.shape[0], str(path), RunDirError)
+            IMAGE_TILES.require_own(self.grid.count, str(path), RunDirError)
             self.channel_names = tuple(str(c["label"]) for c in root["attributes"]["ome"]["omero"]["channels"])
         if len(self.channel_names) != self.shape[0]:
             raise RunDirError(
