@@ -103,9 +103,11 @@ def write_ome_zarr(path: Path, pixels: np.ndarray, version: Any, axes: str = "cy
         axes=axes,
         scale={"y": 0.5, "x": 250, **dict.fromkeys(set(axes) - {"y", "x"}, 1.0)},
         axes_units={"y": "micrometer", "x": "nanometer"},
-        omero=omero,
         storage_options={"chunks": tuple({"c": 2, "y": 16, "x": 16}.get(axis, 1) for axis in axes)},
     )
+    attributes = zarr.open_group(path, mode="r+").attrs  # versions of ome-zarr take omero in other ways
+    in_ome = {"ome": {**attributes.get("ome", {}), "omero": omero}}
+    attributes.update(in_ome if version.zarr_format == 3 else {"omero": omero})
     return path
 
 

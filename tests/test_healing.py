@@ -311,3 +311,24 @@ def test_a_small_file_that_cannot_be_read_now_is_no_damage(
     with pytest.raises(ReadFailedError, match=rf"{name}: could not be read now \(.*Input/output error\)"):
         work.get(name, partial(run_stages, plan, ["train"], Silent()))()
     assert (run / name).read_bytes() == before
+
+
+def test_an_image_that_was_edited_in_secret_is_pointed_out(
+    tiny_study: Path, tmp_path: Path, plexrank: Plexrank
+) -> None:
+    study = Path(shutil.copytree(tiny_study.parent, tmp_path / "cohort")) / tiny_study.name
+    command = [*run_arguments(study, tmp_path / "run"), "--until", "tile"]
+    assert "touch the files" not in plexrank(*command).stderr
+    assert "touch the files" not in plexrank(*command).stderr
+    image = next((tmp_path / "cohort").rglob("image003*"))
+    state = image.stat()
+    image.write_bytes(image.read_bytes())
+    os.utime(image, ns=(state.st_atime_ns, state.st_mtime_ns))
+    said = plexrank(*command).stderr
+    assert "1 of 32 images has the size and time of last change as when tiled" in said
+    assert str(image) in said
+    assert "tile: all 32 done already" in said
+    image.touch()
+    said = plexrank(*command).stderr
+    assert "tile: again, changed: image" in said
+    assert "touch the files" not in said

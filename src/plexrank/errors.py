@@ -151,7 +151,9 @@ def refuse_passing(error: Exception, where: str) -> None:
         ReadFailedError: memory, the disk, the network or permissions failed, or the error was made of such a one.
     """
     cause: BaseException | None = error
-    while cause is not None:
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:  # they may name each other
+        seen.append(cause)
         if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _PASSING):
             raise ReadFailedError(
                 f"{where}: could not be read now ({one_line(cause)}); run the same command again, and if that does not "

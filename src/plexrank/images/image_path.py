@@ -50,8 +50,18 @@ def size_and_mtime(file: Path) -> tuple[int, int]:
     Raises:
         OSError: there is no such file.
     """
+    return size_and_times(file)[:2]
+
+
+def size_and_times(file: Path) -> tuple[int, int, int]:
+    """As :func:`size_and_mtime`, and the time (ns) at which anything of the file, its name or permissions changed.
+
+    Raises:
+        OSError: there is no such file.
+    """
     states = list(_states(file, levels=2))
-    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+    changed = [(state.st_mtime_ns, state.st_ctime_ns) for state in states]
+    return sum(state.st_size for state in states), *map(max, zip(*changed, strict=True))
 
 
 def _states(file: Path, levels: int) -> Iterator[os.stat_result]:

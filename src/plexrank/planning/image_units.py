@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plexrank.cohorts.panel import Panel
 from plexrank.cohorts.samplesheet import ImageRecord
 from plexrank.errors import ImageDataError
-from plexrank.images.image_path import size_and_mtime
+from plexrank.images.image_path import size_and_times
 from plexrank.rundir import Json, RunDir, Unit, read_record, recorded_checksums
 from plexrank.settings import TileSettings
 
@@ -27,7 +27,7 @@ class ImageUnits:
     def __init__(self, rundir: RunDir, settings: TileSettings) -> None:
         self._rundir = rundir
         self._settings = settings.model_dump(mode="json")
-        self._files: dict[Path, tuple[int, int] | None] = {}  # bytes and time of the last change, ns
+        self._files: dict[Path, tuple[int, int, int] | None] = {}  # bytes and times, ns
         self._panels: dict[int, tuple[Panel, Json]] = {}
         self._units: dict[str, tuple[ImageRecord, Unit]] = {}
 
@@ -52,6 +52,24 @@ class ImageUnits:
         """What tells an image's tile store from others: a digest by file, as the tile stage recorded them."""
         return recorded_checksums(self._rundir.tile_record(image.image_id)) or {}
 
+    def touched(self, images: Sequence[ImageRecord]) -> list[ImageRecord]:
+        """Images of the size and time of last change that they had when they were tiled, but not left alone since.
+
+        They may have been copied, or given other permissions, or edited and given their old time.
+        """
+        return [image for image in images if self._is_touched(image)]
+
+    def _is_touched(self, image: ImageRecord) -> bool:
+        record = read_record(self.unit(image).record)
+        if not isinstance(record, Mapping) or record.get("key") != self.unit(image).key:
+            return False
+        known, found = record.get("inode_times"), self.inode_times(image)
+        return isinstance(known, list) and None not in found and known != found
+
+    def inode_times(self, image: ImageRecord) -> list[Json]:
+        """When anything of an image's file and its mask last changed, ns."""
+        return [state and state[2] for state in map(self._files.get, filter(None, (image.file, image.mask)))]
+
     def _make(self, image: ImageRecord) -> Unit:
         return Unit(
             name=f"tile {image.image_id}",
@@ -69,7 +87,8 @@ class ImageUnits:
     def require_unchanged(self, image: ImageRecord) -> None:
         """Raise ImageDataError where an image or its mask is not the file any more that its unit was made of."""
         for file in filter(None, (image.file, image.mask)):
-            if _state(file) != self._files.get(file):
+            known, found = self._files.get(file), _state(file)
+            if (known and known[:2]) != (found and found[:2]):
                 raise ImageDataError(f"{file}: changed while the run was under way; run the same command again")
 
     def _file_as_it_is(self, image: ImageRecord, path: Path, file: Path, key: str) -> Json:
@@ -84,7 +103,7 @@ class ImageUnits:
             recorded = read_record(self._rundir.tile_record(image.image_id), "depends", key)
             if isinstance(recorded, dict) and recorded.get("path") == str(path):
                 return recorded
-        num_bytes, mtime_ns = state or (None, None)
+        num_bytes, mtime_ns, _ = state or (None, None, None)
         return {"path": str(path), "bytes": num_bytes, "mtime_ns": mtime_ns}
 
     def _rows(self, panel: Panel | None) -> Json:
@@ -96,9 +115,9 @@ class ImageUnits:
         return self._panels[id(panel)][1]
 
 
-def _state(file: Path) -> tuple[int, int] | None:
+def _state(file: Path) -> tuple[int, int, int] | None:
     try:
-        return size_and_mtime(file)
+        return size_and_times(file)
     except OSError:
         return None
 

@@ -14,6 +14,7 @@ from plexrank.planning.plan import Plan, make_plan
 from plexrank.progress import Reporter, Silent
 from plexrank.rundir import DamagedOutputError, Unit, make_way
 from plexrank.stages.todo import report_all_done
+from plexrank.wording import counted
 
 _SMALL = ("rank", "report")
 """Stages whose outputs are held against their digests even where nothing is left to do."""
@@ -78,6 +79,8 @@ def plans_of_stages(plan: Plan, stages: Sequence[str]) -> Iterator[tuple[str, Pl
 
 def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
     """Do what is not done of a stage, loading only the libraries that this stage needs."""
+    if stage == STAGES[0] and is_first():
+        _warn_of_touched(plan, reporter)
     if not several_started_by() and _is_done(stage, plan):  # found out without what the stage loads
         units = [unit for unit in plan.chosen_units(stage) if unit.record != plan.rundir.tiles_record]
         report_all_done(stage, len(units), reporter)
@@ -87,6 +90,17 @@ def _work(stage: str, plan: Plan, reporter: Reporter) -> None:
     with shown.at_work(stage):
         importlib.import_module(f"plexrank.stages.{stage}").run(plan, reporter)
     shown.say(f"{stage}: wrote {', '.join(map(str, written_by(stage, plan)))}")
+
+
+def _warn_of_touched(plan: Plan, reporter: Reporter) -> None:
+    touched = plan.image_units.touched(plan.cohort.images)
+    if touched:
+        reporter.say(
+            f"warning: {counted(len(touched), 'image', 'has', of=len(plan.cohort.images))} the size and time of last "
+            f"change as when tiled, but was copied, moved, edited or given other permissions since, such as "
+            f"{touched[0].path}: taken as unchanged; if pixels were edited, touch the files and run the same command "
+            "again"
+        )
 
 
 def _refuse_links_within(stage: str, plan: Plan) -> None:

@@ -100,7 +100,8 @@ def _tile_one(plan: Plan, record: ImageRecord, client: DaskClient | None) -> Non
         str(record.path),
     )
     plan.image_units.require_unchanged(record)
-    unit.finish(channels=list(channels.names), digests=TileStore(store).digests())
+    times = plan.image_units.inode_times(record)
+    unit.finish(channels=list(channels.names), digests=TileStore(store).digests(), inode_times=times)
 
 
 def _find_all_bad(plan: Plan, failed_here: list[BadImage], reporter: Reporter) -> list[BadImage]:

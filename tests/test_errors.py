@@ -1,0 +1,48 @@
+"""Which errors say something of the file that was read."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from plexrank.errors import ImageDataError, ReadFailedError, naming_damage
+
+STALE = OSError(errno.ESTALE, "Stale file handle")
+
+
+def raised(error: Exception, cause: Exception | None = None) -> None:
+    if cause is None:
+        raise error
+    raise error from cause
+
+
+def in_a_handler() -> None:
+    try:
+        raise STALE
+    except OSError:
+        raise ValueError("no TIFF")  # noqa: B904 - as libraries do
+
+
+def in_a_circle() -> None:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__ = second
+    raise second from first
+
+
+@pytest.mark.parametrize(
+    "fail", [lambda: raised(STALE), lambda: raised(ValueError(), STALE), lambda: raised(MemoryError()), in_a_handler]
+)
+def test_what_says_nothing_of_the_file(fail: Callable[[], None]) -> None:
+    with (
+        pytest.raises(ReadFailedError, match="a: could not be read now"),
+        naming_damage("a", "copy it", ImageDataError),
+    ):
+        fail()
+
+
+@pytest.mark.parametrize("fail", [lambda: raised(OSError(errno.EINVAL, "no file")), in_a_circle])
+def test_what_is_damage(fail: Callable[[], None]) -> None:
+    with pytest.raises(ImageDataError, match="; copy it"), naming_damage("a", "copy it", ImageDataError):
+        fail()
