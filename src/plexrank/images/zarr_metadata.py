@@ -60,7 +60,7 @@ def check_array(folder: Path, store: Path) -> Literal[2, 3]:
         Its zarr format, 2 or 3.
 
     Raises:
-        ValueError: a codec or the type is not let through, or there is no array.
+        ValueError: a codec, the type or the chunks are not let through, or there is no array.
         ImageDataError: its metadata lie outside of the store.
         OSError: they cannot be read.
     """
@@ -69,6 +69,7 @@ def check_array(folder: Path, store: Path) -> Literal[2, 3]:
     if (folder / ".zarray").is_file():
         metadata = read_json(folder / ".zarray")
         _check_type(metadata["dtype"], _V2_NUMBER)
+        _check_chunks(metadata["chunks"])
         for codec in (metadata.get("compressor"), *(metadata.get("filters") or ())):
             if codec is not None:
                 _check_codec(str(codec["id"]), _NUMCODECS)
@@ -81,6 +82,7 @@ def check_array(folder: Path, store: Path) -> Literal[2, 3]:
     if metadata.get("storage_transformers"):
         raise ValueError(f"{folder.name} has storage transformers, which are not read")
     _check_type(metadata["data_type"], _V3_NUMBER)
+    _check_chunks(metadata["chunk_grid"]["configuration"].get("chunk_shape", []))
     _check_v3_codecs(metadata["codecs"])
     return 3
 
@@ -92,6 +94,12 @@ def _check_v3_codecs(codecs: list[Any]) -> None:
         if name == "sharding_indexed":
             _check_v3_codecs(codec["configuration"]["codecs"])
             _check_v3_codecs(codec["configuration"].get("index_codecs", []))
+
+
+def _check_chunks(shape: list[Any]) -> None:
+    """Refuse chunks of no length, which some versions of zarr read as others."""
+    if not all(isinstance(side, int) and side > 0 for side in shape):
+        raise ValueError(f"chunks of shape {shape}")
 
 
 def _check_codec(name: str, allowed: frozenset[str]) -> None:
