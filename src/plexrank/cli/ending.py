@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from typing import NoReturn
 
 from plexrank.cli import begin, compute, look
@@ -60,6 +61,8 @@ def _run_command() -> int:
         _complain(str(error))
         return error.exit_code
     except StopRequestedError:
+        sys.unraisablehook = lambda _: None  # what was stopped half made says so when it is taken apart
+        warnings.simplefilter("ignore")
         _complain("stopped; run the same command again to continue")
         return STOPPED_EXIT_CODE
     except OSError as error:
