@@ -25,6 +25,10 @@ def in_a_handler() -> None:
         raise ValueError("no TIFF")  # noqa: B904 - as libraries do
 
 
+def in_a_group() -> None:
+    raise ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("", [STALE]), ValueError()])
+
+
 def in_a_circle() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__ = second
@@ -32,7 +36,14 @@ def in_a_circle() -> None:
 
 
 @pytest.mark.parametrize(
-    "fail", [lambda: raised(STALE), lambda: raised(ValueError(), STALE), lambda: raised(MemoryError()), in_a_handler]
+    "fail",
+    [
+        lambda: raised(STALE),
+        lambda: raised(ValueError(), STALE),
+        lambda: raised(MemoryError()),
+        in_a_handler,
+        in_a_group,
+    ],
 )
 def test_what_says_nothing_of_the_file(fail: Callable[[], None]) -> None:
     with (

@@ -140,8 +140,18 @@ def naming_damage(where: str, remedy: str, kind: type[PlexrankError]) -> Iterato
     except PlexrankError:
         raise
     except Exception as error:
-        refuse_passing(error, where)
-        raise kind(f"{where} ({one_line(error)}); {remedy}") from error
+        first = _first(error)
+        if isinstance(first, PlexrankError):
+            raise first from error
+        refuse_passing(first, where)
+        raise kind(f"{where} ({one_line(first)}); {remedy}") from error
+
+
+def _first(error: Exception) -> Exception:
+    """The first of errors that were raised together, as by tasks of asyncio."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def refuse_passing(error: Exception, where: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import zarr
 from numcodecs import Delta, FixedScaleOffset, get_codec
+from zarr.codecs import BytesCodec, ShardingCodec
 from zarr.codecs.numcodecs import BZ2, LZ4, LZMA, Zlib
 
 from image_files import noise
@@ -92,6 +93,22 @@ def test_nothing_unfolds_beyond_the_chunks_of_its_array(tmp_path: Path, name: st
     chunk_of(path, zarr_format).write_bytes(BOMBS[name])
     with pytest.raises(ImageDataError, match="more than the array's chunks hold"):
         open_image(path).data.compute()
+
+
+def test_an_index_that_leads_beyond_its_shard_is_refused(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    pixels = noise((1, 32, 32))
+    codec = ShardingCodec(chunk_shape=(1, 16, 16), index_codecs=[BytesCodec()])
+    more = {"chunks": pixels.shape, "serializer": codec, "compressors": None, "filters": None}
+    group.create_array("0", shape=pixels.shape, dtype=pixels.dtype, **more)[:] = pixels
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": [MULTISCALE]}})
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr").data.compute(), pixels)
+    shard = chunk_of(tmp_path / "a.zarr", 3)
+    content = bytearray(shard.read_bytes())
+    content[-8:] = (2**50).to_bytes(8, "little")
+    shard.write_bytes(content)
+    with pytest.raises(ImageDataError, match=r"its index leads to byte \d+, it has \d+"):
+        open_image(tmp_path / "a.zarr").pixels[:, 20:, 20:]
 
 
 @pytest.mark.parametrize("widening", [Delta("u2", "i8"), FixedScaleOffset(0, 1, "u2", "f8")], ids=["delta", "scale"])

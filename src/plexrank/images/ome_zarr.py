@@ -209,14 +209,13 @@ def _array_folder(path: Path, group: Path, multiscale: dict[str, Any]) -> Path:
 
 def _find_pixels(path: Path, group: Path, attributes: dict[str, Any]) -> _ZarrPixels:
     import zarr  # images of other formats do without
-    from zarr.storage import LocalStore
 
-    from plexrank.images.zarr_codecs import bound_chunks  # with which zarr decodes from then on
+    from plexrank.images.zarr_codecs import WithinFilesStore, bound_chunks  # with which zarr decodes from then on
 
     multiscale = attributes["multiscales"][0]
     folder = _array_folder(path, group, multiscale)
     zarr_format = check_array(folder, path)
-    array = zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
+    array = zarr.open_array(WithinFilesStore(folder, read_only=True), mode="r", zarr_format=zarr_format)
     if "axes" not in multiscale and _IMPLICIT_AXES.fullmatch(_version(attributes)):
         multiscale["axes"] = list("tczyx")
     names = [_axis(axis)[0] for axis in multiscale["axes"]]

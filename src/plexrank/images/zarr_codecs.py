@@ -27,10 +27,12 @@ from numcodecs.lzma import LZMA  # type: ignore[import-untyped]
 from numcodecs.registry import register_codec as register_numcodec  # type: ignore[import-untyped]
 from numcodecs.zlib import Zlib  # type: ignore[import-untyped]
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
+from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.registry import register_codec
+from zarr.storage import LocalStore
 
 from plexrank.limits import CHUNK_BYTES
 
@@ -42,6 +44,28 @@ _ZSTD_MAGIC, _ZSTD_SKIPPED = 0xFD2FB528, range(0x184D2A50, 0x184D2A60)
 _ZSTD_BLOCK = 2**17
 """A block unfolds to so many bytes at most: RFC 8878, 3.1.1.2.4."""
 _MOST_BLOCKS = 2**20  # of a chunk; a GiB has 8192 as writers make them
+
+
+class WithinFilesStore(LocalStore):
+    """A folder of files, beyond whose ends nothing is asked for: the index of a shard may say anything."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        self._require_within(key, byte_range)
+        return await super().get(key, prototype, byte_range)
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        self._require_within(key, byte_range)
+        return super().get_sync(key, prototype=prototype, byte_range=byte_range)
+
+    def _require_within(self, key: str, byte_range: ByteRequest | None) -> None:
+        if isinstance(byte_range, RangeByteRequest) and (file := self.root / key).is_file():
+            size = file.stat().st_size
+            if not 0 <= byte_range.start <= byte_range.end <= size:
+                raise ValueError(f"{key}: its index leads to byte {byte_range.end}, it has {size}")
 
 
 def bound_chunks(array: zarr.Array[Any]) -> None:
