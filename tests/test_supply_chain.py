@@ -101,7 +101,9 @@ def licence_of(name: str) -> str:
     known = [CLASSIFIERS[text] for text in named if text in CLASSIFIERS]
     if known:
         return " AND ".join(known)
-    written = str(metadata.get("License", ""))
+    written = " ".join(str(metadata.get("License", "")).split())
+    if "Redistribution and use in source and binary forms" in written:  # the text of a licence in the place of its name
+        return "BSD-3-Clause" if "Neither the name of" in written else "BSD-2-Clause"
     return IN_OTHER_WORDS.get(written, written)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,16 +13,13 @@ ROWS_AT_ONCE = 65_536
 """Rows that the classifier sees at once: they bound the memory."""
 
 
-@runtime_checkable
-class LinearLogits(Protocol):
-    """A classifier whose logits are r @ coefᵀ plus a constant: ``coef`` (class, channel)."""
-
-    coef: Tensor
-
-
 def linear_coefficients(classify: Classifier, r: Tensor) -> Tensor | None:
-    """(class, channel) like r where the classifier is linear, otherwise None."""
-    return classify.coef.to(r) if isinstance(classify, LinearLogits) else None
+    """(class, channel) like r of a classifier that is linear and says so, by a tensor ``coef``; otherwise None.
+
+    Its logits are r @ coefᵀ plus a constant.
+    """
+    coefficients = getattr(classify, "coef", None)  # which a protocol of typing does not see among a module's buffers
+    return coefficients.to(r) if isinstance(coefficients, Tensor) else None
 
 
 def mean_of(background: Tensor) -> Tensor:

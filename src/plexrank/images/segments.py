@@ -18,6 +18,7 @@ import tifffile
 from plexrank.arrays import Key
 from plexrank.images.codestreams import require_announced, size_reader
 from plexrank.images.lazy import CHUNK_PX, require_chunk, require_size
+from plexrank.images.lzw import check_lzw
 
 _PLAIN_STRIP_BYTES = 2**20  # uncompressed pixels can be read in strips of any height
 
@@ -239,6 +240,8 @@ def page_planes(page: tifffile.TiffPage) -> list[Plane]:
 
     def decoder(first: int) -> Callable[[bytes, int], npt.NDArray[Any]]:
         def decode(content: bytes, index: int) -> npt.NDArray[Any]:
+            if page.compression == tifffile.COMPRESSION.LZW:
+                check_lzw(content, is_reversed=page.fillorder == tifffile.FILLORDER.LSB2MSB)
             if read_size is not None:
                 require_announced(read_size(content), segment_shape, page.samplesperpixel)
             segment, _, _ = decode_segment(content, first + index, **tables)

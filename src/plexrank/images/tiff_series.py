@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tifffile
 
@@ -12,6 +14,11 @@ from plexrank.images.segments import own_page
 from plexrank.images.tiff_names import mibi_kind, qptiff_description
 
 _SHOWN = 6
+
+_UNSQUEEZED: dict[str, Any] = (
+    {"squeeze": False} if "squeeze" in inspect.signature(tifffile.TiffPageSeries.__init__).parameters else {}
+)
+"""Dimensions of length 1 are kept; newer versions of tifffile do so anyway."""
 
 
 def choose_series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
@@ -57,9 +64,8 @@ def _merge(series: Sequence[tifffile.TiffPageSeries]) -> list[tifffile.TiffPageS
 
 def _stack(pages: Sequence[tifffile.TiffPage]) -> tifffile.TiffPageSeries:
     first = pages[0]
-    return tifffile.TiffPageSeries(
-        list(pages), (len(pages), *first.shape), first.dtype, "I" + first.axes, kind="generic", squeeze=False
-    )
+    shape, axes = (len(pages), *first.shape), "I" + first.axes
+    return tifffile.TiffPageSeries(list(pages), shape, first.dtype, axes, kind="generic", **_UNSQUEEZED)
 
 
 def _describe(series: tifffile.TiffPageSeries) -> str:

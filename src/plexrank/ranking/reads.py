@@ -66,7 +66,7 @@ def reads_table(
             "r2": np.concatenate([explained_share(one, r, samples) for one in values]),
             "r2_beyond_brightness": np.concatenate([explained_share(one, rest, samples) for one in values]),
             "association": tested.effect,
-            "p": np.where(included & ~is_confounded(samples), tested.p.reshape(shape), np.nan).ravel(),
+            "p": np.where(included & (not is_confounded(samples)), tested.p.reshape(shape), np.nan).ravel(),
         }
     )
     table["q"] = benjamini_hochberg(table["p"].to_numpy(dtype=float))
