@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from plexrank.errors import ImageDataError, ReadFailedError, naming_damage
+from plexrank.errors import ImageDataError, ReadFailedError, StudyError, naming_damage, resolve_input
 
 STALE = OSError(errno.ESTALE, "Stale file handle")
 
@@ -57,3 +58,13 @@ def test_what_says_nothing_of_the_file(fail: Callable[[], None]) -> None:
 def test_what_is_damage(fail: Callable[[], None]) -> None:
     with pytest.raises(ImageDataError, match="; copy it"), naming_damage("a", "copy it", ImageDataError):
         fail()
+
+
+def test_circles_of_links_are_named_on_every_python(tmp_path: Path) -> None:
+    (tmp_path / "here").symlink_to("there")
+    (tmp_path / "there").symlink_to("here")
+    for path in (tmp_path / "here", tmp_path / "there" / "a.tif"):
+        with pytest.raises(StudyError, match=r"row 2: not a usable path \(.*; correct it"):
+            resolve_input(path, "row 2")
+    (tmp_path / "gone").symlink_to("nowhere")
+    assert resolve_input(tmp_path / "gone", "row 2") == tmp_path / "nowhere"

@@ -187,10 +187,20 @@ def resolve_input(path: Path, where: str) -> Path:
     try:
         with naming_input(where):
             resolved = path.resolve()
+            _require_no_circle(resolved)
     except (RuntimeError, ValueError) as error:  # a circle of links before Python 3.13; a NUL
         raise StudyError(f"{where}: not a usable path ({error}); correct it") from error
     require_utf8(resolved, where)
     return resolved
+
+
+def _require_no_circle(path: Path) -> None:
+    """Raise OSError where links lead in a circle, which ``Path.resolve`` passes over since Python 3.13."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
 
 
 def require_utf8(path: Path, where: str) -> None:
