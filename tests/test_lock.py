@@ -110,6 +110,7 @@ def test_a_lock_is_taken_over_at_once_only_from_what_is_gone(
         ("\udcff", True),
         (this(), False),  # it may be suspended, but it is there
     ],
+    ids=["another host", "another boot", "of before", "no process", "empty", "not UTF-8", "this process"],
 )
 def test_what_gives_no_sign_of_life_is_taken_over(tmp_path: Path, text: str, free: bool) -> None:
     rundir = RunDir(tmp_path)

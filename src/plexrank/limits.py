@@ -86,6 +86,19 @@ LIMITS = (
 )
 
 
+def require_settings() -> None:
+    """Look at what the environment sets.
+
+    Raises:
+        StudyError: a variable is misspelt, so that it would set nothing, or is no number above 0.
+    """
+    known = {limit.variable: limit for limit in LIMITS}
+    for variable in sorted(name for name in os.environ if name.startswith("PLEXRANK_MAX_")):
+        if variable not in known:
+            raise StudyError(f"{variable}: no such limit; known are {', '.join(known)}")
+        known[variable].most()
+
+
 def page() -> str:
     """docs/limits.md."""
     rows = [f"| `{limit.variable}` | {limit.default:,} | {limit.unit} | {limit.reason} |" for limit in LIMITS]
@@ -95,7 +108,8 @@ def page() -> str:
             "",
             "What a file announces is held against these limits before memory is taken for it; a file beyond one is",
             "refused, with the limit named. An environment variable sets another one, such as",
-            "`PLEXRANK_MAX_IMAGE_PIXELS=1e12`; set it for every command on a run: `check`, `run`, stages, jobs.",
+            "`PLEXRANK_MAX_IMAGE_PIXELS=1e12`; set it for every command on a run: `check`, `run`, stages, jobs. A",
+            "variable that is misspelt ends every command.",
             "",
             "| variable | at most | of | why no file in use comes near it |",
             "| --- | ---: | --- | --- |",

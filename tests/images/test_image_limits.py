@@ -17,7 +17,6 @@ import zarr
 from ome_zarr.format import FormatV04, FormatV05
 
 from image_files import noise, write_mcd, write_ome, write_ome_zarr, write_tiff_folder, write_txt
-from plexrank import limits
 from plexrank.errors import ImageDataError, MissingInputError, StudyError
 from plexrank.images.mask import open_mask
 from plexrank.images.open import open_image
@@ -220,12 +219,6 @@ def test_the_places_of_segments_are_no_metadata(tmp_path: Path, monkeypatch: pyt
         open_image(tmp_path / "a.tif")
 
 
-def test_limits_are_called_like_their_variables() -> None:
-    found = {name: value for name, value in vars(limits).items() if isinstance(value, limits.Limit)}
-    assert {value.name for value in found.values()} == {f"MAX_{name}" for name in found}
-    assert set(found.values()) == set(limits.LIMITS)
-
-
 # --- OME-Zarr
 
 
@@ -366,7 +359,7 @@ def test_headers_of_npz_are_not_believed(tmp_path: Path, member: bytes, message:
 
 def test_a_mask_takes_no_more_memory_than_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "m.npz", mask=np.ones((40, 50), bool))
-    monkeypatch.setenv(limits.CHUNK_BYTES.variable, "279")
+    monkeypatch.setenv("PLEXRANK_MAX_CHUNK_BYTES", "279")
     with pytest.raises(ImageDataError, match=f"280 bytes that are decoded at once, {NAMED}CHUNK_BYTES"):
         open_mask(tmp_path / "m.npz", 40, 50)
 

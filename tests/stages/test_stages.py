@@ -254,3 +254,16 @@ def test_the_last_line_names_channels_only_where_some_are_found() -> None:
     none = dataclasses.replace(result, summary=dataclasses.replace(result.summary, found=nothing))
     assert _headline(none).endswith("; significant: none")
     assert "top channels" not in _headline(none)
+
+
+def test_skip_bad_of_tile_becomes_the_study_of_the_run_once_it_has_the_lock(
+    plexrank: Plexrank, tiny_run: Path, tmp_path: Path
+) -> None:
+    run = RunDir(shutil.copytree(tiny_run, tmp_path / "run"))
+    before = run.study.read_bytes()
+    with run.locked():
+        assert plexrank("tile", run.path, "--skip-bad").returncode == 1
+    assert run.study.read_bytes() == before
+    assert plexrank("tile", run.path, "--skip-bad").returncode == 0
+    assert load_study(run.study).cohort.skip_bad
+    assert not plexrank("status", run.path).stderr

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 import plexrank
+from plexrank.limits import require_settings
 from plexrank.progress import Reporter
 from plexrank.wording import printable
 
@@ -34,6 +35,7 @@ def version(
     if is_asked:
         show(f"plexrank {plexrank.__version__}")
         raise typer.Exit
+    require_settings()
 
 
 class StopRequestedError(BaseException):
@@ -77,11 +79,21 @@ def reporter_of(quiet: bool, verbose: bool) -> Reporter:
     return Reporter(quiet=quiet, verbose=verbose)
 
 
-def run_the_stages(plan: Plan, stages: Sequence[str], reporter: Reporter, units: Path | None = None) -> None:
-    """Do what is not done of some stages of an existing run, of which ``units`` lists the plan's where it is given."""
+def run_the_stages(
+    plan: Plan, stages: Sequence[str], reporter: Reporter, units: Path | None = None, *, saves_study: bool = False
+) -> None:
+    """Do what is not done of some stages of an existing run.
+
+    Args:
+        units: lists the plan's units, where these are not all.
+        saves_study: the plan's study differs from that of the run, and is to be that of the stages that follow.
+    """
     from plexrank.launch.opening import working_by_hand
     from plexrank.stages.pipeline import run_stages
 
-    with working_by_hand(plan, reporter, shares_work=units is not None), reporter.logging_to(plan.rundir.log):
+    with (
+        working_by_hand(plan, reporter, shares_work=units is not None, saves_study=saves_study),
+        reporter.logging_to(plan.rundir.log),
+    ):
         reporter.log(f"$ {shlex.join(['plexrank', *sys.argv[1:]])}")
         run_stages(plan, stages, reporter)

@@ -73,7 +73,7 @@ def tile(
     verbose: VerboseOption = False,
 ) -> None:
     """Cut the images of a run into tile stores; also under srun, to spread every image over several machines."""
-    from plexrank.launch.resuming import choose_units, resume_run
+    from plexrank.launch.resuming import choose_units, resume_run, save_study
 
     reporter = reporter_of(quiet, verbose)
     is_dask = several_started_by() == SRUN_NAMES
@@ -81,7 +81,7 @@ def tile(
         refuse_several_processes("tile")
     plan = choose_units(resume_run(run, for_tiling=True, skip_bad=skip_bad), "tile", units)
     if not is_dask:
-        run_the_stages(plan, ["tile"], reporter, units)
+        run_the_stages(plan, ["tile"], reporter, units, saves_study=skip_bad)
         return
     from plexrank.launch.allocation import dask_client
     from plexrank.stages.tile import run as tile_images
@@ -91,6 +91,8 @@ def tile(
         reporter.logging_to(plan.rundir.log),
         reporter.at_work("tile"),
     ):
+        if skip_bad:
+            save_study(plan.rundir, plan.study)
         tile_images(plan, reporter, client)
 
 

@@ -113,7 +113,7 @@ def running(plan: Plan, reporter: Reporter, command: str | None = None) -> Itera
 
 
 @contextmanager
-def working_by_hand(plan: Plan, reporter: Reporter, *, shares_work: bool) -> Iterator[None]:
+def working_by_hand(plan: Plan, reporter: Reporter, *, shares_work: bool, saves_study: bool = False) -> Iterator[None]:
     """Keep the run directory to a stage that was started by itself, unless it shares the work with other processes.
 
     Submitted jobs share it too: their graph says who waits for whom.
@@ -121,6 +121,7 @@ def working_by_hand(plan: Plan, reporter: Reporter, *, shares_work: bool) -> Ite
     Args:
         reporter: says where the history of the run was lost, which begins again.
         shares_work: the stage works on listed units only, as the tasks of a job array do.
+        saves_study: the plan's study becomes that of the run.
 
     Raises:
         RunDirError: another process, or a Slurm job, is at work in it.
@@ -132,6 +133,8 @@ def working_by_hand(plan: Plan, reporter: Reporter, *, shares_work: bool) -> Ite
         if is_first() and not plan.rundir.provenance.is_file():
             plan.rundir.add_provenance(provenance(plan) | {"before": "lost"})
             reporter.say(f"warning: {plan.rundir.provenance}: lost, and with it what was run before; begun again")
+        if is_first() and saves_study:
+            save_study(plan.rundir, plan.study)
         yield
 
 

@@ -29,8 +29,6 @@ def resume_run(path: Path, *, for_tiling: bool = False, skip_bad: bool = False) 
     rundir.require()
     rundir.require_study()
     study = load_study(rundir.study, [SKIP_BAD] if skip_bad else [])
-    if skip_bad:
-        save_study(rundir, study)  # for the stages that follow
     return make_plan(rundir, study, for_tiling=for_tiling)
 
 
