@@ -110,12 +110,12 @@ def licence_of(name: str) -> str:
 def test_licences_go_with_that_of_the_package() -> None:
     names = brought_along()
     assert {"torch", "zarr", "submitit", "readimc", "distributed", "anndata"} <= names
-    refused = {}
+    refused, licensing = {}, get_spdx_licensing()
     for name in sorted(names):
         if NVIDIA.fullmatch(name):
             continue
         licence = licence_of(name)
-        expression = get_spdx_licensing().parse(licence)
+        expression = licensing.parse(licence)
         licences = set() if expression is None else {key.split(" ")[0] for key in map(str, expression.objects)}
         if not licences or not licences <= PERMISSIVE | WEAK_COPYLEFT | {"Apache-2.0 WITH LLVM-exception"}:
             refused[name] = licence
