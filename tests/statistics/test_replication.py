@@ -55,7 +55,7 @@ def test_one_study_alone_is_no_combination() -> None:
 
 def test_rates_hold_where_one_study_alone_has_something() -> None:
     rng = np.random.default_rng(0)
-    p = rng.uniform(size=(3, 20_000))
+    p = rng.uniform(size=(3, 6000))
     p[0] = 1e-8
     sign = rng.choice([-1, 1], size=p.shape)
     for found in (
@@ -63,7 +63,7 @@ def test_rates_hold_where_one_study_alone_has_something() -> None:
         partial_conjunction(p, independent=False),
         directed_partial_conjunction(p, sign, independent=True),
     ):
-        assert (found <= 0.05).mean() <= 0.055
+        assert (found <= 0.05).mean() <= 0.0585  # three standard errors above
 
 
 def test_overlap_of_the_first_is_compared_with_chance() -> None:
