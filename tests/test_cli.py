@@ -355,29 +355,3 @@ def test_a_run_directory_is_not_taken_over_by_another_study(
     refused = plexrank("run", other, "--out", tiny_run, "--until", "tile")
     assert refused.returncode == 64
     assert "name is 'another', but" in refused.stderr
-
-
-HALF_MADE = """
-from plexrank.cli import ending
-from plexrank.cli.app import StopRequestedError
-
-class HalfMade:
-    def __del__(self):
-        self.never_set
-
-async def never_awaited(): pass
-
-def app(**_):
-    half_made = HalfMade()
-    coroutine = never_awaited()
-    raise StopRequestedError
-
-ending.app = app
-ending.main()
-"""
-
-
-def test_a_stop_says_nothing_of_what_was_half_made() -> None:
-    done = subprocess.run([sys.executable, "-c", HALF_MADE], capture_output=True, text=True)
-    assert done.returncode == 75
-    assert done.stderr == "error: stopped; run the same command again to continue\n"

@@ -103,13 +103,17 @@ def test_status_gives_the_command_that_goes_on(
 
     monkeypatch.chdir(tmp_path)
     there = {"folder": str(tmp_path / "else where")}
-    assert said(command="plexrank run s.yaml --out run", folder=str(tmp_path)) == (
-        "next: plexrank run s.yaml --out run does what is left"
+    assert said(command="plexrank run s.yaml --out 'a run'", folder=str(tmp_path)) == (
+        "next: plexrank run s.yaml --out 'a run' does what is left"
     )
-    assert said(**there) == f"next: cd '{tmp_path}/else where' && plexrank run s.yaml --out run does what is left"
-    assert said(command="plexrank run s.yaml --out run --until rank") == resolved
-    assert said(command="plexrank.run('s.yaml', out='run')") == resolved
-    assert said(command="plexrank run s.yaml --out run --cluster=p.yaml") == resolved
+    assert said(**there) == resolved  # the run was moved or copied since: there it would begin another
+    assert said(command="plexrank run s.yaml '--out=../a run'") == (
+        f"next: cd '{tmp_path}/else where' && plexrank run s.yaml '--out=../a run' does what is left"
+    )
+    assert said(command="plexrank run s.yaml --out 'a run' --until rank") == resolved
+    assert said(command="plexrank.run('s.yaml', out='a run')") == resolved
+    assert said(command="plexrank run s.yaml --out 'a run' --cluster=p.yaml") == resolved
+    assert said(command="plexrank demo --out 'a run'") == resolved
 
 
 def test_names_from_a_user_cannot_steer_the_terminal(plexrank: Plexrank, tmp_path: Path) -> None:

@@ -147,6 +147,26 @@ def test_a_stage_by_hand_names_what_is_damaged_and_the_run_makes_it_again(
     assert (run / "ranking" / "ranking.csv").read_bytes() == undisturbed
 
 
+@pytest.mark.parametrize("stage", ["attribute", "rank", "report"])
+def test_a_stage_by_hand_names_tiles_of_another_image(
+    run: Path, tiny_study: Path, plexrank: Plexrank, undisturbed: bytes, stage: str
+) -> None:
+    for folder in {"attribute": ("attribution", "ranking", "report"), "rank": ("ranking", "report")}.get(stage, ()):
+        shutil.rmtree(run / folder)
+    for name in ("image001.ome.zarr", "image001.done.json"):
+        (run / "tiles" / name).rename(run / "own")
+        other = run / "tiles" / name.replace("1", "2")
+        other.rename(run / "tiles" / name)
+        (run / "own").rename(other)
+    by_hand = plexrank(stage, run)
+    assert by_hand.returncode == MissingInputError.exit_code
+    assert f"{stage} needs tile image001 (its done-record is that of tile image002); run plexrank tile first" in (
+        by_hand.stderr
+    )
+    assert plexrank(*run_arguments(tiny_study, run), "--until", "rank").returncode == 0
+    assert (run / "ranking" / "ranking.csv").read_bytes() == undisturbed
+
+
 def test_the_progress_of_another_unit_is_not_gone_on_with(
     run: Path, tiny_study: Path, plexrank: Plexrank, undisturbed: bytes
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -176,6 +177,23 @@ def test_an_owner_that_lost_its_lock_is_stopped(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(RunDirError, match="this process was stopped for so long that another took"):
         work()
     assert [path.name for path in tmp_path.iterdir()] == ([".run.lock"] if lose is taken_over else [])
+
+
+def test_an_interruption_that_came_just_before_the_wait_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.001)
+    sent, send, handler = [], signal.pthread_kill, signal.getsignal(signal.SIGINT)
+
+    def lose_the_first(thread: int, number: int) -> None:
+        sent.append(number)
+        if len(sent) > 1:
+            send(thread, number)
+
+    monkeypatch.setattr(signal, "pthread_kill", lose_the_first)
+    test_an_owner_that_lost_its_lock_is_stopped(tmp_path, monkeypatch, taken_over)
+    assert len(sent) > 1
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_an_owner_that_lost_its_lock_says_so_at_the_end(tmp_path: Path) -> None:

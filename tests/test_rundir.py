@@ -1,6 +1,7 @@
 """Atomic writes and done-records."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -22,6 +23,7 @@ from plexrank.rundir import (
     clear_leftovers,
     digest,
     make_way,
+    recorded_checksums,
     replacing,
     size_bytes,
     write_text,
@@ -87,6 +89,37 @@ def test_a_folder_in_the_place_of_a_file_is_moved_aside(tmp_path: Path) -> None:
         "done.json",
         "out.bin",
     ]
+
+
+def test_a_folder_of_others_in_the_place_of_a_folder_is_moved_aside(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    for entries, found in (({"thesis.docx"}, 1), (set(), 1), ({"chunk", "torn"}, 1), ({"notes.txt"}, 2)):
+        shutil.rmtree(store, ignore_errors=True)
+        store.mkdir()
+        for name in entries:
+            (store / name).touch()
+        with replacing(store) as temporary:
+            temporary.mkdir()
+            (temporary / "chunk").touch()
+        assert [path.name for path in store.iterdir()] == ["chunk"]
+        assert len([*tmp_path.glob("store.found-*")]) == found
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '.*table\.csv'"), replacing(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"Error writing bytes: '.*table\.csv'"), replacing(tmp_path / "table.csv"):
+        raise OSError("Error writing bytes")  # as pyarrow does
+    assert not [*tmp_path.iterdir()]
+
+
+def test_digests_are_those_of_the_own_record(tmp_path: Path) -> None:
+    one = unit(tmp_path)
+    work(one)
+    one.update_record({"chunk": "0badcafe"})
+    assert recorded_checksums(one.record, "unit") == {"chunk": "0badcafe"}
+    with pytest.raises(DamagedOutputError, match=r"done\.json: that of unit, not of tile image001; delete it and run"):
+        recorded_checksums(one.record, "tile image001")
 
 
 def test_links_are_replaced_and_what_they_lead_to_stays(tmp_path: Path) -> None:

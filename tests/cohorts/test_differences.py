@@ -76,6 +76,20 @@ def test_an_image_that_looks_empty_is_warned_of(tmp_path: Path) -> None:
     assert warning.startswith("1 image has next to no signal in the middle, compared with the others: i7. A run")
 
 
+def test_an_image_whose_pixels_cannot_be_read_is_warned_of(tmp_path: Path) -> None:
+    names = [f"i{n}.tiff" for n in range(12)]
+    for n, name in enumerate(names):
+        tifffile.imwrite(tmp_path / name, tissue(n), photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(tmp_path / "i7.tiff") as file:
+        start, size = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+    content = bytearray((tmp_path / "i7.tiff").read_bytes())
+    content[start : start + size] = bytes(size)
+    (tmp_path / "i7.tiff").write_bytes(content)
+    said = check_study_file(write_study(tmp_path, names), []).warnings
+    (warning,) = [one for one in said if "cannot be read in the middle" in one]
+    assert warning.startswith(f"1 image cannot be read in the middle, such as {tmp_path / 'i7.tiff'}")
+
+
 def test_bit_depths_that_differ_are_warned_of(tmp_path: Path) -> None:
     (warning,) = warnings(tmp_path, [np.minimum(tissue(n, 6000), 1023 if n < 4 else 4095) for n in range(12)])
     assert "4095 (8 images: i4, i5, i6, …), 1023 (4 images: i0, i1, i2, …)" in warning

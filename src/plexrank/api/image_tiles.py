@@ -62,7 +62,7 @@ def read_image_tiles(rundir: RunDir, image_id: str) -> ImageTiles:
         raise StudyError(f"{rundir.path}: no image {image_id!r} in this run{did_you_mean(str(image_id), ids)}")
     path = rundir.tile_store(image_id)
     store = TileStore(path)
-    if (recorded := recorded_checksums(rundir.tile_record(image_id))) is not None:
+    if (recorded := recorded_checksums(rundir.tile_record(image_id), f"tile {image_id}")) is not None:
         store.require(recorded)
     with reading_output(path):
         image = open_image(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -17,6 +18,7 @@ from plexrank.machine.allocator import share_one_arena
 from plexrank.machine.processes import several_started_by
 
 BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
+_NO_ROOM = re.compile("failed to map segment|cannot allocate memory", re.IGNORECASE)
 COMPLETION = "_PLEXRANK_COMPLETE"
 """Variable by which the completion of a shell asks; see ``completing``."""
 VERBS = (begin, compute, look)
@@ -26,6 +28,7 @@ VERBS = (begin, compute, look)
 def main() -> NoReturn:
     """Run the command line; every error that a user can fix ends here as one message and an exit code."""
     share_one_arena()
+    _open_what_is_closed()
     _escape_what_cannot_be_shown()
     code = _run_command()
     if several_started_by():  # threads of torch.distributed may outlive their group and abort the teardown
@@ -33,6 +36,16 @@ def main() -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Lead standard streams that are closed nowhere; else the next files that are opened would get their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  until the end
 
 
 def _escape_what_cannot_be_shown() -> None:
@@ -69,7 +82,13 @@ def _run_command() -> int:
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{error.strerror or error}; fix that and run the same command again to continue")
         return PlexrankError.exit_code
-    except Exception:  # noqa: BLE001  the one boundary
+    except MemoryError:
+        _complain("there is not enough memory; allow more, then run the same command again to continue")
+        return PlexrankError.exit_code
+    except Exception as error:  # noqa: BLE001  the one boundary
+        if isinstance(error, ImportError) and _NO_ROOM.search(str(error)):
+            _complain(f"a library cannot be loaded ({error}); allow more memory, then run the same command again")
+            return PlexrankError.exit_code
         traceback.print_exc()
         _complain("this is a bug in plexrank; please report it with the lines above")
         return BUG_EXIT_CODE

@@ -32,8 +32,8 @@ def image_differences(tile: TileSettings, located: Sequence[LocatedImage]) -> li
     each image, as far as that is read within seconds, otherwise of images spread over the samplesheet.
     """
     notes = [_different_types(located), _different_sizes(tile, located)]
-    middles = _read_middles(located)
-    notes.append(_different_depths(middles))
+    middles, errors = _read_middles(located)
+    notes += [_not_read(errors), _different_depths(middles)]
     images = [image.record for image in middles]
     signal = {
         image.record.image_id: dict(
@@ -43,6 +43,15 @@ def image_differences(tile: TileSettings, located: Sequence[LocatedImage]) -> li
     }
     notes += [*brightness_warnings(images, signal, of_middles=True), _empty_middles(find_empty(images, signal))]
     return [note for note in notes if note]
+
+
+def _not_read(errors: Sequence[PlexrankError]) -> str:
+    if not errors:
+        return ""
+    return (
+        f"{counted(len(errors), 'image')} cannot be read in the middle, such as {errors[0]}. A run reads all pixels "
+        "and names every such image; --skip-bad leaves them out"
+    )
 
 
 def _empty_middles(images: Sequence[BadImage]) -> str:
@@ -112,21 +121,24 @@ def _describe(values: Mapping[LocatedImage, str]) -> str:
     return ", ".join(parts)
 
 
-def _read_middles(located: Sequence[LocatedImage]) -> dict[LocatedImage, npt.NDArray[np.generic]]:
-    """(channel, y, x) pixels from the middle of images, the chunk that lies there at most; none that cannot be read."""
+def _read_middles(
+    located: Sequence[LocatedImage],
+) -> tuple[dict[LocatedImage, npt.NDArray[np.generic]], list[PlexrankError]]:
+    """(channel, y, x) pixels from the middle of images, the chunk that lies there at most; why others have none."""
     num_pixels = [
         image.image.pixels.chunks[1] * image.image.pixels.chunks[2] * image.image.pixels.shape[0] for image in located
     ]
     step = max(1, -(-sum(num_pixels) // _PIXELS_TO_READ))
-    middles = {}
+    middles, errors = {}, []
     for image in located[::step]:
         try:
             middle = read_middle(image.image.pixels, image.channels.indices)
-        except PlexrankError:  # tiling names what cannot be decoded
+        except PlexrankError as error:
+            errors.append(error)
             continue
         if middle.dtype.kind in "biuf" and np.isfinite(middle).all():
             middles[image] = middle
-    return middles
+    return middles, errors
 
 
 def read_middle(pixels: Pixels, channels: Sequence[int]) -> npt.NDArray[np.generic]:

@@ -222,8 +222,8 @@ def warn_of_formulas(what: str, names: Sequence[str]) -> str:
     """That a spreadsheet would run names that begin with ``=``, ``+``, ``-`` or ``@``; tables hold them as they are."""
     some = ", ".join(map(shown, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
     return (
-        f"{what} {some}: spreadsheets take these for formulas and run them, also where they open ranking.csv; name "
-        "them otherwise unless you trust their source"
+        f"{what} {some}: spreadsheets take these for formulas and run them, also where they open the tables of a run; "
+        "name them otherwise unless you trust their source"
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -250,10 +251,21 @@ def command_again(rundir: RunDir, graph: Graph | None) -> str:
     is_submitted = any(word.partition("=")[0] == "--cluster" for word in words)
     if folder is None or words[:2] not in (["plexrank", "run"], ["plexrank", "demo"]) or ends_early:
         return resolved
-    if is_submitted != (graph is not None):
+    if is_submitted != (graph is not None) or not _leads_to(rundir.path, Path(folder), words):
         return resolved
     command = shlex.join(words)
     return command if Path(folder) == Path.cwd() else f"cd {shlex.quote(folder)} && {command}"
+
+
+def _leads_to(run: Path, folder: Path, words: Sequence[str]) -> bool:
+    """Whether a command, given in a folder, works in this run directory, which may have been moved or copied since."""
+    out = "plexrank-demo"
+    for word, after in pairwise([*words, ""]):
+        if word == "--out":
+            out = after
+        elif word.startswith("--out="):
+            out = word.removeprefix("--out=")
+    return (folder / out / ("run" if words[1] == "demo" else "")).resolve() == run.resolve()
 
 
 def _next_step(

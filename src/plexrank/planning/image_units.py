@@ -50,7 +50,7 @@ class ImageUnits:
 
     def stored_digests(self, image: ImageRecord) -> dict[str, str]:
         """What tells an image's tile store from others: a digest by file, as the tile stage recorded them."""
-        return recorded_checksums(self._rundir.tile_record(image.image_id)) or {}
+        return recorded_checksums(self._rundir.tile_record(image.image_id), f"tile {image.image_id}") or {}
 
     def touched(self, images: Sequence[ImageRecord]) -> list[ImageRecord]:
         """Images of the size and time of last change that they had when they were tiled, but not left alone since.

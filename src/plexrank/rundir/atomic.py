@@ -23,7 +23,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` and, if the block ends well, put it in the place of ``path``.
 
     Works for files and for folders. What is in the way is replaced, a link itself and not what it leads to; a folder in
-    the way of a file is moved aside. After a failure nothing is left behind.
+    the way of a file is moved aside, and one in the way of a folder that has nothing in common with it. After a failure
+    nothing is left behind.
+
+    Raises:
+        OSError: of the block or the disk; ``path`` is its file where it names none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -31,12 +35,16 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         for written in (*temporary.rglob("*"), temporary):
             _sync(written)
-        if temporary.is_dir():
+        if temporary.is_dir() and _may_be_ours(path, temporary):
             _remove(path)
         else:
             _move_folder_aside(path)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         _remove(temporary)
 
@@ -45,6 +53,14 @@ def make_way(path: Path) -> None:
     """Leave nothing where a file of ours belongs; a folder there, which is not ours, is moved aside."""
     _move_folder_aside(path)
     path.unlink(missing_ok=True)
+
+
+def _may_be_ours(path: Path, new: Path) -> bool:
+    """Whether what is in the way of a folder is no folder, an empty one, or one with entries of the new one."""
+    if path.is_symlink() or not path.is_dir():
+        return True
+    names = {entry.name for entry in path.iterdir()}
+    return not names or bool(names & {entry.name for entry in new.iterdir()})
 
 
 def _move_folder_aside(path: Path) -> None:

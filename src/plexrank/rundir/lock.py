@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from plexrank.errors import RunDirError
 from plexrank.machine.processes import times_requeued
@@ -240,7 +241,14 @@ class Lock:
         """Touch the lock now and then; where it is another's, the main thread is interrupted if it holds the lock."""
         ended = threading.Event()
         main = threading.main_thread()
-        interrupts = threading.current_thread() is main and callable(signal.getsignal(signal.SIGINT))
+        before = signal.getsignal(signal.SIGINT)
+        interrupts = threading.current_thread() is main and callable(before)
+        is_heard = False
+
+        def hear(number: int, frame: FrameType | None) -> None:
+            nonlocal is_heard
+            is_heard = True
+            before(number, frame)  # type: ignore[operator, misc]  # callable where this is the handler
 
         def beat() -> None:
             last = time.monotonic()
@@ -255,11 +263,14 @@ class Lock:
                     last = time.monotonic()
                 if not is_own:
                     self._is_lost = True
-                    if interrupts and main.ident and not ended.is_set():
-                        signal.pthread_kill(main.ident, signal.SIGINT)  # wakes it where it waits, too
+                    while interrupts and main.ident and not (is_heard or ended.is_set()):
+                        signal.pthread_kill(main.ident, signal.SIGINT)  # wakes it, unless it is just about to wait
+                        ended.wait(BEAT_S)
                     return
 
         thread = threading.Thread(target=beat, name="plexrank lock", daemon=True)
+        if interrupts:
+            signal.signal(signal.SIGINT, hear)
         thread.start()
         try:
             yield
@@ -267,6 +278,8 @@ class Lock:
         finally:
             ended.set()
             thread.join()
+            if interrupts and signal.getsignal(signal.SIGINT) is hear:
+                signal.signal(signal.SIGINT, before)
 
     def _touch(self) -> bool:
         """Whether the lock is still this process's, whose time becomes the file system's present one."""

@@ -79,10 +79,25 @@ def read_record(record: Path, *keys: str) -> Json:
     return found
 
 
-def recorded_checksums(record: Path) -> dict[str, str] | None:
-    """What a done-record keeps of outputs that carry checksums of their own, by file, ``None`` where it keeps none."""
-    found = read_record(record, _OWN_CHECKSUMS)
-    return {str(file): str(digest) for file, digest in found.items()} if isinstance(found, Mapping) else None
+def recorded_checksums(record: Path, name: str) -> dict[str, str] | None:
+    """What a done-record keeps of outputs that carry checksums of their own, by file, ``None`` where it keeps none.
+
+    Raises:
+        DamagedOutputError: it is the record of another unit than the one of this name.
+    """
+    content = read_record(record)
+    if not isinstance(content, Mapping) or not isinstance(found := content.get(_OWN_CHECKSUMS), Mapping):
+        return None
+    if is_of_another(content, name):
+        raise DamagedOutputError(
+            f"{record}: that of {content['unit']}, not of {name}; delete it and run plexrank run again", record
+        )
+    return {str(file): str(digest) for file, digest in found.items()}
+
+
+def is_of_another(content: Mapping[str, Any], name: str) -> bool:
+    """Whether a done-record says that it belongs to a unit of another name; units of before had other names."""
+    return _CHECKSUMS in content and content.get("unit", name) != name
 
 
 def recorded_digest(record: Path, output: Path) -> str | None:

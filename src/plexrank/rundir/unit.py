@@ -16,6 +16,7 @@ from plexrank.rundir.atomic import make_way
 from plexrank.rundir.digests import Json, digest, file_digest, size_bytes
 from plexrank.rundir.record import (
     blaming,
+    is_of_another,
     load_record,
     reading_recorded,
     recorded_digest,
@@ -59,7 +60,7 @@ class Unit:
             depends, sizes = dict(record["depends"]), dict(record["outputs"])
         except (ValueError, KeyError, TypeError):
             return "its done-record is damaged"
-        if "crc32c" in record and record.get("unit", self.name) != self.name:  # units of before had other names
+        if is_of_another(record, self.name):
             return f"its done-record is that of {record['unit']}"
         if digest(depends) != self.key:
             changed = changes(depends, self.depends)

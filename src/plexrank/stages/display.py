@@ -37,7 +37,7 @@ def show_channels(plan: Plan, shown: Sequence[str]) -> None:
     brightest = _brightest(TileTable(plan))
 
     def show_in(store: Path, unit: Unit) -> None:
-        recorded = recorded_checksums(unit.record)
+        recorded = recorded_checksums(unit.record, unit.name)
         with unit.blamed():
             opened = TileStore(store)
             opened.require(recorded or {})
