@@ -67,8 +67,21 @@ def test_too_little_memory_is_no_bug(raised: str, code: int, said: str) -> None:
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&- 1>&- 2>&-"])
-def test_closed_streams_change_nothing_else(tiny_study: Path, closed: str) -> None:
-    words = f"{shlex.join(command('check', tiny_study, '--quick'))} {closed}"
+def test_closed_streams_change_nothing_else(tmp_path: Path, closed: str) -> None:
+    """Without a standard error ``print`` takes standard output, and the first file that is opened has its number."""
+    words = f"{shlex.join(command('rank', tmp_path))} {closed}"
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "error" not in done.stderr + done.stdout
+    assert done.returncode == 66
+    assert done.stdout == ""
+    assert ("error: " in done.stderr) == ("2>" not in closed)
+
+
+def test_closed_streams_lead_to_the_null_device() -> None:
+    code = (
+        "import os, sys; from plexrank.cli import ending\n"
+        "ending._open_what_is_closed()\n"
+        "links = [os.readlink(f'/proc/self/fd/{number}') for number in range(3)]\n"
+        "sys.exit(links != [os.devnull] * 3 or None in (sys.stdin, sys.stdout, sys.stderr))"
+    )
+    words = shlex.join([sys.executable, "-c", code])
+    assert subprocess.run(["bash", "-c", f"{words} 0<&- 1>&- 2>&-"]).returncode == 0

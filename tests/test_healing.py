@@ -147,11 +147,11 @@ def test_a_stage_by_hand_names_what_is_damaged_and_the_run_makes_it_again(
     assert (run / "ranking" / "ranking.csv").read_bytes() == undisturbed
 
 
-@pytest.mark.parametrize("stage", ["attribute", "rank", "report"])
+@pytest.mark.parametrize("stage", ["attribute", "report"])
 def test_a_stage_by_hand_names_tiles_of_another_image(
     run: Path, tiny_study: Path, plexrank: Plexrank, undisturbed: bytes, stage: str
 ) -> None:
-    for folder in {"attribute": ("attribution", "ranking", "report"), "rank": ("ranking", "report")}.get(stage, ()):
+    for folder in ("report", *(("attribution", "ranking") if stage == "attribute" else ())):
         shutil.rmtree(run / folder)
     for name in ("image001.ome.zarr", "image001.done.json"):
         (run / "tiles" / name).rename(run / "own")
@@ -164,6 +164,21 @@ def test_a_stage_by_hand_names_tiles_of_another_image(
         by_hand.stderr
     )
     assert plexrank(*run_arguments(tiny_study, run), "--until", "rank").returncode == 0
+    assert (run / "ranking" / "ranking.csv").read_bytes() == undisturbed
+
+
+def test_rank_by_hand_needs_the_table_of_the_tiles_and_not_the_stores(
+    run: Path, plexrank: Plexrank, undisturbed: bytes
+) -> None:
+    shutil.rmtree(run / "ranking")
+    shutil.rmtree(run / "tiles" / "image003.ome.zarr")
+    record = run / "tiles" / "_tiles.done.json"
+    record.rename(run / "own")
+    lacks = plexrank("rank", run)
+    assert lacks.returncode == MissingInputError.exit_code
+    assert "rank needs table of all tiles (not done yet); run plexrank tile first" in lacks.stderr
+    (run / "own").rename(record)
+    assert plexrank("rank", run).returncode == 0
     assert (run / "ranking" / "ranking.csv").read_bytes() == undisturbed
 
 

@@ -13,7 +13,11 @@ from plexrank import limits
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("PLEXRANK_MAX_IMAGE_PIXEL", "1e12", "no such limit; known are PLEXRANK_MAX_IMAGE_PIXELS, PLEXRANK_MAX_IM"),
+        (
+            "PLEXRANK_MAX_IMAGE_PIXEL",
+            "1e12",
+            "no such limit; did you mean PLEXRANK_MAX_IMAGE_PIXELS? correct or unset it",
+        ),
         ("PLEXRANK_MAX_NESTING", "deep", "expected a number above 0, found 'deep'; correct or unset it"),
     ],
 )

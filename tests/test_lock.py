@@ -172,7 +172,8 @@ def test_an_owner_that_lost_its_lock_is_stopped(tmp_path: Path, monkeypatch: pyt
     def work() -> None:
         with rundir.locked():
             lose(rundir.lock)  # type: ignore[operator]
-            threading.Event().wait()  # for ever, but for the interruption
+            threading.Event().wait(30)  # but for the interruption
+            pytest.fail("not interrupted")
 
     with pytest.raises(RunDirError, match="this process was stopped for so long that another took"):
         work()
@@ -194,6 +195,28 @@ def test_an_interruption_that_came_just_before_the_wait_is_sent_again(
     test_an_owner_that_lost_its_lock_is_stopped(tmp_path, monkeypatch, taken_over)
     assert len(sent) > 1
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_an_interruption_of_before_is_not_that_of_a_lost_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.001)
+    counted: list[int] = []
+
+    def work() -> None:
+        with RunDir(tmp_path).locked():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert len(counted) == 1
+            taken_over(RunDir(tmp_path).lock)
+            waits_until = time.monotonic() + 30
+            while len(counted) == 1 and time.monotonic() < waits_until:
+                time.sleep(0.001)
+
+    before = signal.signal(signal.SIGINT, lambda number, _: counted.append(number))
+    try:
+        with pytest.raises(RunDirError, match="this process was stopped"):
+            work()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(counted) > 1
 
 
 def test_an_owner_that_lost_its_lock_says_so_at_the_end(tmp_path: Path) -> None:

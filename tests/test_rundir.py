@@ -118,7 +118,9 @@ def test_digests_are_those_of_the_own_record(tmp_path: Path) -> None:
     work(one)
     one.update_record({"chunk": "0badcafe"})
     assert recorded_checksums(one.record, "unit") == {"chunk": "0badcafe"}
-    with pytest.raises(DamagedOutputError, match=r"done\.json: that of unit, not of tile image001; delete it and run"):
+    with pytest.raises(
+        DamagedOutputError, match=r"done\.json: the done-record of unit, not of tile image001; delete it and run"
+    ):
         recorded_checksums(one.record, "tile image001")
 
 

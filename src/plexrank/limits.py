@@ -6,6 +6,7 @@ with ``PLEXRANK_`` before it, such as ``PLEXRANK_MAX_IMAGE_PIXELS=1e12``, sets a
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass
 
@@ -95,7 +96,9 @@ def require_settings() -> None:
     known = {limit.variable: limit for limit in LIMITS}
     for variable in sorted(name for name in os.environ if name.startswith("PLEXRANK_MAX_")):
         if variable not in known:
-            raise StudyError(f"{variable}: no such limit; known are {', '.join(known)}")
+            near = difflib.get_close_matches(variable, known, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise StudyError(f"{variable}: no such limit; {meant}correct or unset it")
         known[variable].most()
 
 

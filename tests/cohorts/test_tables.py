@@ -139,7 +139,7 @@ def test_names_that_a_spreadsheet_would_run_are_warned_of(tmp_path: Path) -> Non
 
 
 def test_patients_classes_and_sites_that_a_spreadsheet_would_run_are_warned_of(tmp_path: Path) -> None:
-    rows = "".join(f"i{n},a{n}.tiff,{p},{'+-'[n % 2]},@S{n}\n" for n, p in enumerate(("=1+1", "-12", "+p", "p4")))
+    rows = "".join(f"i{n},a{n}.tiff,{p},{'+-'[n % 2]},@S{n}\n" for n, p in enumerate(("=1+1", "-1.2e-5", "+p", "-3")))
     (tmp_path / "s.csv").write_text(f"image_id,path,patient_id,grade,site\n{rows}")
     survey = survey_cohort(CohortSettings(samplesheet=tmp_path / "s.csv", label="grade"), folds=2, need_images=False)
     told = [one.split(": ")[1] for one in survey.cohort.warnings if "formulas" in one]

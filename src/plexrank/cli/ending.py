@@ -18,7 +18,7 @@ from plexrank.machine.allocator import share_one_arena
 from plexrank.machine.processes import several_started_by
 
 BUG_EXIT_CODE, STOPPED_EXIT_CODE = 70, 75
-_NO_ROOM = re.compile("failed to map segment|cannot allocate memory", re.IGNORECASE)
+_NO_ROOM = re.compile("failed to map segment(?!.*not permitted)|cannot allocate memory", re.IGNORECASE)
 COMPLETION = "_PLEXRANK_COMPLETE"
 """Variable by which the completion of a shell asks; see ``completing``."""
 VERBS = (begin, compute, look)
@@ -39,7 +39,7 @@ def main() -> NoReturn:
 
 
 def _open_what_is_closed() -> None:
-    """Lead standard streams that are closed nowhere; else the next files that are opened would get their numbers."""
+    """Open the null device in the place of closed standard streams, whose numbers the next files would get."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)

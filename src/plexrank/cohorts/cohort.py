@@ -21,7 +21,8 @@ from plexrank.settings import CohortSettings
 from plexrank.wording import FORMULA, counted
 
 _SHOWN = 5
-_NUMBER = re.compile(r"[+-]?[0-9.]*")  # or a sign alone, which no spreadsheet runs
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
+"""Or a sign alone: no spreadsheet runs either."""
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ def image_differences(tile: TileSettings, located: Sequence[LocatedImage]) -> li
 def _not_read(errors: Sequence[PlexrankError]) -> str:
     if not errors:
         return ""
+    example = "for example " if len(errors) > 1 else ""
     return (
-        f"{counted(len(errors), 'image')} cannot be read in the middle, such as {errors[0]}. A run reads all pixels "
-        "and names every such image; --skip-bad leaves them out"
+        f"the middle of {counted(len(errors), 'image')} cannot be read: {example}{errors[0]}. A run reads all pixels "
+        "of all images and names each that cannot be read; --skip-bad leaves them out"
     )
 
 

@@ -249,7 +249,7 @@ def command_again(rundir: RunDir, graph: Graph | None) -> str:
     folder = last.get("folder")
     ends_early = any(word.partition("=")[0] in ("--until", "--dry-run") for word in words)
     is_submitted = any(word.partition("=")[0] == "--cluster" for word in words)
-    if folder is None or words[:2] not in (["plexrank", "run"], ["plexrank", "demo"]) or ends_early:
+    if folder is None or words[:2] != ["plexrank", "run"] or ends_early:
         return resolved
     if is_submitted != (graph is not None) or not _leads_to(rundir.path, Path(folder), words):
         return resolved
@@ -259,13 +259,13 @@ def command_again(rundir: RunDir, graph: Graph | None) -> str:
 
 def _leads_to(run: Path, folder: Path, words: Sequence[str]) -> bool:
     """Whether a command, given in a folder, works in this run directory, which may have been moved or copied since."""
-    out = "plexrank-demo"
+    out = ""
     for word, after in pairwise([*words, ""]):
         if word == "--out":
             out = after
         elif word.startswith("--out="):
             out = word.removeprefix("--out=")
-    return (folder / out / ("run" if words[1] == "demo" else "")).resolve() == run.resolve()
+    return (folder / out).resolve() == run.resolve()
 
 
 def _next_step(

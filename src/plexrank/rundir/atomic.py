@@ -22,9 +22,9 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` and, if the block ends well, put it in the place of ``path``.
 
-    Works for files and for folders. What is in the way is replaced, a link itself and not what it leads to; a folder in
-    the way of a file is moved aside, and one in the way of a folder that has nothing in common with it. After a failure
-    nothing is left behind.
+    Works for files and for folders. What is in the way is replaced, a link itself and not what it leads to. A folder in
+    the way of a file is moved aside; so is one in the way of a folder, where the two have no entry in common. After a
+    failure nothing is left behind.
 
     Raises:
         OSError: of the block or the disk; ``path`` is its file where it names none.
@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     finally:
         _remove(temporary)
 

@@ -247,7 +247,7 @@ class Lock:
 
         def hear(number: int, frame: FrameType | None) -> None:
             nonlocal is_heard
-            is_heard = True
+            is_heard = self._is_lost  # not by an interruption of before, from elsewhere
             before(number, frame)  # type: ignore[operator, misc]  # callable where this is the handler
 
         def beat() -> None:
@@ -271,13 +271,14 @@ class Lock:
         thread = threading.Thread(target=beat, name="plexrank lock", daemon=True)
         if interrupts:
             signal.signal(signal.SIGINT, hear)
-        thread.start()
         try:
+            thread.start()
             yield
             self._is_lost = self._is_lost or not self._is_own(self._path)
         finally:
             ended.set()
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
             if interrupts and signal.getsignal(signal.SIGINT) is hear:
                 signal.signal(signal.SIGINT, before)
 

@@ -90,7 +90,8 @@ def recorded_checksums(record: Path, name: str) -> dict[str, str] | None:
         return None
     if is_of_another(content, name):
         raise DamagedOutputError(
-            f"{record}: that of {content['unit']}, not of {name}; delete it and run plexrank run again", record
+            f"{record}: the done-record of {content['unit']}, not of {name}; delete it and run plexrank run again",
+            record,
         )
     return {str(file): str(digest) for file, digest in found.items()}
 

@@ -31,9 +31,8 @@ def open_attribution(plan: Plan, fold: int, seed: int) -> AttributionStore:
     unit, training = plan.attribute(fold, seed), plan.train(fold, seed)
     with unit.blamed():
         store = AttributionStore(plan.rundir.attribution(fold, seed))
-        if (
-            recorded := recorded_checksums(unit.record, unit.name)
-        ) is not None:  # which attributions of before have not
+        recorded = recorded_checksums(unit.record, unit.name)
+        if recorded is not None:  # attributions of before have none
             store.require(recorded)
         if (store.fold, store.seed) != (fold, seed):
             raise RunDirError(

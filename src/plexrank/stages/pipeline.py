@@ -153,8 +153,10 @@ def _require_stage_before(stage: str, plan: Plan) -> None:
 
 def _needed(stage: str, plan: Plan) -> Iterator[tuple[str, Unit]]:
     """The units that a stage takes up, each with the stage that does it."""
-    if stage not in STAGES[:2]:  # all read the tiles, or their table
+    if stage in ("attribute", "report"):
         yield from (("tile", unit) for unit in plan.units("tile"))
+    if stage == "rank":  # goes without the stores
+        yield "tile", plan.tiles_table()
     if stage == "attribute":
         yield from (("train", plan.train(fold, seed)) for fold, seed in plan.fold_seeds)
         return

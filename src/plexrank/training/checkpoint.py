@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import zipfile
 from collections.abc import Callable, Mapping
@@ -118,7 +119,7 @@ def save(path: Path, state: Mapping[str, object], *, keep_previous: bool = False
         try:
             torch.save({"format": CHECKPOINT_FORMAT, **state}, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(f"{path}: could not be written ({one_line(error)})") from error
+            raise OSError(errno.EIO, f"could not be written ({one_line(error)})", str(path)) from error
         if keep_previous and path.is_file():
             make_way(previous_path(path))
             path.replace(previous_path(path))
