@@ -16,7 +16,7 @@ from plexrank import limits
         (
             "PLEXRANK_MAX_IMAGE_PIXEL",
             "1e12",
-            "no such limit; did you mean PLEXRANK_MAX_IMAGE_PIXELS? correct or unset it",
+            "no such limit, correct or unset it; did you mean 'PLEXRANK_MAX_IMAGE_PIXELS'?",
         ),
         ("PLEXRANK_MAX_NESTING", "deep", "expected a number above 0, found 'deep'; correct or unset it"),
     ],

@@ -6,11 +6,11 @@ with ``PLEXRANK_`` before it, such as ``PLEXRANK_MAX_IMAGE_PIXELS=1e12``, sets a
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 
 from plexrank.errors import StudyError
+from plexrank.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,7 @@ def require_settings() -> None:
     known = {limit.variable: limit for limit in LIMITS}
     for variable in sorted(name for name in os.environ if name.startswith("PLEXRANK_MAX_")):
         if variable not in known:
-            near = difflib.get_close_matches(variable, known, 1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise StudyError(f"{variable}: no such limit; {meant}correct or unset it")
+            raise StudyError(f"{variable}: no such limit, correct or unset it{did_you_mean(variable, [*known])}")
         known[variable].most()
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _PLURAL = {"is": "are", "has": "have", "does": "do"}
 LONGEST_NAME = 500
+_NAMED = 64
+_COMPARED = 2000
+_LONGEST_COMPARED = 80
 FORMULA = re.compile(r"^[\s\x1c-\x1f\x85\ufeff]*[=+\-@\t\r]")
 """How a text begins that a spreadsheet takes for a formula, after blanks of any kind; so too in the page's table.js."""
 
@@ -29,6 +34,16 @@ def shown(value: object) -> str:
     """A value as Python writes it, shortened where a message would drown in it."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def did_you_mean(wanted: str, known: Sequence[str]) -> str:
+    """``; did you mean X?`` where a near name exists, otherwise the list of what there is."""
+    compared = [name.casefold()[:_LONGEST_COMPARED] for name in known[:_COMPARED]]
+    near = difflib.get_close_matches(wanted.casefold()[:_LONGEST_COMPARED], compared, n=1)
+    if near:
+        return f"; did you mean {shown(known[compared.index(near[0])])}?"
+    more = f", … ({len(known)} in all)" if len(known) > _NAMED else ""
+    return f"; there are: {', '.join(name[:_LONGEST_COMPARED] for name in known[:_NAMED])}{more}."
 
 
 def printable(text: str) -> str:

@@ -10,9 +10,10 @@ import pytest
 from plexrank.cohorts.cohort import survey_cohort
 from plexrank.cohorts.panel import notes_on_names, read_panel
 from plexrank.cohorts.panel_match import locate_channels
-from plexrank.cohorts.tables import did_you_mean, read_table
+from plexrank.cohorts.tables import read_table
 from plexrank.errors import MissingInputError, Problems, StudyError
 from plexrank.settings import CohortSettings
+from plexrank.wording import did_you_mean
 
 PLAIN = ({"a": "1", "b": "x"}, {"a": "2", "b": "y"})
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 import plexrank
-from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import PlexrankError
+from plexrank.wording import did_you_mean
 
 if TYPE_CHECKING:
     from anndata import AnnData

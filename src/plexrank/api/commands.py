@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plexrank.api.opened_run import Run
-from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import PlexrankError, RunDirError
 from plexrank.launch.opening import imagenet_folder, running
 from plexrank.launch.opening import open_run as plan_run
@@ -22,6 +21,7 @@ from plexrank.planning.order import STAGES
 from plexrank.progress import Reporter
 from plexrank.rundir import RunDir
 from plexrank.stages.pipeline import run_stages
+from plexrank.wording import did_you_mean
 
 if TYPE_CHECKING:
     from plexrank.stages.verification import Verification

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from plexrank.api.opened_run import Run
-from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input
 from plexrank.evaluation.compare import (
     HOW_PATIENTS_ARE_KNOWN,
@@ -24,7 +23,7 @@ from plexrank.images.channel_names import fold_name
 from plexrank.ranking.rank_signs import rank_signs
 from plexrank.rundir import RunDir, read_text, reading_recorded, write_text
 from plexrank.study import load_study
-from plexrank.wording import as_cell
+from plexrank.wording import as_cell, did_you_mean
 
 LONGEST_REASON = 80
 """Characters of it that are shown."""

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from plexrank.attribution.store import AttributionBlock
-from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import MissingInputError, PlexrankError, StudyError
 from plexrank.outcome import Outcome
 from plexrank.planning.plan import Plan
@@ -20,6 +19,7 @@ from plexrank.ranking.samples import image_means_to_samples
 from plexrank.stages.attributions import attribution_blocks
 from plexrank.stages.cohort_samples import cohort_samples
 from plexrank.stages.tile_table import TileTable
+from plexrank.wording import did_you_mean
 
 Array = npt.NDArray[np.float64]
 Kind = Literal["embedding", "importance", "mean_intensity"]

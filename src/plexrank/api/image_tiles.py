@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import MissingInputError, StudyError
 from plexrank.images.open import open_image
+from plexrank.planning.image_units import tile_name
 from plexrank.rundir import RunDir, reading_output, reading_recorded, recorded_checksums
 from plexrank.tiles.lazy_tiles import lazy_tiles
 from plexrank.tiles.store import TileStore
+from plexrank.wording import did_you_mean
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -62,7 +63,7 @@ def read_image_tiles(rundir: RunDir, image_id: str) -> ImageTiles:
         raise StudyError(f"{rundir.path}: no image {image_id!r} in this run{did_you_mean(str(image_id), ids)}")
     path = rundir.tile_store(image_id)
     store = TileStore(path)
-    if (recorded := recorded_checksums(rundir.tile_record(image_id), f"tile {image_id}")) is not None:
+    if (recorded := recorded_checksums(rundir.tile_record(image_id), tile_name(image_id))) is not None:
         store.require(recorded)
     with reading_output(path):
         image = open_image(path)

@@ -13,9 +13,9 @@ from plexrank.arrays import IntArray
 from plexrank.cohorts.cohort import Cohort
 from plexrank.cohorts.panel import Panel
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord
-from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import ImageDataError, PlexrankError, StudyError, raise_problems
 from plexrank.images.channel_names import fold_name
+from plexrank.wording import did_you_mean
 
 NEAR = 0.75
 """Similarity (of difflib, 0–1) from which another name is told as a near miss: CD3 and CD3e, CD8 and CD8a."""

@@ -13,16 +13,14 @@ from dataclasses import dataclass, replace
 
 from plexrank.arrays import IntArray
 from plexrank.cohorts.outcomes import outcome_problems, outcome_warnings, read_outcome
-from plexrank.cohorts.panel import Panel, notes_on_names, read_panel, warn_of_formulas, wrong_exclusions
+from plexrank.cohorts.panel import Panel, notes_on_formulas, notes_on_names, read_panel, wrong_exclusions
 from plexrank.cohorts.samplesheet import BadImage, ImageRecord, Samplesheet, read_samplesheet
 from plexrank.errors import PlexrankError, problems_of, raise_problems
 from plexrank.outcome import Outcome
 from plexrank.settings import CohortSettings
-from plexrank.wording import FORMULA, counted
+from plexrank.wording import counted
 
 _SHOWN = 5
-_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
-"""Or a sign alone: no spreadsheet runs either."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +176,9 @@ def _notice(settings: CohortSettings, sheet: Samplesheet, images: Sequence[Image
             f"({', '.join(moved[:_SHOWN])}{', …' if len(moved) > _SHOWN else ''}); they are compared with patients of "
             "the same sites only"
         )
-    for what, names in (
-        ("patients", [image.patient_id for image in images]),
-        ("classes", [image.label for image in images] if settings.has_classes else []),
-        ("sites", [image.site or "" for image in images]),
-    ):
-        found = [name for name in dict.fromkeys(names) if FORMULA.match(name) and not _NUMBER.fullmatch(name)]
-        if found:
-            notes.append(f"{settings.samplesheet}: {warn_of_formulas(f'{what} named', found)}")
-    return notes
+    return [
+        *notes,
+        *notes_on_formulas(settings.samplesheet, "patients", (image.patient_id for image in images)),
+        *notes_on_formulas(settings.samplesheet, "classes", (image.label for image in images if settings.has_classes)),
+        *notes_on_formulas(settings.samplesheet, "sites", (image.site or "" for image in images)),
+    ]

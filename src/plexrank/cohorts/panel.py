@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plexrank.cohorts.spelling import reads_like_a_date, reads_missing
-from plexrank.cohorts.tables import Table, did_you_mean, read_table
+from plexrank.cohorts.tables import Table, read_table
 from plexrank.errors import PlexrankError, StudyError, raise_problems
 from plexrank.images.channel_names import count_from, fold_name, place_number
-from plexrank.wording import FORMULA, shown, why_no_name
+from plexrank.wording import FORMULA, did_you_mean, shown, why_no_name
 
 FALSE_WORDS = frozenset({"0", "0.0", "false", "no", "n"})
 TRUE_WORDS = frozenset({"1", "1.0", "true", "yes", "y"})
 _SHOWN = 5
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
+"""Or a sign alone: no spreadsheet runs either."""
 
 
 @dataclass(frozen=True)
@@ -214,17 +216,19 @@ def _dates_for_names(panel: Panel) -> list[str]:
 
 def _formulas_for_names(panel: Panel) -> list[str]:
     """A warning where a spreadsheet that opens ``ranking.csv`` would take names of kept channels for formulas."""
-    found = [one.name for one in panel.channels if one.keep and FORMULA.match(one.name)]
-    return [f"{panel.path}: {warn_of_formulas('channels named', found)}"] if found else []
+    return notes_on_formulas(panel.path, "channels", panel.kept_names)
 
 
-def warn_of_formulas(what: str, names: Sequence[str]) -> str:
-    """That a spreadsheet would run names that begin with ``=``, ``+``, ``-`` or ``@``; tables hold them as they are."""
-    some = ", ".join(map(shown, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
-    return (
-        f"{what} {some}: spreadsheets take these for formulas and run them, also where they open the tables of a run; "
-        "name them otherwise unless you trust their source"
-    )
+def notes_on_formulas(path: Path, what: str, names: Iterable[str]) -> list[str]:
+    """A warning where a spreadsheet would run names in a file, which the tables of a run hold as they are."""
+    found = [name for name in dict.fromkeys(names) if FORMULA.match(name) and not _NUMBER.fullmatch(name)]
+    if not found:
+        return []
+    some = ", ".join(map(shown, found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
+    return [
+        f"{path}: {what} named {some}: spreadsheets take these for formulas and run them, also where they open the "
+        "tables of a run; name them otherwise unless you trust their source"
+    ]
 
 
 def _unnamed(path: Path, channels: Sequence[Channel]) -> list[PlexrankError]:

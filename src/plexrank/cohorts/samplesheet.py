@@ -11,7 +11,7 @@ from plexrank.cohorts.levels import missing_words, read_levels
 from plexrank.cohorts.panel import Panel, read_panel
 from plexrank.cohorts.root import Root, shorten
 from plexrank.cohorts.spelling import alike, reads_like_a_date, reads_shortened
-from plexrank.cohorts.tables import Table, did_you_mean, read_table
+from plexrank.cohorts.tables import Table, read_table
 from plexrank.errors import (
     PlexrankError,
     ReadFailedError,
@@ -22,7 +22,7 @@ from plexrank.errors import (
 )
 from plexrank.images.image_path import split_image_path
 from plexrank.settings import CohortSettings
-from plexrank.wording import counted, shown, why_no_name
+from plexrank.wording import counted, did_you_mean, shown, why_no_name
 
 COLUMN_ALIASES = {
     "sample_id": "image_id",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import difflib
 import io
 import re
 from collections import Counter
@@ -28,9 +27,6 @@ _WORKBOOKS = {
 _MOST_COLUMNS = 100_000
 _MOST_CELLS = 20_000_000
 _LONGEST_CELL = 32_767  # as in spreadsheets
-_NAMED = 64
-_COMPARED = 2000
-_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -155,13 +151,3 @@ def _read_lines(path: Path, text: str, delimiter: str) -> list[tuple[int, tuple[
             "quote within a cell"
         ) from error
     return lines
-
-
-def did_you_mean(wanted: str, known: Sequence[str]) -> str:
-    """``; did you mean X?`` where a near name exists, otherwise the list of what there is."""
-    compared = [name.casefold()[:_LONGEST_NAME] for name in known[:_COMPARED]]
-    near = difflib.get_close_matches(wanted.casefold()[:_LONGEST_NAME], compared, n=1)
-    if near:
-        return f"; did you mean {shown(known[compared.index(near[0])])}?"
-    more = f", … ({len(known)} in all)" if len(known) > _NAMED else ""
-    return f"; there are: {', '.join(name[:_LONGEST_NAME] for name in known[:_NAMED])}{more}."

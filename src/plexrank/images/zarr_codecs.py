@@ -14,6 +14,8 @@ import lzma
 import math
 import struct
 import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -178,17 +180,15 @@ def unfold(stream: BinaryIO, most: int | None = None) -> bytes:
 class _LooksFirst:
     """A codec of numcodecs that looks at a chunk first; under the same name, zarr takes it in the other's place."""
 
+    _look: Callable[[bytes, int | None], None]
     _most: int | None = None
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         self._look(bytes(memoryview(buf)), self._most)
         return super().decode(buf, out)  # type: ignore[misc]
 
-    def _look(self, chunk: bytes, most: int | None) -> None:
-        raise NotImplementedError
 
-
-class _UnfoldsInPieces:
+class _UnfoldsInPieces(ABC):
     """A codec of numcodecs that unfolds no more than the limit."""
 
     _most: int | None = None
@@ -196,29 +196,27 @@ class _UnfoldsInPieces:
     def decode(self, buf: Any, out: Any = None) -> Any:
         return ndarray_copy(unfold(self._opened(io.BytesIO(memoryview(buf))), self._most), out)
 
+    @abstractmethod
     def _opened(self, chunk: BinaryIO) -> BinaryIO:
-        raise NotImplementedError
+        """What a chunk unfolds to, as a stream."""
 
 
 class CheckedBlosc(_LooksFirst, Blosc):  # type: ignore[misc]
     """For zarr v2."""
 
-    def _look(self, chunk: bytes, most: int | None) -> None:
-        check_blosc(chunk, most)
+    _look = staticmethod(check_blosc)
 
 
 class CheckedLZ4(_LooksFirst, LZ4):  # type: ignore[misc]
     """For zarr v2 and v3."""
 
-    def _look(self, chunk: bytes, most: int | None) -> None:
-        check_lz4(chunk, most)
+    _look = staticmethod(check_lz4)
 
 
 class CheckedZstd(_LooksFirst, Zstd):  # type: ignore[misc]
     """For zarr v2."""
 
-    def _look(self, chunk: bytes, most: int | None) -> None:
-        check_zstd(chunk, most)
+    _look = staticmethod(check_zstd)
 
 
 class BoundedBZ2(_UnfoldsInPieces, BZ2):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from plexrank.cohorts.outcomes import order_problems, outcome_problems
 from plexrank.cohorts.panel import wrong_exclusions
 from plexrank.cohorts.roles import Findings, role_findings
 from plexrank.cohorts.samplesheet import BadImage
-from plexrank.cohorts.tables import did_you_mean, read_table
+from plexrank.cohorts.tables import read_table
 from plexrank.errors import MissingInputError, PlexrankError, StudyError, naming_input, problems_of
 from plexrank.models.architectures import published_weights
 from plexrank.planning.check_result import CheckResult
@@ -24,6 +24,7 @@ from plexrank.planning.outcome_summary import summarise_outcome
 from plexrank.rundir import RunDir
 from plexrank.settings import Study
 from plexrank.study import survey_study
+from plexrank.wording import did_you_mean
 
 if TYPE_CHECKING:
     from plexrank.cohorts.located import LocatedImage

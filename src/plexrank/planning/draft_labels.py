@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from plexrank.cohorts.outcomes import patients_of, why_measured
 from plexrank.cohorts.samplesheet import COLUMN_ALIASES
 from plexrank.cohorts.spelling import fold_spelling, reads_as_number, reads_missing
-from plexrank.cohorts.tables import Table, did_you_mean, read_table
+from plexrank.cohorts.tables import Table, read_table
 from plexrank.errors import StudyError
 from plexrank.images.find import FoundImage
 from plexrank.planning.draft_outcome import (
@@ -23,7 +23,7 @@ from plexrank.planning.draft_outcome import (
     members_of,
     survival_pairs,
 )
-from plexrank.wording import counted
+from plexrank.wording import counted, did_you_mean
 
 SAMPLESHEET = "samplesheet.csv"
 _NO_LABELS = frozenset({"image_id", "path", "patient_id", "site", "split", "mask", "panel", *COLUMN_ALIASES})

@@ -16,6 +16,11 @@ LAYOUT = 2
 """Raised whenever tile stores, or the statistics in them, are made in another way, so that images are tiled again."""
 
 
+def tile_name(image_id: str) -> str:
+    """Of the unit that makes the tiles of an image."""
+    return f"tile {image_id}"
+
+
 class ImageUnits:
     """Units of a run's images by their records; every file is looked at once.
 
@@ -50,7 +55,7 @@ class ImageUnits:
 
     def stored_digests(self, image: ImageRecord) -> dict[str, str]:
         """What tells an image's tile store from others: a digest by file, as the tile stage recorded them."""
-        return recorded_checksums(self._rundir.tile_record(image.image_id), f"tile {image.image_id}") or {}
+        return recorded_checksums(self._rundir.tile_record(image.image_id), tile_name(image.image_id)) or {}
 
     def touched(self, images: Sequence[ImageRecord]) -> list[ImageRecord]:
         """Images of the size and time of last change that they had when they were tiled, but not left alone since.
@@ -72,7 +77,7 @@ class ImageUnits:
 
     def _make(self, image: ImageRecord) -> Unit:
         return Unit(
-            name=f"tile {image.image_id}",
+            name=tile_name(image.image_id),
             record=self._rundir.tile_record(image.image_id),
             outputs=(self._rundir.tile_store(image.image_id),),
             depends={

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from plexrank.cohorts.tables import did_you_mean
 from plexrank.errors import StudyError
 from plexrank.planning.plan import Plan
 from plexrank.planning.results import read_ranking
@@ -18,6 +17,7 @@ from plexrank.rundir import Unit, recorded_checksums
 from plexrank.stages.tile_table import TileTable
 from plexrank.tiles.display import MOST_SHOWN, set_display
 from plexrank.tiles.store import TileStore
+from plexrank.wording import did_you_mean
 
 SHOWN = 3
 """Channels that are on at first."""
